@@ -1,0 +1,77 @@
+//! `serve`: the composition root, the only place that names concrete types together.
+
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::config;
+use crate::http::{self, ServeOptions};
+use crate::key::Ttl;
+use crate::store::{Memory, Options};
+use crate::time::SystemClock;
+
+/// What the server is told.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Address and port to listen on
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// How long a key lives without a keep-alive
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_KEY_TTL", default_value = "5m", value_name = "DURATION",
+          value_parser = config::parse_key_ttl_ms)]
+    key_ttl: u64,
+    /// After how long a leased key is free again
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_LEASE_TTL", default_value = "60s", value_name = "DURATION",
+          value_parser = config::parse_lease_ttl_ms)]
+    lease_ttl: u32,
+    /// The most keys there may be at once
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Options::KEYS_MAX,
+          value_name = "NUMBER", value_parser = config::parse_keys_max)]
+    max_keys: usize,
+    /// Into how many shards keys are divided: a power of two
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
+          value_name = "NUMBER", value_parser = config::parse_shards)]
+    shards: usize,
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+pub(super) fn run(args: &Args) -> io::Result<()> {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.from_env_lossy())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+}
+
+async fn serve(args: &Args) -> io::Result<()> {
+    // Before the socket opens: from then on a signal ends the server in good order.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", args.listen))
+    })?;
+    let options = Options {
+        ttl: Ttl { key_ttl_ms: args.key_ttl, lease_ttl_ms: args.lease_ttl },
+        keys_max: args.max_keys,
+        shards: args.shards,
+    };
+    let store = Memory::new(options, SystemClock::new());
+    tokio::spawn(store.clone().sweep());
+    info!("listening on http://{}", listener.local_addr()?);
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: shutting down"),
+            _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
+        }
+    };
+    http::serve(listener, http::router(Arc::new(store)), ServeOptions::default(), shutdown).await;
+    info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Validated configuration.
+
+use std::time::Duration;
+
+/// The longest lease: a record keeps its milliseconds in 32 bits.
+const LEASE_MAX: Duration = Duration::from_hours(30 * 24);
+/// The longest life.
+const LIFE_MAX: Duration = Duration::from_hours(365 * 24);
+
+/// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_key_ttl_ms(text: &str) -> Result<u64, String> {
+    parse_ms(text, LIFE_MAX)
+}
+
+/// Reads how long a lease lasts, such as `60s`: from 1 ms to 30 days. In milliseconds.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_lease_ttl_ms(text: &str) -> Result<u32, String> {
+    parse_ms(text, LEASE_MAX)
+}
+
+/// Reads a number of shards: a power of two from 2 to 65536.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_shards(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(shards) if shards.is_power_of_two() && (2..=1 << 16).contains(&shards) => Ok(shards),
+        _ => Err("must be a power of two from 2 to 65536".to_owned()),
+    }
+}
+
+/// Reads how many keys there may be: from 1 to 2^32 - 1.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_keys_max(text: &str) -> Result<usize, String> {
+    match text.parse::<u32>() {
+        Ok(keys) if keys > 0 => Ok(keys as usize),
+        _ => Err(format!("must be a number from 1 to {}", u32::MAX)),
+    }
+}
+
+fn parse_ms<T: TryFrom<u128>>(text: &str, max: Duration) -> Result<T, String> {
+    let duration = humantime::parse_duration(text)
+        .map_err(|_| "must be a duration such as 60s, 1500ms or 5m".to_owned())?;
+    if duration.subsec_nanos() % 1_000_000 != 0 {
+        return Err("must be a whole number of milliseconds".to_owned());
+    }
+    let ms = T::try_from(duration.as_millis()).ok();
+    ms.filter(|_| !duration.is_zero() && duration <= max)
+        .ok_or_else(|| format!("must be from 1ms to {}", humantime::format_duration(max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_to_the_millisecond() {
+        for (text, ms) in [("60s", 60_000), ("1500ms", 1500), ("5m", 300_000), ("1ms", 1)] {
+            assert_eq!(parse_key_ttl_ms(text), Ok(ms), "{text}");
+            assert_eq!(parse_lease_ttl_ms(text).map(u64::from), Ok(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_durations_are_refused() {
+        for text in ["", "0s", "5", "-1s", "1us", "1.5s", "soon", "9999999999999y", "31d"] {
+            assert!(parse_lease_ttl_ms(text).is_err(), "{text}");
+        }
+        assert!(parse_key_ttl_ms("31d").is_ok() && parse_key_ttl_ms("2y").is_err());
+    }
+
+    #[test]
+    fn numbers_are_checked() {
+        assert_eq!((parse_shards("2"), parse_shards("65536")), (Ok(2), Ok(65536)));
+        assert!(["", "0", "1", "3", "131072", "x"].iter().all(|text| parse_shards(text).is_err()));
+        assert_eq!(parse_keys_max("1"), Ok(1));
+        assert!(["", "0", "-1", "4294967296"].iter().all(|text| parse_keys_max(text).is_err()));
+    }
+}

@@ -1,0 +1,57 @@
+//! The invariants, for tests.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::{Handle, Hint, Pool};
+use crate::key::KeyId;
+
+impl Pool {
+    /// Checks everything that must hold while no operation runs. O(n log n); for tests.
+    ///
+    /// # Panics
+    ///
+    /// If anything is amiss, saying what and for which key.
+    pub fn check_invariants(&self) {
+        let mut hints: HashMap<Handle, Vec<Hint>> = HashMap::new();
+        for hint in self.free.all_checked() {
+            hints.entry(hint.key).or_default().push(hint);
+        }
+        let (mut free, mut lease_entries) = (0, 0);
+        for entry in &self.records {
+            let (key, record) = entry.pair();
+            assert!(self.lives.contains(record.life_entry(), *key), "{key:?}: no entry of life");
+            assert!(record.life_entry() <= record.life_ends(), "{key:?}: dies after its end");
+            if let Some(at) = record.lease_entry() {
+                lease_entries += 1;
+                assert!(self.leases.contains(at, *key), "{key:?}: no entry of lease");
+            }
+            let live_hint = Hint::new(*key, record.generation());
+            let live_hints = hints.get(key).into_iter().flatten().filter(|hint| **hint == live_hint);
+            let live_hints = live_hints.count();
+            if let Some((_, until)) = record.lease() {
+                assert!(record.lease_entry().is_some_and(|at| at <= until), "{key:?}: ends late");
+                assert_eq!(live_hints, 0, "{key:?}: leased, but on offer");
+            } else {
+                free += 1;
+                assert_eq!(live_hints, 1, "{key:?}: free, but not on offer exactly once");
+            }
+        }
+        let keys = self.records.len();
+        let stats = self.stats();
+        assert_eq!(self.keys.load(SeqCst), keys, "keys are counted wrongly");
+        assert!(keys <= self.keys_max, "more keys than allowed");
+        assert_eq!(self.lives.len(), keys, "not one entry of life for each key");
+        assert_eq!(self.leases.len(), lease_entries, "entries of leases without a key");
+        assert_eq!(stats.free, free, "free keys are counted wrongly");
+        let hints = hints.values().map(Vec::len).sum::<usize>() as u64;
+        assert_eq!(stats.free + stats.stale_hints, hints, "hints are counted wrongly");
+        self.free.check_stale_bound();
+    }
+
+    /// The ids of all keys, in no order; for tests. O(n).
+    #[must_use]
+    pub fn ids(&self) -> Vec<KeyId> {
+        self.records.iter().map(|entry| entry.key().join(entry.id())).collect()
+    }
+}

@@ -1,0 +1,276 @@
+//! The free vectors: hints at free keys, and the uniform draw among them.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
+use rand::{Rng, RngExt};
+
+use super::handle::{Handle, Sharding};
+
+/// "This key was free at that generation", which the record confirms or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hint {
+    pub(super) key: Handle,
+    /// The low 32 bits of the generation. They repeat only after four thousand million
+    /// transitions, while a living key's hint outlives none.
+    generation: u32,
+}
+
+impl Hint {
+    #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
+    pub(super) fn new(key: Handle, generation: u64) -> Self {
+        Self { key, generation: generation as u32 }
+    }
+}
+
+/// What a draw found when there was no hint at all; see [`FreeLists::is_still`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Empty {
+    pushes: u64,
+}
+
+/// One vector of hints per shard.
+///
+/// **The draw** throws a dart at a rectangle whose columns are the shards and whose height is
+/// that of the fullest: a hint that is hit is a uniformly random one, and so its shard was picked
+/// in proportion to its hints. Nothing that all threads write is read or written. When the
+/// vectors are filled too unevenly for darts, one walk over the shards' lengths picks exactly.
+pub(super) struct FreeLists {
+    sharding: Sharding,
+    shards: Box<[CachePadded<Shard>]>,
+    /// Height of the rectangle: at least the longest vector's length, seldom written.
+    height: CachePadded<AtomicU32>,
+}
+
+#[derive(Default)]
+struct Shard {
+    hints: Mutex<Hints>,
+    /// Length of the vector, to be read without the lock.
+    len: AtomicU32,
+    /// How many of the hints are stale, because their keys died while they were free.
+    stale: AtomicU32,
+    /// How many hints were ever pushed.
+    pushes: AtomicU64,
+}
+
+#[derive(Default)]
+struct Hints {
+    vector: Vec<Hint>,
+    /// Where the search for stale hints goes on.
+    cursor: usize,
+}
+
+impl FreeLists {
+    /// Darts thrown before the walk. Of vectors that are filled as the sharding makes them two in
+    /// three hit.
+    const DARTS: u32 = 8;
+    /// A shard with fewer stale hints than this is left alone.
+    const STALE_MIN: u32 = 32;
+    /// How many hints are looked at for each one that becomes stale, in a shard where more than
+    /// half are. So two are dropped for each new one.
+    pub(super) const SUSPECTS: usize = 4;
+
+    pub(super) fn new(sharding: Sharding) -> Self {
+        Self {
+            sharding,
+            shards: (0..sharding.count()).map(|_| CachePadded::default()).collect(),
+            height: CachePadded::new(AtomicU32::new(1)),
+        }
+    }
+
+    fn shard_of(&self, key: Handle) -> &Shard {
+        &self.shards[self.sharding.shard_of(key)]
+    }
+
+    /// Adds a hint. The record's guard may be held. O(1) amortised.
+    pub(super) fn push(&self, hint: Hint) {
+        let shard = self.shard_of(hint.key);
+        let mut hints = shard.hints.lock();
+        hints.vector.push(hint);
+        shard.publish(&hints);
+        shard.pushes.store(shard.pushes.load(Relaxed) + 1, Release);
+        let len = shard.len.load(Relaxed);
+        drop(hints);
+        if len > self.height.load(Relaxed) {
+            // A little more than needed, so that it is not written for each push.
+            self.height.fetch_max(len + len / 8, Relaxed);
+        }
+    }
+
+    /// Removes a uniformly random hint. O(1) expected; O(s) for s shards where the vectors are
+    /// filled very unevenly.
+    ///
+    /// # Errors
+    ///
+    /// [`Empty`] if there was a moment at which no shard had a hint.
+    pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
+        for _ in 0..Self::DARTS {
+            let dart = rng.next_u64();
+            let (column, row) = (dart & 0xffff_ffff, dart >> 32);
+            let shard = &self.shards[scale(column, self.shards.len() as u64)];
+            let slot = scale(row, u64::from(self.height.load(Relaxed)));
+            if let Some(hint) = shard.take(slot) {
+                return Ok(hint);
+            }
+        }
+        self.draw_exactly(rng)
+    }
+
+    fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
+        loop {
+            let empty = Empty { pushes: self.pushes() };
+            let (mut sum, mut longest) = (0, 0);
+            for shard in &self.shards {
+                let len = shard.len.load(Acquire);
+                sum += u64::from(len);
+                longest = longest.max(len);
+            }
+            let height = self.height.load(Relaxed);
+            if longest < height / 2 {
+                // If a push raises it at this moment, its hint is within reach of the walk only,
+                // until the next push there.
+                let lower = (longest + longest / 8).max(1);
+                let _ = self.height.compare_exchange(height, lower, Relaxed, Relaxed);
+            }
+            if sum > 0 {
+                let mut rank = rng.random_range(0..sum);
+                for shard in &self.shards {
+                    let len = u64::from(shard.len.load(Relaxed));
+                    if rank < len {
+                        if let Some(hint) = shard.take(to_usize(rank)) {
+                            return Ok(hint);
+                        }
+                        break; // Another thread was faster.
+                    }
+                    rank -= len;
+                }
+            } else if self.is_still(empty) {
+                return Err(empty);
+            }
+        }
+    }
+
+    /// Whether no hint was pushed since. If so, none was there at any moment in between. O(s).
+    pub(super) fn is_still(&self, empty: Empty) -> bool {
+        self.pushes() == empty.pushes
+    }
+
+    fn pushes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.pushes.load(Acquire)).sum()
+    }
+
+    /// Notes that a free key died, so that its hint is stale. True if the shard now has more
+    /// stale hints than live ones. O(1).
+    pub(super) fn add_stale(&self, key: Handle) -> bool {
+        let shard = self.shard_of(key);
+        let stale = shard.stale.fetch_add(1, Relaxed) + 1;
+        stale > Self::STALE_MIN && stale > shard.len.load(Relaxed) / 2
+    }
+
+    /// Hints, and how many of them are stale. O(s) for s shards.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let sum = |count: fn(&Shard) -> &AtomicU32| {
+            self.shards.iter().map(|shard| u64::from(count(shard).load(Relaxed))).sum()
+        };
+        (sum(|shard| &shard.len), sum(|shard| &shard.stale))
+    }
+
+    /// Notes that a stale hint is out of the vectors. O(1).
+    pub(super) fn drop_stale(&self, key: Handle) {
+        self.shard_of(key).stale.fetch_sub(1, Relaxed);
+    }
+
+    /// The next hints of the shard of `key` to look at. O(1).
+    pub(super) fn suspects(&self, key: Handle) -> [Option<(usize, Hint)>; Self::SUSPECTS] {
+        let mut hints = self.shard_of(key).hints.lock();
+        std::array::from_fn(|_| {
+            let slot = match hints.cursor.min(hints.vector.len()) {
+                0 => hints.vector.len().checked_sub(1)?,
+                slot => slot - 1,
+            };
+            hints.cursor = slot;
+            Some((slot, hints.vector[slot]))
+        })
+    }
+
+    /// Removes a hint that turned out to be stale, unless it has moved or gone. O(1) amortised.
+    pub(super) fn remove_stale(&self, slot: usize, hint: Hint) {
+        let shard = self.shard_of(hint.key);
+        let mut hints = shard.hints.lock();
+        if hints.vector.get(slot) == Some(&hint) {
+            hints.remove(slot);
+            shard.publish(&hints);
+            drop(hints);
+            self.drop_stale(hint.key);
+        }
+    }
+}
+
+/// For [`super::check`].
+impl FreeLists {
+    /// All hints, after looking at each shard's own invariants.
+    pub(super) fn all_checked(&self) -> Vec<Hint> {
+        let mut all = Vec::new();
+        for (index, shard) in self.shards.iter().enumerate() {
+            let hints = shard.hints.lock();
+            assert_eq!(shard.len.load(Acquire) as usize, hints.vector.len(), "shard {index}");
+            let strange = hints.vector.iter().find(|h| self.sharding.shard_of(h.key) != index);
+            assert_eq!(strange, None, "shard {index} holds another's hint");
+            all.extend_from_slice(&hints.vector);
+        }
+        all
+    }
+
+    /// Stale hints never outnumber live ones by more than a constant.
+    pub(super) fn check_stale_bound(&self) {
+        for shard in &self.shards {
+            let (len, stale) = (shard.len.load(Acquire), shard.stale.load(Acquire));
+            assert!(stale <= (len - stale) * 2 + Self::STALE_MIN, "{stale} of {len} hints are stale");
+        }
+    }
+}
+
+impl Shard {
+    fn publish(&self, hints: &Hints) {
+        let len = u32::try_from(hints.vector.len()).expect("fewer than 2^32 keys a shard");
+        self.len.store(len, Release);
+    }
+
+    fn take(&self, slot: usize) -> Option<Hint> {
+        if slot >= self.len.load(Relaxed) as usize {
+            return None;
+        }
+        let mut hints = self.hints.lock();
+        if slot >= hints.vector.len() {
+            return None;
+        }
+        let hint = hints.remove(slot);
+        self.publish(&hints);
+        Some(hint)
+    }
+}
+
+impl Hints {
+    /// Capacity below which memory is not given back.
+    const CAPACITY_MIN: usize = 64;
+
+    fn remove(&mut self, slot: usize) -> Hint {
+        let hint = self.vector.swap_remove(slot);
+        let (len, capacity) = (self.vector.len(), self.vector.capacity());
+        if capacity > Self::CAPACITY_MIN && len < capacity / 4 {
+            self.vector.shrink_to(len * 2);
+        }
+        hint
+    }
+}
+
+/// Maps 32 random bits to 0..n, evenly to within n in 2^32 (Lemire, "Fast Random Integer
+/// Generation in an Interval", 2019).
+fn scale(random: u64, n: u64) -> usize {
+    to_usize((random * n) >> 32)
+}
+
+fn to_usize(n: u64) -> usize {
+    usize::try_from(n).expect("a length")
+}

@@ -1,0 +1,356 @@
+//! The engine: a pool of keys, pure and synchronous. `now` and randomness are arguments.
+//!
+//! One idea carries it: **the record is the truth, everything else is a hint.** See the crate's
+//! documentation for what follows from it, and [`Pool`] for the operations.
+
+mod check;
+mod expiry;
+mod free;
+mod handle;
+mod record;
+mod stats;
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use dashmap::{DashMap, Entry};
+use rand::Rng;
+
+use self::expiry::ExpiryIndex;
+use self::free::{FreeLists, Hint};
+use self::handle::{Handle, Sharding};
+use self::record::Record;
+pub use self::stats::Stats;
+use crate::error::Error;
+use crate::key::{KeyId, KeyInfo, Lease, Ttl};
+use crate::time::Timestamp;
+
+/// A pool of keys that any number of threads may use at once.
+///
+/// Each operation is exact about deadlines, whether or not [`Pool::expire`] has been called: that
+/// call only frees memory and makes ended leases known to the draw before it runs out of keys.
+/// A `now` may lag behind another thread's.
+pub struct Pool {
+    ttl: Ttl,
+    keys_max: usize,
+    /// Keys that live or are about to be created, and dead ones that were not yet removed.
+    keys: AtomicUsize,
+    records: DashMap<Handle, Record, Sharding>,
+    free: FreeLists,
+    /// For each record exactly one entry, at or before the end of its life.
+    lives: ExpiryIndex,
+    /// For each record at most one entry. For a leased one: at or before the end of its lease.
+    leases: ExpiryIndex,
+}
+
+/// What became of a hint that was drawn.
+enum Drawn {
+    Leased(Lease),
+    Stale,
+    Dead,
+}
+
+impl Pool {
+    /// How many ended leases a [`Pool::lease`] that found no free key handles at a time.
+    const LEASE_SWEEP: usize = 16;
+
+    /// An empty pool of at most `keys_max` keys. O(s) for s shards.
+    ///
+    /// # Panics
+    ///
+    /// Unless `shards` is a power of two from 2 to 2^17.
+    #[must_use]
+    pub fn new(ttl: Ttl, keys_max: usize, shards: usize) -> Self {
+        let sharding = Sharding::new(shards);
+        Self {
+            ttl,
+            keys_max,
+            keys: AtomicUsize::new(0),
+            records: DashMap::with_hasher_and_shard_amount(sharding, sharding.count()),
+            free: FreeLists::new(sharding),
+            lives: ExpiryIndex::new(),
+            leases: ExpiryIndex::new(),
+        }
+    }
+
+    /// Reserves room for `count` keys, all or nothing. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] if there is less room. Dead keys take room until [`Pool::expire`] has
+    /// removed them.
+    pub fn reserve(&self, count: usize, now: Timestamp) -> Result<Reservation<'_>, Error> {
+        let take = |keys: usize| keys.checked_add(count).filter(|keys| *keys <= self.keys_max);
+        match self.keys.fetch_update(SeqCst, SeqCst, take) {
+            Ok(_) => Ok(Reservation { pool: self, left: count }),
+            Err(_) => Err(Error::Full {
+                retry_after_ms: self.lives.next_deadline().map_or(0, |at| at.ms_since(now)),
+            }),
+        }
+    }
+
+    /// Leases a uniformly random free key. O(log n): O(1) but for the entry in the index, which
+    /// most leases find armed. Amortised over the stale hints and ended leases it meets, each of
+    /// which is met once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if there was a moment at which no key was free.
+    pub fn lease(&self, now: Timestamp, rng: &mut impl Rng) -> Result<Lease, Error> {
+        loop {
+            match self.free.draw(rng) {
+                Ok(hint) => match self.try_lease(hint, now) {
+                    Drawn::Leased(lease) => return Ok(lease),
+                    Drawn::Stale => self.free.drop_stale(hint.key),
+                    Drawn::Dead => {}
+                },
+                Err(empty) => {
+                    // A lease that has ended stays in the index until its hint is pushed. So if
+                    // none is there, and no hint came meanwhile, no key was free just now.
+                    if self.end_leases(now, Self::LEASE_SWEEP) == 0 && self.free.is_still(empty) {
+                        return Err(Error::Exhausted);
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_lease(&self, hint: Hint, now: Timestamp) -> Drawn {
+        let mut drawn = Drawn::Stale;
+        let dead = self.records.remove_if_mut(&hint.key, |key, record| {
+            if record.lease().is_some() || Hint::new(*key, record.generation()) != hint {
+                return false;
+            }
+            if record.is_dead(now) {
+                drawn = Drawn::Dead;
+                return true;
+            }
+            // Armed before the record says so: nobody may see a lease that no entry ends.
+            self.arm_lease(*key, record, now.plus_ms(u64::from(self.ttl.lease_ttl_ms)));
+            record.start_lease(now, self.ttl.lease_ttl_ms);
+            drawn = record.lease_of(*key).map_or(Drawn::Stale, Drawn::Leased);
+            false
+        });
+        if let Some((key, record)) = dead {
+            self.forget(key, &record);
+        }
+        drawn
+    }
+
+    /// Takes a key back, so that it is free for the next lease. A free one stays as it is.
+    /// O(1) amortised.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]
+    pub fn release(&self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
+        self.with(id, now, |key, record| {
+            if record.lease().is_some() {
+                record.end_lease();
+                self.free.push(Hint::new(key, record.generation()));
+            }
+        })
+    }
+
+    /// Starts a key's life anew; its lease stays as it is. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]
+    pub fn keep_alive(&self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
+        self.with(id, now, |key, record| {
+            let end = record.life_ends().max(now.plus_ms(self.ttl.key_ttl_ms));
+            if !record.move_life(end) {
+                // The entry is overdue by weeks: nobody calls `expire`.
+                self.lives.arm(end, key);
+                self.lives.disarm(record.life_entry(), key);
+                record.arm_life(end);
+            }
+        })
+    }
+
+    /// Does something to a living key's record under its guard.
+    fn with(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+        change: impl FnOnce(Handle, &mut Record),
+    ) -> Result<(), Error> {
+        let (half, key) = Handle::split(id);
+        let mut record = self.records.get_mut(&key).ok_or(Error::NotFound)?;
+        if record.id() != half || record.is_dead(now) {
+            return Err(Error::NotFound);
+        }
+        change(key, &mut record);
+        Ok(())
+    }
+
+    /// Removes a key, leased or not. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]
+    pub fn delete(&self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
+        let (half, key) = Handle::split(id);
+        self.remove_if(key, |record| record.id() == half && !record.is_dead(now))
+            .then_some(())
+            .ok_or(Error::NotFound)
+    }
+
+    /// What is known of a key. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]
+    pub fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
+        let (half, key) = Handle::split(id);
+        let record = self.records.get(&key).ok_or(Error::NotFound)?;
+        if record.id() != half || record.is_dead(now) {
+            return Err(Error::NotFound);
+        }
+        Ok(KeyInfo {
+            created_at: record.created_at(),
+            life_ends: record.life_ends(),
+            lease: record.lease_of(key).filter(|lease| lease.until > now),
+        })
+    }
+
+    /// Ends leases and lives whose time is over, at most `limit` of each kind; answers how many
+    /// it looked at. Less than `limit` means that nothing is left to do. O(limit log n).
+    pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
+        self.end_leases(now, limit).max(self.end_lives(now, limit))
+    }
+
+    /// When [`Pool::expire`] has something to do next. O(1) amortised.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        [&self.lives, &self.leases].into_iter().filter_map(ExpiryIndex::next_deadline).min()
+    }
+
+    /// Two threads may handle the same entry at once: the second finds the record changed.
+    fn end_leases(&self, now: Timestamp, limit: usize) -> usize {
+        for looked in 0..limit {
+            let Some(due) = self.leases.due(now) else { return looked };
+            let key = due.key();
+            if let Some(mut record) = self.records.get_mut(&key)
+                && record.lease_entry() == Some(due.at())
+            {
+                match record.lease() {
+                    Some((_, until)) if until > now => {
+                        self.leases.arm(until, key);
+                        record.arm_lease(Some(until));
+                    }
+                    Some(_) => {
+                        record.end_lease();
+                        record.arm_lease(None);
+                        self.free.push(Hint::new(key, record.generation()));
+                    }
+                    None => record.arm_lease(None),
+                }
+            }
+            // Not before: who finds no hint relies on the entry.
+            due.remove();
+        }
+        limit
+    }
+
+    fn end_lives(&self, now: Timestamp, limit: usize) -> usize {
+        for looked in 0..limit {
+            let Some(due) = self.lives.due(now) else { return looked };
+            let (key, at) = (due.key(), due.at());
+            if due.remove() {
+                self.remove_if(key, |record| {
+                    let is_current = record.life_entry() == at;
+                    if is_current && !record.is_dead(now) {
+                        self.lives.arm(record.life_ends(), key);
+                        record.arm_life(record.life_ends());
+                        return false;
+                    }
+                    is_current
+                });
+            }
+        }
+        limit
+    }
+
+    /// Makes sure that an entry stands at or before `until`.
+    fn arm_lease(&self, key: Handle, record: &mut Record, until: Timestamp) {
+        let armed = record.lease_entry();
+        if armed.is_none_or(|armed| armed > until) {
+            self.leases.arm(until, key);
+            if let Some(armed) = armed {
+                self.leases.disarm(armed, key);
+            }
+            record.arm_lease(Some(until));
+        }
+    }
+
+    fn remove_if(&self, key: Handle, dies: impl FnOnce(&mut Record) -> bool) -> bool {
+        let mut crowded = false;
+        let removed = self.records.remove_if_mut(&key, |_, record| {
+            let dies = dies(record);
+            if dies && record.lease().is_none() {
+                crowded = self.free.add_stale(key);
+            }
+            dies
+        });
+        if crowded {
+            self.drop_stale_near(key);
+        }
+        removed.map(|(key, record)| self.forget(key, &record)).is_some()
+    }
+
+    /// Cleans up after a record that was removed.
+    fn forget(&self, key: Handle, record: &Record) {
+        self.lives.disarm(record.life_entry(), key);
+        if let Some(at) = record.lease_entry() {
+            self.leases.disarm(at, key);
+        }
+        self.keys.fetch_sub(1, SeqCst);
+    }
+
+    /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
+    fn drop_stale_near(&self, key: Handle) {
+        for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
+            let is_live = self.records.get(&hint.key).is_some_and(|record| {
+                record.lease().is_none() && Hint::new(hint.key, record.generation()) == hint
+            });
+            if !is_live {
+                self.free.remove_stale(slot, hint);
+            }
+        }
+    }
+}
+
+/// Room for keys that are about to be created. What is not used is given back when it is dropped.
+pub struct Reservation<'a> {
+    pool: &'a Pool,
+    left: usize,
+}
+
+impl Reservation<'_> {
+    /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a
+    /// key whose id ends with the same 62 random bits: then try another id. O(log n).
+    ///
+    /// # Panics
+    ///
+    /// If it is called more often than was reserved.
+    #[must_use]
+    pub fn create(&mut self, id: KeyId, now: Timestamp) -> bool {
+        assert!(self.left > 0, "more keys than were reserved");
+        let (half, key) = Handle::split(&id);
+        let Entry::Vacant(place) = self.pool.records.entry(key) else { return false };
+        let record = Record::new(half, now, self.pool.ttl);
+        self.pool.lives.arm(record.life_ends(), key);
+        let record = place.insert(record);
+        self.pool.free.push(Hint::new(key, record.generation()));
+        drop(record);
+        self.left -= 1;
+        true
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.pool.keys.fetch_sub(self.left, SeqCst);
+    }
+}

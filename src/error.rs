@@ -1,0 +1,29 @@
+//! What can be refused, in the caller's terms.
+
+use std::fmt;
+
+/// Why an operation was refused. Whatever is refused has changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// No living key has this id.
+    NotFound,
+    /// Every living key is leased.
+    Exhausted,
+    /// The pool has no room for that many more keys.
+    Full {
+        /// Milliseconds until the next key may die and make room.
+        retry_after_ms: u64,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotFound => "no living key has this id",
+            Self::Exhausted => "no key is free",
+            Self::Full { .. } => "the pool has no room for that many more keys",
+        })
+    }
+}
+
+impl std::error::Error for Error {}

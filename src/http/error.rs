@@ -1,0 +1,93 @@
+//! Refusals: the one map from errors to statuses and bodies.
+
+use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::{BODY_BYTES_MAX, json, respond};
+use crate::error::Error;
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        match self {
+            // As the problem statement wants it.
+            Self::NotFound | Self::Exhausted => json(StatusCode::NOT_FOUND, "{}"),
+            Self::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.response(),
+        }
+    }
+}
+
+/// A refusal that the problem statement does not know, told as RFC 9457 says.
+pub(super) enum Problem {
+    NoSuchPath,
+    MethodNotAllowed { allowed: &'static str },
+    MalformedBody { detail: String },
+    InvalidBody { detail: String },
+    BodyTooLarge,
+    BodyTimeout,
+    PoolFull { retry_after_ms: u64 },
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    r#type: &'a str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+}
+
+impl Problem {
+    pub(super) fn response(self) -> Response {
+        let (kind, status, title) = match self {
+            Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "No such path"),
+            Self::MethodNotAllowed { .. } => {
+                ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+            }
+            Self::MalformedBody { .. } => {
+                ("malformed-body", StatusCode::BAD_REQUEST, "The body is not JSON")
+            }
+            Self::InvalidBody { .. } => (
+                "invalid-body",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The body does not say what to create",
+            ),
+            Self::BodyTooLarge => {
+                ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large")
+            }
+            Self::BodyTimeout => {
+                ("body-timeout", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
+            }
+            Self::PoolFull { .. } => {
+                ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool is full")
+            }
+        };
+        let detail = match &self {
+            Self::NoSuchPath => "See the table of paths in the documentation.".to_owned(),
+            Self::MethodNotAllowed { allowed } => format!("This path knows {allowed}."),
+            Self::MalformedBody { detail } | Self::InvalidBody { detail } => detail.clone(),
+            Self::BodyTooLarge => format!("At most {BODY_BYTES_MAX} bytes are read."),
+            Self::BodyTimeout => "Send the body right behind its head.".to_owned(),
+            Self::PoolFull { .. } => "No key was created: there is no room for all.".to_owned(),
+        };
+        let details = Details {
+            r#type: &format!("/problems/{kind}"),
+            title,
+            status: status.as_u16(),
+            detail: &detail,
+        };
+        let body = serde_json::to_vec(&details).expect("strings and a number");
+        let mut response = respond(status, "application/problem+json", body.into());
+        let headers = response.headers_mut();
+        match self {
+            Self::MethodNotAllowed { allowed } => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::PoolFull { retry_after_ms } => {
+                headers.insert(RETRY_AFTER, retry_after_ms.div_ceil(1000).max(1).into());
+            }
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,185 @@
+//! The handlers of the API and their wire types.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::http::header::LOCATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use humantime::format_rfc3339_millis;
+use serde::{Deserialize, Deserializer, Serialize};
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::error::Problem;
+use super::{BODY_BYTES_MAX, json};
+use crate::error::Error;
+use crate::key::{KeyId, KeyInfo};
+use crate::store::Store;
+use crate::time::Timestamp;
+
+/// The most keys that one request may create.
+const COUNT_MAX: usize = 100_000;
+/// A body that takes longer than this to arrive is given up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How many ids are written at a time: some 30 µs.
+const IDS_BATCH: usize = 1024;
+/// How much of a body that was refused is read, so that a client that sends all of it before it
+/// listens sees the answer and not a broken connection.
+const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// The id in a path.
+pub(super) struct Id(KeyId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| Error::NotFound)?;
+        let (_, text) = params.iter().next().ok_or(Error::NotFound)?;
+        text.parse().map(Self)
+    }
+}
+
+/// The optional body of `POST /keys`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Create {
+    #[serde(default, deserialize_with = "not_null")]
+    count: Option<u64>,
+}
+
+/// A field may be left out, but then it is not `null`.
+fn not_null<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
+    u64::deserialize(field).map(Some)
+}
+
+/// The body of `GET /keys/{id}`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    is_blocked: bool,
+    blocked_at: Option<String>,
+    created_at: String,
+}
+
+impl Info {
+    fn new(store: &impl Store, info: &KeyInfo) -> Self {
+        let show = |at: Timestamp| format_rfc3339_millis(store.wall(at)).to_string();
+        Self {
+            is_blocked: info.lease.is_some(),
+            blocked_at: info.lease.map(|lease| show(lease.since)),
+            created_at: show(info.created_at),
+        }
+    }
+}
+
+pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Body) -> Response {
+    let create = match read(body).await {
+        Ok(create) => create,
+        Err(problem) => return problem.response(),
+    };
+    let count = match create.count.map(usize::try_from) {
+        None => 1,
+        Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
+        Some(_) => {
+            let detail = format!("count: a number from 1 to {COUNT_MAX}");
+            return Problem::InvalidBody { detail }.response();
+        }
+    };
+    match store.create(count).await {
+        Err(error) => error.into_response(),
+        Ok(ids) if create.count.is_some() => json(StatusCode::CREATED, list(&ids).await),
+        Ok(ids) => {
+            let mut response = json(StatusCode::CREATED, key_id(&ids[0]));
+            let location = format!("/keys/{}", ids[0]);
+            let location = HeaderValue::try_from(location).expect("an id is ASCII");
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+    }
+}
+
+pub(super) async fn lease<S: Store>(State(store): State<Arc<S>>) -> Response {
+    answer(store.lease().await, |lease| key_id(&lease.id))
+}
+
+pub(super) async fn show<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
+    answer(store.get(&id).await, |info| {
+        serde_json::to_string(&Info::new(&*store, &info)).expect("strings and a flag")
+    })
+}
+
+pub(super) async fn release<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
+    answer(store.release(&id).await, |()| "{}")
+}
+
+pub(super) async fn delete<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
+    answer(store.delete(&id).await, |()| "{}")
+}
+
+pub(super) async fn keep_alive<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
+    answer(store.keep_alive(&id).await, |()| "{}")
+}
+
+fn answer<T, B: Into<Body>>(result: Result<T, Error>, body: impl FnOnce(T) -> B) -> Response {
+    match result {
+        Ok(value) => json(StatusCode::OK, body(value)),
+        Err(error) => error.into_response(),
+    }
+}
+
+fn key_id(id: &KeyId) -> String {
+    format!(r#"{{"keyId":"{id}"}}"#)
+}
+
+/// Writes many ids without holding up others.
+async fn list(ids: &[KeyId]) -> Bytes {
+    let mut text = String::with_capacity(ids.len() * (KeyId::TEXT_LEN + 3) + 16);
+    text.push_str(r#"{"keyIds":["#);
+    for batch in ids.chunks(IDS_BATCH) {
+        for id in batch {
+            text.push('"');
+            text.push_str(id.encode(&mut [0; KeyId::TEXT_LEN]));
+            text.push_str("\",");
+        }
+        yield_now().await;
+    }
+    text.pop(); // The last comma: there is at least one id.
+    text.push_str("]}");
+    text.into()
+}
+
+/// Reads the body as JSON, whatever its media type; an empty one says nothing.
+async fn read(mut body: Body) -> Result<Create, Problem> {
+    let limited = Limited::new(&mut body, BODY_BYTES_MAX).collect();
+    let bytes = match timeout(BODY_TIMEOUT, limited).await {
+        Ok(Ok(bytes)) => bytes.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            return Err(Problem::BodyTooLarge);
+        }
+        Ok(Err(error)) => return Err(Problem::MalformedBody { detail: error.to_string() }),
+        Err(_) => return Err(Problem::BodyTimeout),
+    };
+    if bytes.is_empty() {
+        return Ok(Create::default());
+    }
+    serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Problem::InvalidBody { detail: error.to_string() },
+        _ => Problem::MalformedBody { detail: error.to_string() },
+    })
+}
+
+/// Reads and forgets a body, up to a limit.
+pub(super) async fn discard(body: Body) {
+    let mut body = Limited::new(body, DISCARD_BYTES_MAX);
+    let all = async { while let Some(Ok(_)) = body.frame().await {} };
+    // It is refused either way.
+    let _ = timeout(BODY_TIMEOUT, all).await;
+}

@@ -1,0 +1,85 @@
+//! The HTTP API: the only place that knows axum and JSON.
+
+mod error;
+mod keys;
+mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get, put};
+
+use self::error::Problem;
+pub use self::serve::{ServeOptions, serve};
+use crate::store::Store;
+
+/// The largest body that is read, in bytes.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The whole API over `store`.
+///
+/// | method and path | does | cost |
+/// |---|---|---|
+/// | `POST /keys` | [`Store::create`] | O(log n) a key |
+/// | `GET /keys` | [`Store::lease`] | O(log n) |
+/// | `GET /keys/{id}` | [`Store::get`] | O(1) |
+/// | `PUT /keys/{id}` | [`Store::release`] | O(1) |
+/// | `DELETE /keys/{id}` | [`Store::delete`] | O(log n) |
+/// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
+pub fn router<S: Store>(store: Arc<S>) -> Router {
+    // Without its own entry, axum would answer HEAD by leasing a key.
+    let pool = get(keys::lease::<S>).post(keys::create::<S>).head(async || not_allowed("GET, POST"));
+    let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
+    let life = put(keys::keep_alive::<S>);
+    let methods = |router: MethodRouter<Arc<S>>, allowed| {
+        router.fallback(async move || not_allowed(allowed))
+    };
+    let key = methods(key, "GET, HEAD, PUT, DELETE");
+    let life = methods(life, "PUT");
+    Router::new()
+        .route("/keys", methods(pool, "GET, POST"))
+        .route("/keys/{id}", key.clone())
+        .route("/keepalive/{id}", life.clone())
+        // The empty id: malformed, like any other.
+        .route("/keys/", key)
+        .route("/keepalive/", life)
+        .fallback(async || Problem::NoSuchPath.response())
+        .layer(from_fn(limit_body))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(store)
+}
+
+fn not_allowed(allowed: &'static str) -> Response {
+    Problem::MethodNotAllowed { allowed }.response()
+}
+
+/// Refuses a body that is announced as too large, on every path. One that turns out to be too
+/// large is refused by whoever reads it.
+async fn limit_body(request: Request, next: Next) -> Response {
+    use axum::body::HttpBody;
+    if request.body().size_hint().lower() <= BODY_BYTES_MAX as u64 {
+        return next.run(request).await;
+    }
+    keys::discard(request.into_body()).await;
+    Problem::BodyTooLarge.response()
+}
+
+/// An answer with a JSON body. No answer may be cached: each of them is true for a moment only.
+fn json(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
+    respond(status, "application/json", body.into())
+}
+
+fn respond(status: StatusCode, content_type: &'static str, body: axum::body::Body) -> Response {
+    use axum::http::HeaderValue;
+    use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

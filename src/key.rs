@@ -1,0 +1,148 @@
+//! The vocabulary: what a key, a lease and a life are to callers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rand::{CryptoRng, RngExt};
+use uuid::Uuid;
+
+use crate::error::Error;
+use crate::time::Timestamp;
+
+/// The id of a key, which is the key itself: a random (version 4) UUID. It is a secret.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId([u8; 16]);
+
+impl KeyId {
+    /// Length of an id as text: `xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx`.
+    pub const TEXT_LEN: usize = uuid::fmt::Hyphenated::LENGTH;
+
+    /// A new id with 122 random bits. O(1).
+    pub fn random(rng: &mut impl CryptoRng) -> Self {
+        Self::from_random_bytes(rng.random())
+    }
+
+    /// The version 4 id made of these bytes: its six fixed bits are set, the others kept. O(1).
+    #[must_use]
+    pub fn from_random_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid().into_bytes())
+    }
+
+    /// The id with exactly these bytes. O(1).
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 16 bytes, as in RFC 9562. O(1).
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// The id as lower-case text, written into `buffer`. O(1).
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; Self::TEXT_LEN]) -> &'a str {
+        Uuid::from_bytes(self.0).hyphenated().encode_lower(buffer)
+    }
+}
+
+impl FromStr for KeyId {
+    type Err = Error;
+
+    /// Reads the hyphenated form, in upper or lower case (RFC 9562, section 4). O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`] for any other text: no key has such an id.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if text.len() != Self::TEXT_LEN {
+            return Err(Error::NotFound);
+        }
+        Uuid::try_parse(text).map(|id| Self(id.into_bytes())).map_err(|_| Error::NotFound)
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.encode(&mut [0; Self::TEXT_LEN]))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    /// The first eight digits: an id is a secret, and a log is no place for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", &self.encode(&mut [0; Self::TEXT_LEN])[..8])
+    }
+}
+
+/// A lease: its holder has the key alone from `since` until just before `until`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The leased key.
+    pub id: KeyId,
+    /// Tells this lease from every other lease of the key: it rises with each lease and release.
+    pub generation: u64,
+    /// When the lease began.
+    pub since: Timestamp,
+    /// When the lease ends: at this time the key is free.
+    pub until: Timestamp,
+}
+
+/// What is known of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// When the key was created.
+    pub created_at: Timestamp,
+    /// When the key dies unless it is kept alive.
+    pub life_ends: Timestamp,
+    /// Who has the key; `None` while it is free.
+    pub lease: Option<Lease>,
+}
+
+/// How long keys live and leases last, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttl {
+    /// A key's life, from its creation or its last keep-alive.
+    pub key_ttl_ms: u64,
+    /// A lease. At most 2^32 - 1.
+    pub lease_ttl_ms: u32,
+}
+
+impl Default for Ttl {
+    /// Five minutes and one minute, as the problem statement says.
+    fn default() -> Self {
+        Self { key_ttl_ms: 5 * 60 * 1000, lease_ttl_ms: 60 * 1000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
+
+    #[test]
+    fn an_id_reads_and_writes_the_hyphenated_form() {
+        let id: KeyId = TEXT.parse().unwrap();
+        assert_eq!(id.to_string(), TEXT);
+        assert_eq!(TEXT.to_uppercase().parse(), Ok(id));
+        assert_eq!(format!("{id:?}"), "936da01f…");
+    }
+
+    #[test]
+    fn other_forms_are_no_ids() {
+        let simple = TEXT.replace('-', "");
+        let braced = format!("{{{TEXT}}}");
+        let moved = TEXT.replacen('-', "0", 1).replacen("9abd", "9-bd", 1);
+        for text in ["", "x", &simple, &braced, &TEXT[1..], &TEXT.replace('a', "g"), &moved] {
+            assert_eq!(text.parse::<KeyId>(), Err(Error::NotFound), "{text}");
+        }
+    }
+
+    #[test]
+    fn random_ids_are_version_4_and_differ() {
+        let (a, b) = (KeyId::random(&mut rand::rng()), KeyId::random(&mut rand::rng()));
+        assert_ne!(a, b);
+        assert_eq!(Uuid::from_bytes(*a.as_bytes()).get_version_num(), 4);
+    }
+}

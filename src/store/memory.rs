@@ -1,0 +1,192 @@
+//! Keys in this process's memory: a [`Pool`], a clock, ids, and the sweep.
+
+use std::future::pending;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::SystemTime;
+
+use tokio::sync::Notify;
+use tokio::task::yield_now;
+use tracing::error;
+
+use super::Store;
+use crate::engine::{Pool, Stats};
+use crate::error::Error;
+use crate::key::{KeyId, KeyInfo, Lease, Ttl};
+use crate::time::{Clock, Timestamp};
+
+/// What a [`Memory`] is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long keys live and leases last.
+    pub ttl: Ttl,
+    /// The most keys there may be at once.
+    pub keys_max: usize,
+    /// Into how many shards the keys are divided: a power of two from 2 to 2^16.
+    pub shards: usize,
+}
+
+impl Options {
+    /// Enough for threads not to meet, few enough for a walk over them to be short.
+    pub const SHARDS: usize = 256;
+    /// About 1.5 GB.
+    pub const KEYS_MAX: usize = 10_000_000;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { ttl: Ttl::default(), keys_max: Self::KEYS_MAX, shards: Self::SHARDS }
+    }
+}
+
+/// A [`Store`] in memory. Clones share their keys. Run [`Memory::sweep`] beside it.
+#[derive(Clone)]
+pub struct Memory<C> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C> {
+    pool: Pool,
+    clock: C,
+    ttl: Ttl,
+    /// The sweep sleeps until then, in milliseconds; 0 while it is awake.
+    sweep_wakes_ms: AtomicU64,
+    earlier_deadline: Notify,
+}
+
+impl<C: Clock> Memory<C> {
+    /// How many keys are created, or swept, before others get a chance to run: some 100 µs.
+    const BATCH: usize = 64;
+    /// Pause after a panic of the sweep, so that a lasting one does not fill the log.
+    const PANIC_PAUSE_MS: u64 = 1000;
+
+    /// An empty store. It starts nothing.
+    ///
+    /// # Panics
+    ///
+    /// As [`Pool::new`] does.
+    #[must_use]
+    pub fn new(options: Options, clock: C) -> Self {
+        let pool = Pool::new(options.ttl, options.keys_max, options.shards);
+        let sweep_wakes_ms = AtomicU64::new(0);
+        let earlier_deadline = Notify::new();
+        let Options { ttl, .. } = options;
+        Self { shared: Arc::new(Shared { pool, clock, ttl, sweep_wakes_ms, earlier_deadline }) }
+    }
+
+    /// The pool, to look at.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+
+    /// Ends leases and lives when they are due, in small batches, and sleeps until the next
+    /// deadline; never returns. A panic is logged, and the sweep goes on.
+    ///
+    /// Deadlines are exact without it: it makes ended leases known to the draw early, and gives
+    /// the memory of dead keys back.
+    pub async fn sweep(self) {
+        let Shared { pool, clock, .. } = &*self.shared;
+        loop {
+            let batch = || pool.expire(clock.now(), Self::BATCH);
+            match catch_unwind(AssertUnwindSafe(batch)) {
+                Ok(looked) if looked == Self::BATCH => yield_now().await,
+                Ok(_) => self.sleep_until_next_deadline().await,
+                Err(_) => {
+                    error!("the sweep panicked; it goes on in {} ms", Self::PANIC_PAUSE_MS);
+                    clock.sleep_until(clock.now().plus_ms(Self::PANIC_PAUSE_MS)).await;
+                }
+            }
+        }
+    }
+
+    async fn sleep_until_next_deadline(&self) {
+        let Shared { pool, clock, sweep_wakes_ms, earlier_deadline, .. } = &*self.shared;
+        let next = || pool.next_deadline().map_or(u64::MAX, Timestamp::as_ms);
+        let wakes_ms = next();
+        sweep_wakes_ms.store(wakes_ms, SeqCst);
+        // Whoever armed an earlier deadline before this was stored has told nobody.
+        if next() >= wakes_ms {
+            let deadline = async {
+                match wakes_ms {
+                    u64::MAX => pending().await,
+                    ms => clock.sleep_until(Timestamp::from_ms(ms)).await,
+                }
+            };
+            tokio::select! {
+                () = deadline => {}
+                () = earlier_deadline.notified() => {}
+            }
+        }
+        sweep_wakes_ms.store(0, SeqCst);
+    }
+
+    /// Wakes the sweep if it would sleep past `deadline`.
+    fn note_deadline(&self, deadline: Timestamp) {
+        if deadline.as_ms() < self.shared.sweep_wakes_ms.load(SeqCst) {
+            self.shared.earlier_deadline.notify_one();
+        }
+    }
+}
+
+impl<C: Clock> Store for Memory<C> {
+    async fn create(&self, count: usize) -> Result<Vec<KeyId>, Error> {
+        let Shared { pool, clock, ttl, .. } = &*self.shared;
+        let mut room = loop {
+            let now = clock.now();
+            match pool.reserve(count, now) {
+                Ok(room) => break room,
+                // Dead keys take room until they are swept.
+                Err(_) if pool.expire(now, Self::BATCH) > 0 => yield_now().await,
+                Err(full) => return Err(full),
+            }
+        };
+        let mut ids = Vec::with_capacity(count);
+        while ids.len() < count {
+            let now = clock.now();
+            for _ in 0..Self::BATCH.min(count - ids.len()) {
+                let id = KeyId::random(&mut rand::rng());
+                // In the next batch another id is tried for one that was taken.
+                if room.create(id, now) {
+                    ids.push(id);
+                }
+            }
+            self.note_deadline(now.plus_ms(ttl.key_ttl_ms));
+            if ids.len() < count {
+                yield_now().await;
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn lease(&self) -> Result<Lease, Error> {
+        let lease = self.shared.pool.lease(self.shared.clock.now(), &mut rand::rng())?;
+        self.note_deadline(lease.until);
+        Ok(lease)
+    }
+
+    async fn release(&self, id: &KeyId) -> Result<(), Error> {
+        self.shared.pool.release(id, self.shared.clock.now())
+    }
+
+    async fn keep_alive(&self, id: &KeyId) -> Result<(), Error> {
+        self.shared.pool.keep_alive(id, self.shared.clock.now())
+    }
+
+    async fn delete(&self, id: &KeyId) -> Result<(), Error> {
+        self.shared.pool.delete(id, self.shared.clock.now())
+    }
+
+    async fn get(&self, id: &KeyId) -> Result<KeyInfo, Error> {
+        self.shared.pool.get(id, self.shared.clock.now())
+    }
+
+    async fn stats(&self) -> Stats {
+        self.shared.pool.stats()
+    }
+
+    fn wall(&self, at: Timestamp) -> SystemTime {
+        self.shared.clock.wall(at)
+    }
+}
