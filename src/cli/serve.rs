@@ -46,6 +46,8 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
         .with_env_filter(filter.from_env_lossy())
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // It would panic when nobody reads standard error any more.
+        .log_internal_errors(false)
         .init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
 }

@@ -170,10 +170,15 @@ async fn read(mut body: Body) -> Result<Create, Problem> {
     if bytes.is_empty() {
         return Ok(Create::default());
     }
-    serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+    let create = serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => Problem::InvalidBody { detail: error.to_string() },
         _ => Problem::MalformedBody { detail: error.to_string() },
-    })
+    })?;
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        // To serde an array is a struct without names.
+        return Err(Problem::InvalidBody { detail: "expected an object".to_owned() });
+    }
+    Ok(create)
 }
 
 /// Reads and forgets a body, up to a limit.

@@ -1,13 +1,16 @@
 //! Keys in this process's memory: a [`Pool`], a clock, ids, and the sweep.
 
+use std::convert::Infallible;
 use std::future::pending;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
+use tokio::time::sleep;
 use tracing::error;
 
 use super::Store;
@@ -15,6 +18,9 @@ use crate::engine::{Pool, Stats};
 use crate::error::Error;
 use crate::key::{KeyId, KeyInfo, Lease, Ttl};
 use crate::time::{Clock, Timestamp};
+
+/// Pause after a panic of the sweep, so that a lasting one does not fill the log.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a [`Memory`] is made with.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +64,6 @@ struct Shared<C> {
 impl<C: Clock> Memory<C> {
     /// How many keys are created, or swept, before others get a chance to run: some 100 µs.
     const BATCH: usize = 64;
-    /// Pause after a panic of the sweep, so that a lasting one does not fill the log.
-    const PANIC_PAUSE_MS: u64 = 1000;
 
     /// An empty store. It starts nothing.
     ///
@@ -82,21 +86,25 @@ impl<C: Clock> Memory<C> {
     }
 
     /// Ends leases and lives when they are due, in small batches, and sleeps until the next
-    /// deadline; never returns. A panic is logged, and the sweep goes on.
+    /// deadline; never returns. A panic is logged, and the sweep goes on after a second.
     ///
     /// Deadlines are exact without it: it makes ended leases known to the draw early, and gives
     /// the memory of dead keys back.
     pub async fn sweep(self) {
+        loop {
+            let Err(_) = AssertUnwindSafe(self.sweep_until_panic()).catch_unwind().await;
+            error!("the sweep panicked; it goes on in {PANIC_PAUSE:?}");
+            sleep(PANIC_PAUSE).await;
+        }
+    }
+
+    async fn sweep_until_panic(&self) -> Infallible {
         let Shared { pool, clock, .. } = &*self.shared;
         loop {
-            let batch = || pool.expire(clock.now(), Self::BATCH);
-            match catch_unwind(AssertUnwindSafe(batch)) {
-                Ok(looked) if looked == Self::BATCH => yield_now().await,
-                Ok(_) => self.sleep_until_next_deadline().await,
-                Err(_) => {
-                    error!("the sweep panicked; it goes on in {} ms", Self::PANIC_PAUSE_MS);
-                    clock.sleep_until(clock.now().plus_ms(Self::PANIC_PAUSE_MS)).await;
-                }
+            if pool.expire(clock.now(), Self::BATCH) == Self::BATCH {
+                yield_now().await;
+            } else {
+                self.sleep_until_next_deadline().await;
             }
         }
     }

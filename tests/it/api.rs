@@ -1,0 +1,335 @@
+//! Each route and ruling over a real socket.
+
+use std::time::Duration;
+
+use serde_json::json;
+use token_orchestrator::http::{BODY_BYTES_MAX, ServeOptions};
+use token_orchestrator::store::{Options, Store};
+
+use crate::client::{Answer, Server};
+
+const UNKNOWN: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
+
+fn assert_json(answer: &Answer, status: u16, body: &str) {
+    assert_eq!((answer.status, answer.body.as_str()), (status, body), "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+}
+
+fn assert_problem(answer: &Answer, status: u16, kind: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let problem = answer.json();
+    assert_eq!(problem["type"], format!("/problems/{kind}"));
+    assert_eq!(problem["status"], status);
+    assert!(problem["title"].is_string() && problem["detail"].is_string());
+}
+
+#[tokio::test]
+async fn post_creates_a_key_and_tells_where() {
+    let server = Server::default().await;
+    let answer = server.send("POST", "/keys", "").await;
+    let id = answer.json()["keyId"].as_str().unwrap().to_owned();
+    assert_json(&answer, 201, &format!(r#"{{"keyId":"{id}"}}"#));
+    assert_eq!(answer.header("location"), Some(format!("/keys/{id}").as_str()));
+    assert_eq!((id.len(), &id[14..15]), (36, "4"));
+    assert_eq!(server.send("GET", &format!("/keys/{id}"), "").await.status, 200);
+}
+
+#[tokio::test]
+async fn post_creates_as_many_as_it_is_told() {
+    let server = Server::default().await;
+    for (body, count) in
+        [(r#"{"count":1}"#, 1), (r#" { "count" : 30 } "#, 30), (r#"{"count":100000}"#, 100_000)]
+    {
+        let answer = server.send("POST", "/keys", body).await;
+        assert_eq!(answer.status, 201);
+        assert_eq!(answer.header("location"), None);
+        let body = answer.json();
+        assert_eq!(body["keyIds"].as_array().unwrap().len(), count);
+        assert_eq!(body.as_object().unwrap().len(), 1);
+    }
+    assert_eq!(server.store.stats().await.free, 100_031);
+    let answer = server.send("POST", "/keys", "{}").await;
+    assert!(answer.json()["keyId"].is_string(), "{answer:?}");
+}
+
+#[tokio::test]
+async fn post_refuses_what_it_does_not_understand_and_creates_nothing() {
+    let server = Server::default().await;
+    for body in ["{", "count", "{\"count\":}", "\u{7}", "{\"count\":1}x", "{'count':1}"] {
+        assert_problem(&server.send("POST", "/keys", body).await, 400, "malformed-body");
+    }
+    for body in [
+        "[]", "1", "null", "\"\"", r#"{"count":"1"}"#, r#"{"count":1.5}"#, r#"{"count":null}"#,
+        r#"{"count":0}"#, r#"{"count":-1}"#, r#"{"count":100001}"#, r#"{"n":1}"#,
+        r#"{"count":18446744073709551616}"#, r#"{"count":1,"n":2}"#, r#"{"count":1,"count":1}"#,
+    ] {
+        assert_problem(&server.send("POST", "/keys", body).await, 422, "invalid-body");
+    }
+    assert_eq!(server.store.stats().await.keys, 0);
+}
+
+#[tokio::test]
+async fn a_full_pool_creates_nothing_and_says_when_to_come_back() {
+    let options = Options { keys_max: 5, ..Options::default() };
+    let server = Server::start(options, ServeOptions::default()).await;
+    server.create().await;
+    server.clock.advance_ms(100);
+    let answer = server.send("POST", "/keys", r#"{"count":5}"#).await;
+    assert_problem(&answer, 503, "pool-full");
+    assert_eq!(answer.header("retry-after"), Some("300"));
+    assert_eq!(server.store.stats().await.keys, 1);
+}
+
+#[tokio::test]
+async fn get_leases_a_key_or_finds_none() {
+    let server = Server::default().await;
+    assert_json(&server.send("GET", "/keys", "").await, 404, "{}");
+    let id = server.create().await;
+    let answer = server.send("GET", "/keys", "").await;
+    assert_json(&answer, 200, &format!(r#"{{"keyId":"{id}"}}"#));
+    assert_json(&server.send("GET", "/keys", "").await, 404, "{}");
+    server.clock.advance_ms(59_999);
+    assert_json(&server.send("GET", "/keys", "").await, 404, "{}");
+    server.clock.advance_ms(1);
+    assert_eq!(server.send("GET", "/keys", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn get_shows_a_key() {
+    let server = Server::default().await;
+    server.clock.advance_ms(250);
+    let path = format!("/keys/{}", server.create().await);
+    let free = r#"{"isBlocked":false,"blockedAt":null,"createdAt":"2024-02-29T23:59:59.750Z"}"#;
+    assert_json(&server.send("GET", &path, "").await, 200, free);
+    server.clock.advance_ms(251);
+    server.send("GET", "/keys", "").await;
+    server.clock.advance_ms(59_999);
+    let leased = concat!(
+        r#"{"isBlocked":true,"blockedAt":"2024-03-01T00:00:00.001Z","#,
+        r#""createdAt":"2024-02-29T23:59:59.750Z"}"#
+    );
+    assert_json(&server.send("GET", &path, "").await, 200, leased);
+    server.clock.advance_ms(1);
+    assert_json(&server.send("GET", &path, "").await, 200, free);
+}
+
+#[tokio::test]
+async fn put_releases_a_key_as_often_as_it_is_asked() {
+    let server = Server::default().await;
+    let path = format!("/keys/{}", server.create().await);
+    server.send("GET", "/keys", "").await;
+    for _ in 0..2 {
+        assert_json(&server.send("PUT", &path, "").await, 200, "{}");
+    }
+    assert_eq!(server.send("GET", "/keys", "").await.status, 200);
+    assert_eq!(server.send("GET", "/keys", "").await.status, 404);
+}
+
+#[tokio::test]
+async fn keepalive_keeps_a_key_and_its_lease() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    server.clock.advance_ms(299_999);
+    server.send("GET", "/keys", "").await;
+    let path = format!("/keys/{id}");
+    let before = server.send("GET", &path, "").await.body;
+    assert_json(&server.send("PUT", &format!("/keepalive/{id}"), "").await, 200, "{}");
+    server.clock.advance_ms(59_999);
+    assert_json(&server.send("GET", &path, "").await, 200, &before);
+    server.clock.advance_ms(240_000);
+    assert_eq!(server.send("GET", &path, "").await.status, 200);
+    server.clock.advance_ms(1);
+    assert_json(&server.send("PUT", &format!("/keepalive/{id}"), "").await, 404, "{}");
+}
+
+#[tokio::test]
+async fn delete_removes_a_key() {
+    let server = Server::default().await;
+    let path = format!("/keys/{}", server.create().await);
+    server.send("GET", "/keys", "").await;
+    assert_json(&server.send("DELETE", &path, "").await, 200, "{}");
+    for method in ["GET", "PUT", "DELETE"] {
+        assert_json(&server.send(method, &path, "").await, 404, "{}");
+    }
+}
+
+#[tokio::test]
+async fn every_id_that_names_no_key_is_answered_alike() {
+    let server = Server::default().await;
+    let dead = server.create().await;
+    server.clock.advance_ms(300_000);
+    let living = server.create().await;
+    let long = "x".repeat(5000);
+    let (cut, simple) = (&living[1..], living.replace('-', ""));
+    let other_half = format!("{}{}", &UNKNOWN[..19], &living[19..]);
+    for id in [
+        UNKNOWN, &dead, "x", "", "%ff", "%00", "%2F", "..", "1", &long, cut, &simple, &other_half,
+        "ключ", "00000000-0000-0000-0000-000000000000", &format!("{living}%20"),
+    ] {
+        for method in ["GET", "PUT", "DELETE"] {
+            assert_json(&server.send(method, &format!("/keys/{id}"), "").await, 404, "{}");
+        }
+        assert_json(&server.send("PUT", &format!("/keepalive/{id}"), "").await, 404, "{}");
+    }
+    let path = format!("/keys/{}", living.to_uppercase());
+    assert_eq!(server.send("GET", &path, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn head_does_not_lease_a_key() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    let answer = server.send("HEAD", "/keys", "").await;
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST")));
+    assert_eq!(server.store.stats().await.free, 1);
+    let answer = server.send("HEAD", &format!("/keys/{id}"), "").await;
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("75")));
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_with_those_that_are_allowed() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    for (path, methods, allowed) in [
+        ("/keys".to_owned(), "PUT DELETE PATCH OPTIONS TRACE FOO", "GET, POST"),
+        (format!("/keys/{id}"), "POST PATCH OPTIONS FOO", "GET, HEAD, PUT, DELETE"),
+        (format!("/keepalive/{id}"), "GET HEAD POST DELETE PATCH OPTIONS", "PUT"),
+        ("/keys/x".to_owned(), "POST", "GET, HEAD, PUT, DELETE"),
+    ] {
+        for method in methods.split(' ') {
+            let answer = server.send(method, &path, "").await;
+            assert_eq!(answer.header("allow"), Some(allowed), "{method} {path}");
+            match method {
+                "HEAD" => assert_eq!(answer.status, 405),
+                _ => assert_problem(&answer, 405, "method-not-allowed"),
+            }
+        }
+    }
+    assert_eq!(server.store.stats().await.free, 1);
+}
+
+#[tokio::test]
+async fn other_paths_are_unknown() {
+    let server = Server::default().await;
+    for path in ["/", "/key", "/keepalive", "/keys/a/b", "/KEYS", "//keys"] {
+        assert_problem(&server.send("GET", path, "").await, 404, "no-such-path");
+    }
+    assert_eq!(server.send("POST", "/keys?x=1", "").await.status, 201);
+}
+
+#[tokio::test]
+async fn bodies_that_are_too_large_are_refused() {
+    let server = Server::default().await;
+    let large = format!(r#"{{"count":1{}}}"#, " ".repeat(BODY_BYTES_MAX));
+    let id = server.create().await;
+    for (method, path) in [("POST", "/keys".to_owned()), ("PUT", format!("/keys/{id}"))] {
+        let mut client = server.connect().await;
+        assert_problem(&client.send(method, &path, &large).await, 413, "body-too-large");
+    }
+    let just = format!(r#"{{"count":1{}}}"#, " ".repeat(BODY_BYTES_MAX - 11));
+    assert_eq!(just.len(), BODY_BYTES_MAX);
+    assert_eq!(server.send("POST", "/keys", &just).await.status, 201);
+    let mut client = server.connect().await;
+    client.write("POST /keys HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
+    assert_problem(&client.read("POST").await, 413, "body-too-large");
+    assert_eq!(server.store.stats().await.keys, 2);
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_order() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    let mut client = server.connect().await;
+    let requests = [
+        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+        &format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}"),
+        &format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ];
+    client.write(&requests.concat()).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(client.read("GET").await.status);
+    }
+    assert_eq!(statuses, [200, 404, 200]);
+    assert_eq!(client.read("GET").await.json()["isBlocked"], json!(false));
+}
+
+#[tokio::test]
+async fn a_large_creation_does_not_hold_up_others() {
+    let server = Server::default().await;
+    server.create().await;
+    let mut large = server.connect().await;
+    large.write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n{\"count\":100000}").await;
+    // On this single thread it is not done when the small requests are.
+    while server.store.stats().await.keys == 1 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..10 {
+        assert_eq!(server.send("GET", "/keys", "").await.status, 200);
+    }
+    assert!(server.store.stats().await.free < 90_000, "the creation came first");
+    assert_eq!(large.read("POST").await.status, 201);
+}
+
+#[tokio::test]
+async fn a_shutdown_finishes_what_is_in_flight_and_closes_the_idle() {
+    let server = Server::default().await;
+    let mut idle = server.connect().await;
+    assert_eq!(idle.send("POST", "/keys", "").await.status, 201);
+    let mut busy = server.connect().await;
+    busy.write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n{\"count\"").await;
+    tokio::task::yield_now().await;
+    let store = server.store.clone();
+    while store.stats().await.keys == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let ended = server.stop();
+    assert!(idle.is_closed().await);
+    assert!(!ended.is_finished());
+    busy.write(":7}").await;
+    assert_eq!(busy.read("POST").await.status, 201);
+    ended.await.unwrap();
+    assert_eq!(store.stats().await.keys, 8);
+}
+
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_ever() {
+    let serve = ServeOptions { drain_timeout: Duration::from_millis(30), ..Default::default() };
+    let server = Server::start(Options::default(), serve).await;
+    let mut busy = server.connect().await;
+    busy.write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_that_stalls_is_given_up() {
+    let serve = ServeOptions { head_timeout: Duration::from_millis(30), ..Default::default() };
+    let server = Server::start(Options::default(), serve).await;
+    let mut client = server.connect().await;
+    client.write("GET /keys HT").await;
+    assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn connections_past_the_limit_wait_their_turn() {
+    let serve = ServeOptions { connections_max: 2, ..Default::default() };
+    let server = Server::start(Options::default(), serve).await;
+    let mut first = server.connect().await;
+    let mut second = server.connect().await;
+    assert_eq!(first.send("POST", "/keys", "").await.status, 201);
+    assert_eq!(second.send("POST", "/keys", "").await.status, 201);
+    let mut third = server.connect().await;
+    third.write("GET /keys HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    // It is not served before one of the others has gone.
+    assert_eq!(first.send("GET", "/keys", "").await.status, 200);
+    assert_eq!(second.send("GET", "/keys", "").await.status, 200);
+    drop(first);
+    assert_eq!(third.read("GET").await.status, 404);
+}

@@ -1,0 +1,115 @@
+//! The binary: its arguments, its words, its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_token-orchestrator"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOKEN_ORCHESTRATOR_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn error_line(output: &Output) -> String {
+    let text = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "not one line: {text}");
+    text
+}
+
+/// Starts the server; answers with it and the address it says it listens on.
+fn start(command: &mut Command) -> (Child, String, impl Iterator<Item = String>) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.next().expect("a line that says where it listens");
+    let (_, address) = line.split_once("listening on http://").unwrap_or_else(|| panic!("{line}"));
+    (child, address.to_owned(), lines)
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+}
+
+fn request(address: &str, method: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn a_wrong_value_ends_with_one_line_and_status_2() {
+    for (arguments, named) in [
+        (&["--lease-ttl", "0s"][..], "--lease-ttl"),
+        (&["--key-ttl", "soon"], "--key-ttl"),
+        (&["--shards", "3"], "--shards"),
+        (&["--max-keys", "0"], "--max-keys"),
+        (&["--listen", "nowhere"], "--listen"),
+        (&["serve", "--shards", "-1"], "-1"),
+        (&["--unknown"], "--unknown"),
+        (&["unknown"], "unknown"),
+    ] {
+        let output = binary().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(error_line(&output).contains(named), "{arguments:?}: {}", error_line(&output));
+    }
+    let output = binary().env("TOKEN_ORCHESTRATOR_KEY_TTL", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error_line(&output).contains("--key-ttl"));
+}
+
+#[test]
+fn a_taken_port_ends_with_one_line_that_names_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = binary().args(["--listen", &address]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_line(&output).contains(&address));
+}
+
+#[test]
+fn help_and_version_are_told() {
+    let help = binary().arg("--help").output().unwrap();
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).unwrap();
+    for option in ["--listen", "--key-ttl", "--lease-ttl", "--max-keys", "--shards", "serve"] {
+        assert!(help.contains(option), "{option}");
+    }
+    let version = binary().arg("--version").output().unwrap();
+    let expected = format!("token-orchestrator {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(version.stdout).unwrap(), expected);
+}
+
+#[test]
+fn it_serves_until_it_is_told_to_end() {
+    for (name, arguments) in [("TERM", &["serve", "--listen", "127.0.0.1:0"][..]), ("INT", &[])] {
+        let mut command = binary();
+        command.args(arguments).env("TOKEN_ORCHESTRATOR_LISTEN", "127.0.0.1:0");
+        let (mut child, address, _) = start(&mut command);
+        assert!(request(&address, "POST", "/keys").starts_with("HTTP/1.1 201 Created\r\n"));
+        assert!(request(&address, "GET", "/keys").starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(request(&address, "GET", "/keys").starts_with("HTTP/1.1 404 Not Found\r\n"));
+        signal(&child, name);
+        assert_eq!(child.wait().unwrap().code(), Some(0), "SIG{name}");
+    }
+}
+
+#[test]
+fn arguments_and_environment_shape_the_pool() {
+    let mut command = binary();
+    command.args(["--listen", "127.0.0.1:0", "--max-keys", "1", "--shards", "2"]);
+    command.env("TOKEN_ORCHESTRATOR_KEY_TTL", "1ms").env("TOKEN_ORCHESTRATOR_MAX_KEYS", "7");
+    let (mut child, address, _) = start(&mut command);
+    let created = request(&address, "POST", "/keys");
+    let (_, id) = created.split_once("/keys/").unwrap();
+    // A key dies after a millisecond, and then there is room for the next.
+    while !request(&address, "GET", &format!("/keys/{}", &id[..36])).contains(" 404 ") {}
+    assert!(request(&address, "POST", "/keys").contains(" 201 "));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

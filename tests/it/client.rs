@@ -1,0 +1,139 @@
+//! A server on a real socket with a manual clock, and a client that sends exactly what it is told.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use token_orchestrator::http::{self, ServeOptions};
+use token_orchestrator::store::{Memory, Options};
+use token_orchestrator::time::ManualClock;
+
+/// 2024-02-29T23:59:59.500Z.
+pub(crate) const WALL_AT_ORIGIN: Duration = Duration::from_millis(1_709_251_199_500);
+
+pub(crate) struct Server {
+    pub(crate) store: Memory<ManualClock>,
+    pub(crate) clock: ManualClock,
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    pub(crate) task: JoinHandle<()>,
+}
+
+impl Server {
+    pub(crate) async fn start(options: Options, serve: ServeOptions) -> Self {
+        let clock = ManualClock::new(SystemTime::UNIX_EPOCH + WALL_AT_ORIGIN);
+        let store = Memory::new(options, clock.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = http::router(Arc::new(store.clone()));
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(http::serve(listener, router, serve, async {
+            let _ = stopped.await;
+        }));
+        Self { store, clock, address, stop, task }
+    }
+
+    pub(crate) async fn default() -> Self {
+        Self::start(Options::default(), ServeOptions::default()).await
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.connect().await.send(method, path, body).await
+    }
+
+    pub(crate) async fn create(&self) -> String {
+        let answer = self.send("POST", "/keys", "").await;
+        assert_eq!(answer.status, 201);
+        answer.body.split('"').nth(3).unwrap().to_owned()
+    }
+
+    /// Asks the server to end; its task then tells when it has.
+    pub(crate) fn stop(self) -> JoinHandle<()> {
+        self.stop.send(()).unwrap();
+        self.task
+    }
+}
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, method: &str, path: &str, body: &str) -> Answer {
+        let length = match body.len() {
+            0 => String::new(),
+            length => format!("Content-Length: {length}\r\n"),
+        };
+        self.write(&format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{length}\r\n{body}")).await;
+        self.read(method).await
+    }
+
+    pub(crate) async fn write(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// The next answer, to a request of this method.
+    pub(crate) async fn read(&mut self, method: &str) -> Answer {
+        let head_end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at;
+            }
+            assert!(self.fill().await, "the server hung up before its answer");
+        };
+        let head = String::from_utf8(self.buffer[..head_end].to_vec()).unwrap();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers: Vec<_> = lines
+            .map(|line| line.split_once(": ").unwrap())
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let length: usize = match method {
+            "HEAD" => 0,
+            _ => length.map_or(0, |(_, value)| value.parse().unwrap()),
+        };
+        while self.buffer.len() < head_end + 4 + length {
+            assert!(self.fill().await, "the server hung up in its answer");
+        }
+        let rest = self.buffer.split_off(head_end + 4 + length);
+        let body = String::from_utf8(self.buffer.split_off(head_end + 4)).unwrap();
+        self.buffer = rest;
+        Answer { status, headers, body }
+    }
+
+    /// Whether the server has closed the connection, without a word.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && !self.fill().await
+    }
+
+    async fn fill(&mut self) -> bool {
+        self.stream.read_buf(&mut self.buffer).await.is_ok_and(|read| read > 0)
+    }
+}

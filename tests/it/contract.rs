@@ -1,0 +1,416 @@
+//! The contract of [`Store`], for any store that runs on a manual clock.
+//!
+//! Among these tests are the mistakes that are easily made with this problem.
+
+use std::collections::HashSet;
+
+use token_orchestrator::error::Error;
+use token_orchestrator::key::{KeyId, Lease};
+use token_orchestrator::store::{Memory, Options, Store};
+use token_orchestrator::time::{Clock, ManualClock};
+
+const LIFE_MS: u64 = 300_000;
+const LEASE_MS: u64 = 60_000;
+
+/// A store with default TTLs, a time that moves by hand, and nothing that runs in the background.
+pub(crate) struct Fixture<S> {
+    pub(crate) store: S,
+    pub(crate) clock: ManualClock,
+}
+
+impl<S: Store> Fixture<S> {
+    async fn create(&self) -> KeyId {
+        self.store.create(1).await.unwrap()[0]
+    }
+
+    async fn lease(&self) -> Lease {
+        self.store.lease().await.unwrap()
+    }
+
+    async fn is_blocked(&self, id: &KeyId) -> bool {
+        self.store.get(id).await.unwrap().lease.is_some()
+    }
+
+    async fn keep_all_alive(&self, ids: &[KeyId]) {
+        for id in ids {
+            self.store.keep_alive(id).await.unwrap();
+        }
+    }
+
+    /// No operation knows this id.
+    async fn assert_unknown(&self, id: &KeyId) {
+        assert_eq!(self.store.get(id).await, Err(Error::NotFound));
+        assert_eq!(self.store.keep_alive(id).await, Err(Error::NotFound));
+        assert_eq!(self.store.release(id).await, Err(Error::NotFound));
+        assert_eq!(self.store.delete(id).await, Err(Error::NotFound));
+        assert_eq!(self.store.lease().await, Err(Error::Exhausted));
+    }
+}
+
+/// Runs every test of the contract against the store that `$make` makes from [`Options`].
+macro_rules! contract {
+    ($make:expr; $($test:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                super::$test(&$make).await;
+            }
+        )*
+    };
+}
+
+mod memory {
+    use super::*;
+
+    fn make(options: Options) -> Fixture<Memory<ManualClock>> {
+        let clock = ManualClock::default();
+        Fixture { store: Memory::new(options, clock.clone()), clock }
+    }
+
+    contract! { make;
+        a_new_key_is_free
+        a_leased_key_is_blocked_and_shows_since_when
+        nothing_is_leased_from_an_empty_store
+        a_leased_key_is_not_served_again
+        every_key_is_served_before_none_is_left
+        a_released_key_is_served_again
+        a_double_release_does_not_put_a_key_into_the_pool_twice
+        a_release_of_a_free_key_changes_nothing
+        a_lease_ends_exactly_after_its_time
+        the_timer_of_a_released_lease_does_not_end_the_next_lease
+        a_lease_ended_by_time_can_be_followed_by_another_at_once
+        a_key_dies_exactly_after_its_life
+        a_key_past_its_life_is_not_served
+        a_blocked_key_dies_too
+        a_dead_key_is_not_revived
+        the_life_of_other_keys_goes_on_after_a_blocked_key_dies
+        keep_alive_starts_the_life_anew
+        keep_alive_moves_neither_creation_nor_lease
+        neither_lease_nor_release_lengthens_the_life
+        a_deleted_key_is_gone
+        a_deleted_leased_key_is_gone
+        one_free_key_among_many_leased_is_found
+        a_full_store_creates_nothing
+        dead_keys_make_room
+        generations_of_a_key_never_repeat
+        many_keys_are_created_at_once
+        the_counts_add_up
+    }
+}
+
+async fn a_new_key_is_free<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    f.clock.advance_ms(5);
+    let id = f.create().await;
+    let info = f.store.get(&id).await.unwrap();
+    assert_eq!((info.created_at, info.lease), (f.clock.now(), None));
+    assert_eq!(info.life_ends, f.clock.now().plus_ms(LIFE_MS));
+}
+
+async fn a_leased_key_is_blocked_and_shows_since_when<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.clock.advance_ms(7);
+    let lease = f.lease().await;
+    assert_eq!((lease.id, lease.since), (id, f.clock.now()));
+    assert_eq!(lease.until, f.clock.now().plus_ms(LEASE_MS));
+    f.clock.advance_ms(9);
+    assert_eq!(f.store.get(&id).await.unwrap().lease, Some(lease));
+}
+
+async fn nothing_is_leased_from_an_empty_store<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+    f.assert_unknown(&KeyId::random(&mut rand::rng())).await;
+}
+
+async fn a_leased_key_is_not_served_again<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    f.create().await;
+    f.lease().await;
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+}
+
+async fn every_key_is_served_before_none_is_left<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let ids: HashSet<_> = f.store.create(500).await.unwrap().into_iter().collect();
+    let mut leased = HashSet::new();
+    for _ in 0..500 {
+        assert!(leased.insert(f.lease().await.id));
+    }
+    assert_eq!(leased, ids);
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+}
+
+async fn a_released_key_is_served_again<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.lease().await;
+    f.store.release(&id).await.unwrap();
+    assert!(!f.is_blocked(&id).await);
+    assert_eq!(f.lease().await.id, id);
+}
+
+async fn a_double_release_does_not_put_a_key_into_the_pool_twice<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.lease().await;
+    f.store.release(&id).await.unwrap();
+    f.store.release(&id).await.unwrap();
+    f.lease().await;
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+}
+
+async fn a_release_of_a_free_key_changes_nothing<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    let before = f.store.get(&id).await;
+    f.clock.advance_ms(5);
+    f.store.release(&id).await.unwrap();
+    assert_eq!(f.store.get(&id).await, before);
+    f.lease().await;
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+}
+
+async fn a_lease_ends_exactly_after_its_time<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.lease().await;
+    f.clock.advance_ms(LEASE_MS - 1);
+    assert!(f.is_blocked(&id).await);
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+    f.clock.advance_ms(1);
+    assert!(!f.is_blocked(&id).await);
+    assert_eq!(f.lease().await.id, id);
+}
+
+async fn the_timer_of_a_released_lease_does_not_end_the_next_lease<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.lease().await;
+    f.clock.advance_ms(LEASE_MS - 1);
+    f.store.release(&id).await.unwrap();
+    let second = f.lease().await;
+    // The first lease would have ended here.
+    for _ in 0..LEASE_MS - 1 {
+        f.clock.advance_ms(1);
+        assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+    }
+    assert_eq!(f.store.get(&id).await.unwrap().lease, Some(second));
+    f.clock.advance_ms(1);
+    assert_eq!(f.lease().await.id, id);
+}
+
+async fn a_lease_ended_by_time_can_be_followed_by_another_at_once<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    let ids = f.store.create(100).await.unwrap();
+    for round in 0..20 {
+        let leased: HashSet<_> = {
+            let mut leased = HashSet::new();
+            for _ in 0..100 {
+                leased.insert(f.lease().await.id);
+            }
+            leased
+        };
+        assert_eq!(leased.len(), 100, "round {round}");
+        assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+        f.keep_all_alive(&ids).await;
+        f.clock.advance_ms(LEASE_MS);
+    }
+}
+
+async fn a_key_dies_exactly_after_its_life<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.clock.advance_ms(LIFE_MS - 1);
+    assert!(f.store.get(&id).await.is_ok());
+    f.clock.advance_ms(1);
+    f.assert_unknown(&id).await;
+}
+
+async fn a_key_past_its_life_is_not_served<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    f.store.create(10).await.unwrap();
+    f.clock.advance_ms(LIFE_MS / 2);
+    let late: HashSet<_> = f.store.create(10).await.unwrap().into_iter().collect();
+    f.clock.advance_ms(LIFE_MS / 2);
+    for _ in 0..10 {
+        assert!(late.contains(&f.lease().await.id));
+    }
+    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+}
+
+async fn a_blocked_key_dies_too<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.clock.advance_ms(LIFE_MS - 1);
+    f.lease().await;
+    f.clock.advance_ms(1);
+    f.assert_unknown(&id).await;
+}
+
+async fn a_dead_key_is_not_revived<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.clock.advance_ms(LIFE_MS);
+    assert_eq!(f.store.keep_alive(&id).await, Err(Error::NotFound));
+    assert_eq!(f.store.release(&id).await, Err(Error::NotFound));
+    f.assert_unknown(&id).await;
+    f.clock.advance_ms(LEASE_MS);
+    f.assert_unknown(&id).await;
+}
+
+async fn the_life_of_other_keys_goes_on_after_a_blocked_key_dies<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    f.create().await;
+    f.clock.advance_ms(LIFE_MS - 1);
+    let dying = f.lease().await.id;
+    let other = f.create().await;
+    f.lease().await;
+    f.clock.advance_ms(LEASE_MS);
+    assert_eq!(f.store.get(&dying).await, Err(Error::NotFound));
+    assert_eq!(f.lease().await.id, other);
+    f.clock.advance_ms(LIFE_MS);
+    f.assert_unknown(&other).await;
+}
+
+async fn keep_alive_starts_the_life_anew<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    for _ in 0..10 {
+        f.clock.advance_ms(LIFE_MS - 1);
+        f.store.keep_alive(&id).await.unwrap();
+        assert_eq!(f.store.get(&id).await.unwrap().life_ends, f.clock.now().plus_ms(LIFE_MS));
+    }
+    f.clock.advance_ms(LIFE_MS - 1);
+    assert!(f.store.get(&id).await.is_ok());
+    f.clock.advance_ms(1);
+    f.assert_unknown(&id).await;
+}
+
+async fn keep_alive_moves_neither_creation_nor_lease<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    let created_at = f.store.get(&id).await.unwrap().created_at;
+    f.clock.advance_ms(10);
+    let lease = f.lease().await;
+    f.clock.advance_ms(LEASE_MS - 1);
+    f.store.keep_alive(&id).await.unwrap();
+    let info = f.store.get(&id).await.unwrap();
+    assert_eq!((info.created_at, info.lease), (created_at, Some(lease)));
+    f.clock.advance_ms(1);
+    assert!(!f.is_blocked(&id).await);
+}
+
+async fn neither_lease_nor_release_lengthens_the_life<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    for _ in 0..3 {
+        f.clock.advance_ms(LIFE_MS / 4);
+        f.lease().await;
+        f.store.release(&id).await.unwrap();
+    }
+    f.clock.advance_ms(LIFE_MS / 4 - 1);
+    assert!(f.store.get(&id).await.is_ok());
+    f.clock.advance_ms(1);
+    f.assert_unknown(&id).await;
+}
+
+async fn a_deleted_key_is_gone<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.store.delete(&id).await.unwrap();
+    f.assert_unknown(&id).await;
+}
+
+async fn a_deleted_leased_key_is_gone<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    f.lease().await;
+    f.store.delete(&id).await.unwrap();
+    f.assert_unknown(&id).await;
+    f.clock.advance_ms(LEASE_MS);
+    f.assert_unknown(&id).await;
+}
+
+async fn one_free_key_among_many_leased_is_found<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options { shards: 1024, ..Options::default() });
+    let ids = f.store.create(2000).await.unwrap();
+    for _ in &ids {
+        f.lease().await;
+    }
+    for id in &ids {
+        f.store.release(id).await.unwrap();
+        assert_eq!(f.lease().await.id, *id);
+    }
+}
+
+async fn a_full_store_creates_nothing<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options { keys_max: 10, ..Options::default() });
+    f.clock.advance_ms(1000);
+    let ids = f.store.create(8).await.unwrap();
+    f.clock.advance_ms(1000);
+    let full = Error::Full { retry_after_ms: LIFE_MS - 1000 };
+    assert_eq!(f.store.create(3).await, Err(full));
+    assert_eq!(f.store.stats().await.keys, 8);
+    f.store.create(2).await.unwrap();
+    assert_eq!(f.store.create(1).await, Err(full));
+    f.store.delete(&ids[0]).await.unwrap();
+    f.store.create(1).await.unwrap();
+}
+
+async fn dead_keys_make_room<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options { keys_max: 1000, ..Options::default() });
+    f.store.create(1000).await.unwrap();
+    f.clock.advance_ms(LIFE_MS);
+    f.store.create(1000).await.unwrap();
+    assert_eq!(f.store.stats().await.keys, 1000);
+}
+
+async fn generations_of_a_key_never_repeat<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let id = f.create().await;
+    let mut generations = HashSet::new();
+    for round in 0..100 {
+        assert!(generations.insert(f.lease().await.generation));
+        if round % 2 == 0 {
+            f.store.release(&id).await.unwrap();
+        } else {
+            f.clock.advance_ms(LEASE_MS);
+        }
+        f.store.keep_alive(&id).await.unwrap();
+    }
+}
+
+async fn many_keys_are_created_at_once<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let ids: HashSet<_> = f.store.create(10_000).await.unwrap().into_iter().collect();
+    assert_eq!(ids.len(), 10_000);
+    for id in &ids {
+        assert!(!f.is_blocked(id).await);
+    }
+}
+
+async fn the_counts_add_up<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    f.store.create(10).await.unwrap();
+    let leased = f.lease().await.id;
+    f.lease().await;
+    f.store.delete(&leased).await.unwrap();
+    let stats = f.store.stats().await;
+    assert_eq!((stats.keys, stats.free), (9, 8));
+}

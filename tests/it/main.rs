@@ -1,0 +1,10 @@
+//! The crate from outside: the contract of stores, the API over real sockets, the binary, threads
+//! that race, and rules about the source.
+
+mod api;
+mod cli;
+mod client;
+mod contract;
+mod memory;
+mod races;
+mod source;

@@ -1,0 +1,180 @@
+//! Threads that race on one pool.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use token_orchestrator::engine::Pool;
+use token_orchestrator::error::Error;
+use token_orchestrator::key::{KeyId, Lease, Ttl};
+use token_orchestrator::time::Timestamp;
+
+const THREADS: u64 = 8;
+
+fn create(pool: &Pool, count: usize, now: Timestamp) -> Vec<KeyId> {
+    let mut room = pool.reserve(count, now).unwrap();
+    let ids: Vec<_> = (0..count).map(|_| KeyId::random(&mut rand::rng())).collect();
+    assert!(ids.iter().all(|id| room.create(*id, now)));
+    ids
+}
+
+fn on_threads(work: impl Fn(SmallRng) + Sync) {
+    thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let work = &work;
+            scope.spawn(move || work(SmallRng::seed_from_u64(seed)));
+        }
+    });
+}
+
+/// Time stands still, so only a release ends a lease.
+#[test]
+fn two_gets_racing_do_not_get_one_key() {
+    let now = Timestamp::from_ms(5);
+    for keys in [1, 3, 50] {
+        let pool = Pool::new(Ttl::default(), 100, 4);
+        create(&pool, keys, now);
+        let holders = Mutex::new(HashMap::new());
+        on_threads(|mut rng| {
+            let mut leased = 0;
+            while leased < 5000 {
+                let Ok(lease) = pool.lease(now, &mut rng) else {
+                    thread::yield_now();
+                    continue;
+                };
+                leased += 1;
+                let before = holders.lock().unwrap().insert(lease.id, lease.generation);
+                assert_eq!(before, None, "two holders");
+                if rng.random() {
+                    thread::yield_now();
+                }
+                assert_eq!(holders.lock().unwrap().remove(&lease.id), Some(lease.generation));
+                pool.release(&lease.id, now).unwrap();
+            }
+        });
+        pool.check_invariants();
+        assert_eq!(pool.stats().free, keys as u64, "a key was lost");
+    }
+}
+
+/// As many keys as threads: whoever asks finds one, for the others hold at most all but one.
+#[test]
+fn a_get_finds_the_free_key_that_is_always_there() {
+    let now = Timestamp::from_ms(5);
+    let pool = Pool::new(Ttl::default(), 100, 64);
+    create(&pool, usize::try_from(THREADS).unwrap(), now);
+    on_threads(|mut rng| {
+        for _ in 0..30_000 {
+            let lease = pool.lease(now, &mut rng).expect("one key is free at any moment");
+            pool.release(&lease.id, now).unwrap();
+        }
+    });
+    pool.check_invariants();
+}
+
+/// All keys are leased and nobody sweeps; the time comes, and each thread finds one at once.
+#[test]
+fn ended_leases_are_found_by_all_who_ask_at_once() {
+    let pool = Pool::new(Ttl::default(), 100, 4);
+    create(&pool, usize::try_from(THREADS).unwrap(), Timestamp::default());
+    for round in 0..4 {
+        let now = Timestamp::from_ms(round * 60_000);
+        let barrier = std::sync::Barrier::new(usize::try_from(THREADS).unwrap());
+        on_threads(|mut rng| {
+            barrier.wait();
+            pool.lease(now, &mut rng).expect("a key for each");
+        });
+        assert_eq!(pool.lease(now, &mut rand::rng()), Err(Error::Exhausted));
+        pool.check_invariants();
+    }
+}
+
+/// Everything at once, while time flies.
+#[test]
+fn all_operations_racing_keep_every_promise() {
+    let ttl = Ttl { key_ttl_ms: 40, lease_ttl_ms: 7 };
+    let pool = Pool::new(ttl, 300, 8);
+    let now = AtomicU64::new(1);
+    let is_over = AtomicBool::new(false);
+    let leases = Mutex::new(Vec::<Lease>::new());
+    let released = Mutex::new(Vec::<(KeyId, Timestamp)>::new());
+    let created = Mutex::new(create(&pool, 100, Timestamp::from_ms(1)));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(SeqCst) {
+                now.fetch_add(1, SeqCst);
+                for _ in 0..200 {
+                    thread::yield_now();
+                }
+                while pool.expire(Timestamp::from_ms(now.load(SeqCst)), 16) == 16 {}
+            }
+        });
+        on_threads(|mut rng| {
+            let (mut own_leases, mut own_released) = (Vec::new(), Vec::new());
+            for _ in 0..20_000 {
+                let at = Timestamp::from_ms(now.load(SeqCst));
+                let pick = |rng: &mut SmallRng| {
+                    let created = created.lock().unwrap();
+                    created[rng.random_range(created.len().saturating_sub(300)..created.len())]
+                };
+                match rng.random_range(0..10) {
+                    0 => {
+                        if let Ok(mut room) = pool.reserve(2, at) {
+                            let id = KeyId::random(&mut rand::rng());
+                            assert!(room.create(id, at));
+                            created.lock().unwrap().push(id);
+                        }
+                    }
+                    1..5 => {
+                        if let Ok(lease) = pool.lease(at, &mut rng) {
+                            assert_eq!(lease.until, at.plus_ms(7));
+                            own_leases.push(lease);
+                        }
+                    }
+                    5..7 => {
+                        let id = pick(&mut rng);
+                        own_released.push((id, at));
+                        let _ = pool.release(&id, at);
+                    }
+                    7 => drop(pool.keep_alive(&pick(&mut rng), at)),
+                    8 => drop(pool.get(&pick(&mut rng), at)),
+                    _ if rng.random_ratio(1, 10) => drop(pool.delete(&pick(&mut rng), at)),
+                    _ => drop(pool.expire(at, 3)),
+                }
+            }
+            leases.lock().unwrap().append(&mut own_leases);
+            released.lock().unwrap().append(&mut own_released);
+        });
+        is_over.store(true, SeqCst);
+    });
+    pool.check_invariants();
+    check_leases(leases.into_inner().unwrap(), &released.into_inner().unwrap());
+
+    let end = Timestamp::MAX;
+    while pool.expire(end, 64) == 64 {}
+    pool.check_invariants();
+    let stats = pool.stats();
+    assert_eq!((stats.keys, stats.life_entries, stats.lease_entries), (0, 0, 0));
+}
+
+/// No lease of a key begins before the one before it has ended or was released.
+fn check_leases(mut leases: Vec<Lease>, released: &[(KeyId, Timestamp)]) {
+    let mut times = HashMap::<KeyId, Vec<Timestamp>>::new();
+    for (id, at) in released {
+        times.entry(*id).or_default().push(*at);
+    }
+    assert!(leases.len() > 1000, "only {} leases", leases.len());
+    leases.sort_by_key(|lease| (lease.id, lease.generation));
+    for pair in leases.windows(2).filter(|pair| pair[0].id == pair[1].id) {
+        let [first, second] = pair else { unreachable!() };
+        assert!(first.generation < second.generation, "a generation repeats");
+        let was_released = times.get(&first.id).is_some_and(|times| {
+            // The threads read the time before they act, so it may be a little old by then.
+            times.iter().any(|at| at.plus_ms(50) >= first.since && *at <= second.since.plus_ms(50))
+        });
+        assert!(was_released || first.until <= second.since, "{first:?} overlaps {second:?}");
+    }
+}

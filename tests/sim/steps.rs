@@ -1,0 +1,192 @@
+//! Steps, and a world in which the pool and the model take them together.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use token_orchestrator::engine::Pool;
+use token_orchestrator::error::Error;
+use token_orchestrator::key::{KeyId, Ttl};
+use token_orchestrator::time::Timestamp;
+
+use crate::model::Model;
+
+/// One step. Keys are named by a number, modulo how many were ever created, so that the dead and
+/// the deleted are met as well.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Create(usize),
+    Lease,
+    Release(usize),
+    KeepAlive(usize),
+    Delete(usize),
+    Get(usize),
+    Expire(usize),
+    Advance(u64),
+    /// To just before, at or just after one of the deadlines ahead.
+    AdvanceToDeadline(usize, i64),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    ttl: Ttl,
+    keys_max: usize,
+    shards: usize,
+    seed: u64,
+}
+
+/// Worlds, each with its own taste: some have no deletes, some hardly any keep-alives, and so on.
+pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
+    let ttl = (1..300_u64, 1..300_u32)
+        .prop_map(|(key_ttl_ms, lease_ttl_ms)| Ttl { key_ttl_ms, lease_ttl_ms });
+    let options = (ttl, 1..20_usize, 1..5_u32, any::<u64>()).prop_map(
+        |(ttl, keys_max, shard_bits, seed)| Options { ttl, keys_max, shards: 1 << shard_bits, seed },
+    );
+    let weights = proptest::array::uniform9(0..10_u32);
+    (options, weights).prop_flat_map(|(options, weights)| {
+        let steps = proptest::collection::vec(step(weights), 50..120);
+        (Just(options), steps)
+    })
+}
+
+fn step(weights: [u32; 9]) -> impl Strategy<Value = Step> {
+    let key = 0..1000_usize;
+    let [create, lease, release, keep_alive, delete, get, expire, advance, deadline] = weights;
+    prop_oneof![
+        1 + create => (1..6_usize).prop_map(Step::Create),
+        1 + lease => Just(Step::Lease),
+        release => key.clone().prop_map(Step::Release),
+        keep_alive => key.clone().prop_map(Step::KeepAlive),
+        delete => key.clone().prop_map(Step::Delete),
+        get => key.clone().prop_map(Step::Get),
+        expire => (1..8_usize).prop_map(Step::Expire),
+        advance => (0..400_u64).prop_map(Step::Advance),
+        deadline => (key, -1..=1_i64).prop_map(|(n, offset)| Step::AdvanceToDeadline(n, offset)),
+    ]
+}
+
+pub(crate) struct World {
+    pool: Pool,
+    model: Model,
+    now: Timestamp,
+    rng: StdRng,
+    created: Vec<KeyId>,
+    generations: HashMap<KeyId, u64>,
+}
+
+impl World {
+    pub(crate) fn new(options: &Options) -> Self {
+        let Options { ttl, keys_max, shards, seed } = *options;
+        Self {
+            pool: Pool::new(ttl, keys_max, shards),
+            model: Model::new(ttl, keys_max),
+            now: Timestamp::default(),
+            rng: StdRng::seed_from_u64(seed),
+            created: Vec::new(),
+            generations: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn run(mut self, steps: &[Step]) -> Result<(), String> {
+        for (number, step) in steps.iter().enumerate() {
+            self.take(step).map_err(|what| format!("step {number}, {step:?}: {what}"))?;
+            self.pool.check_invariants();
+            self.bury()?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), String> {
+        let now = self.now;
+        match step {
+            Step::Create(count) => self.create(*count)?,
+            Step::Lease => self.lease()?,
+            Step::Release(key) => {
+                let Some(id) = self.key(*key) else { return Ok(()) };
+                same(&self.pool.release(&id, now), &self.model.release(&id, now))?;
+            }
+            Step::KeepAlive(key) => {
+                let Some(id) = self.key(*key) else { return Ok(()) };
+                same(&self.pool.keep_alive(&id, now), &self.model.keep_alive(&id, now))?;
+            }
+            Step::Delete(key) => {
+                let Some(id) = self.key(*key) else { return Ok(()) };
+                same(&self.pool.delete(&id, now), &self.model.delete(&id, now))?;
+            }
+            Step::Get(key) => {
+                let Some(id) = self.key(*key) else { return Ok(()) };
+                same(&self.pool.get(&id, now), &self.model.get(&id, now))?;
+            }
+            Step::Expire(limit) => {
+                let is_done = self.pool.expire(now, *limit) < *limit;
+                let is_due = self.pool.next_deadline().is_some_and(|next| next <= now);
+                // What is armed too early is armed anew, after `now`.
+                same(&is_due, &(is_due && !is_done))?;
+            }
+            Step::Advance(ms) => self.now = now.plus_ms(*ms),
+            Step::AdvanceToDeadline(nth, offset) => {
+                let ahead = self.model.deadlines().into_iter().filter(|at| *at > now);
+                let ahead = ahead.collect::<Vec<_>>();
+                if let Some(at) = ahead.get(*nth % ahead.len().max(1)) {
+                    self.now = Timestamp::from_ms(at.as_ms().saturating_add_signed(*offset));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, count: usize) -> Result<(), String> {
+        match self.pool.reserve(count, self.now) {
+            Err(error) => {
+                same(&matches!(error, Error::Full { .. }), &true)?;
+                same(&(count > self.model.room()), &true)
+            }
+            Ok(mut room) => {
+                same(&(count <= self.model.room()), &true)?;
+                // Sometimes the creator gives up half-way.
+                for _ in 0..self.rng.random_range(0..=count) {
+                    let id = KeyId::from_random_bytes(self.rng.random());
+                    same(&room.create(id, self.now), &true)?;
+                    self.model.create(id, self.now);
+                    self.created.push(id);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn lease(&mut self) -> Result<(), String> {
+        let free = self.model.free(self.now);
+        match self.pool.lease(self.now, &mut self.rng) {
+            Err(error) => {
+                same(&error, &Error::Exhausted)?;
+                same(&Vec::new(), &free)
+            }
+            Ok(lease) => {
+                same(&free.contains(&lease.id), &true)?;
+                same(&lease.since, &self.now)?;
+                let earlier = self.generations.insert(lease.id, lease.generation);
+                same(&(earlier < Some(lease.generation)), &true)?;
+                self.model.lease(lease);
+                same(&self.pool.get(&lease.id, self.now), &self.model.get(&lease.id, self.now))
+            }
+        }
+    }
+
+    /// The pool may remove dead keys when it likes, and nothing else.
+    fn bury(&mut self) -> Result<(), String> {
+        let mut kept = self.pool.ids();
+        kept.sort();
+        self.model.bury(self.now, &kept);
+        same(&kept, &self.model.ids())
+    }
+
+    fn key(&self, number: usize) -> Option<KeyId> {
+        self.created.get(number % self.created.len().max(1)).copied()
+    }
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(pool: &T, model: &T) -> Result<(), String> {
+    if pool == model { Ok(()) } else { Err(format!("pool {pool:?}, model {model:?}")) }
+}
