@@ -16,7 +16,6 @@ use token_orchestrator::time::Timestamp;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const NOW: Timestamp = Timestamp::from_ms(1000);
-const SHARDS: usize = 256;
 
 fn sizes() -> Vec<usize> {
     let sizes = std::env::var("POOL_KEYS").unwrap_or("1000,1000000,10000000".to_owned());
@@ -24,7 +23,7 @@ fn sizes() -> Vec<usize> {
 }
 
 fn pool_of(keys: usize) -> (Pool, Vec<KeyId>) {
-    let pool = Pool::new(Ttl::default(), usize::MAX, SHARDS);
+    let pool = Pool::new(Ttl::default(), usize::MAX, std::env::var("SHARDS").map_or(256, |s| s.parse().unwrap()));
     let ids = (0..keys).map(|_| KeyId::random(&mut rand::rng())).collect::<Vec<_>>();
     let mut room = pool.reserve(keys, NOW).expect("room");
     for id in &ids {

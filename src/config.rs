@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn durations_are_read_to_the_millisecond() {
-        for (text, ms) in [("60s", 60_000), ("1500ms", 1500), ("5m", 300_000), ("1ms", 1)] {
+        for (text, ms) in [("60s", 60_000), ("1500ms", 1500), ("1.5s", 1500), ("5m", 300_000), ("1ms", 1)] {
             assert_eq!(parse_key_ttl_ms(text), Ok(ms), "{text}");
             assert_eq!(parse_lease_ttl_ms(text).map(u64::from), Ok(ms), "{text}");
         }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn other_durations_are_refused() {
-        for text in ["", "0s", "5", "-1s", "1us", "1.5s", "soon", "9999999999999y", "31d"] {
+        for text in ["", "0s", "5", "-1s", "1us", "1.0005s", "soon", "9999999999999y", "31d"] {
             assert!(parse_lease_ttl_ms(text).is_err(), "{text}");
         }
         assert!(parse_key_ttl_ms("31d").is_ok() && parse_key_ttl_ms("2y").is_err());

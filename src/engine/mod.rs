@@ -9,8 +9,11 @@ mod free;
 mod handle;
 mod record;
 mod stats;
+#[cfg(test)]
+mod tests;
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use dashmap::{DashMap, Entry};
 use rand::Rng;
@@ -40,6 +43,8 @@ pub struct Pool {
     lives: ExpiryIndex,
     /// For each record at most one entry. For a leased one: at or before the end of its lease.
     leases: ExpiryIndex,
+    /// Counts the shards that were looked at, one after the other, to give memory back.
+    shrunk: AtomicUsize,
 }
 
 /// What became of a hint that was drawn.
@@ -69,6 +74,7 @@ impl Pool {
             free: FreeLists::new(sharding),
             lives: ExpiryIndex::new(),
             leases: ExpiryIndex::new(),
+            shrunk: AtomicUsize::new(0),
         }
     }
 
@@ -217,7 +223,22 @@ impl Pool {
     /// Ends leases and lives whose time is over, at most `limit` of each kind; answers how many
     /// it looked at. Less than `limit` means that nothing is left to do. O(limit log n).
     pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
-        self.end_leases(now, limit).max(self.end_lives(now, limit))
+        let looked = self.end_leases(now, limit).max(self.end_lives(now, limit));
+        if looked > 0 {
+            self.shrink_next_shard();
+        }
+        looked
+    }
+
+    /// Gives memory back if less than a quarter of a shard's table is used, one shard at a call.
+    /// O(1) amortised over the keys that died since.
+    fn shrink_next_shard(&self) {
+        let shards = self.records.shards();
+        let mut table = shards[self.shrunk.fetch_add(1, Relaxed) % shards.len()].write();
+        if table.len() < table.capacity() / 4 {
+            let room = table.len() * 2;
+            table.shrink_to(room, |(key, _)| self.records.hasher().hash_one(key));
+        }
     }
 
     /// When [`Pool::expire`] has something to do next. O(1) amortised.

@@ -1,0 +1,76 @@
+"""Load generators, and what they measured."""
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from lib import machine
+
+LUA = Path(__file__).resolve().parents[1] / "lua"
+
+
+def wrk(server, method, path, seconds, connections=64, depth=1, ids=None, script="requests.lua"):
+    """Drives `server` with wrk on one thread. Answers figures; `cpu_us` is a request's."""
+    with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
+        file.write("\n".join(ids or []))
+        file.flush()
+        env = {
+            **os.environ,
+            "METHOD": method,
+            "PATH_TEMPLATE": path,
+            "DEPTH": str(depth),
+            "IDS": file.name,
+            "DONE": str(LUA / "done.lua"),
+        }
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
+        return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
+
+
+def oha(server, method, path, seconds, connections=64):
+    """Drives `server` with oha on one core."""
+    command = [machine.find("oha"), "--no-tui", "--output-format", "json", "-c", str(connections)]
+    command += ["-z", f"{seconds}s", "-w", "-m", method, f"http://127.0.0.1:{server.port}{path}"]
+    return measure(server, command, dict(os.environ), parse_oha)
+
+
+def measure(server, command, env, parse):
+    _, core = machine.cores()
+    cpu, start = server.cpu_seconds(), time.monotonic()
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **machine.pinned(core))
+    cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - start
+    if done.returncode != 0:
+        raise SystemExit(f"{command[0]} failed: {done.stderr or done.stdout}")
+    result = parse(done.stdout)
+    if result["requests"] == 0:
+        raise SystemExit(f"{command[0]}: not one answer: {done.stdout}")
+    result["cpu_us"] = cpu * 1e6 / result["requests"]
+    result["cpu_share"] = cpu / elapsed
+    return result
+
+
+def parse_wrk(text):
+    line = next(line for line in text.splitlines() if line.startswith("RESULT "))
+    result = json.loads(line.removeprefix("RESULT "))
+    result["per_second"] = result["requests"] / result.pop("seconds")
+    return result
+
+
+def parse_oha(text):
+    report = json.loads(text)
+    codes = report["statusCodeDistribution"]
+    requests = sum(codes.values())
+    percentiles = report["latencyPercentiles"]
+    micros = lambda seconds: round((seconds or 0) * 1e6)
+    return {
+        "requests": requests,
+        "per_second": report["summary"]["requestsPerSec"],
+        "p50_us": micros(percentiles["p50"]),
+        "p99_us": micros(percentiles["p99"]),
+        "p999_us": micros(percentiles["p99.9"]),
+        "max_us": micros(report["summary"]["slowest"]),
+        "bad_status": sum(count for code, count in codes.items() if not code.startswith("2")),
+        "broken": sum(report["errorDistribution"].values()),
+    }

@@ -1,0 +1,175 @@
+//! The pool's own properties: the draw, the bounds of its indexes, rare paths.
+
+use std::collections::HashMap;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::Pool;
+use crate::error::Error;
+use crate::key::{KeyId, Ttl};
+use crate::time::Timestamp;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::from_ms(ms)
+}
+
+fn pool(shards: usize) -> Pool {
+    Pool::new(Ttl::default(), 1_000_000, shards)
+}
+
+fn create(pool: &Pool, count: usize, rng: &mut StdRng) -> Vec<KeyId> {
+    let mut room = pool.reserve(count, at(0)).unwrap();
+    let ids: Vec<_> = (0..count).map(|_| KeyId::from_random_bytes(rng.random())).collect();
+    assert!(ids.iter().all(|id| room.create(*id, at(0))));
+    ids
+}
+
+/// Draws 200 times per key; the chi-square statistic in units of its standard deviation, from its
+/// mean.
+fn unevenness(pool: &Pool, free: &[KeyId], rng: &mut StdRng) -> f64 {
+    let mut drawn: HashMap<_, f64> = free.iter().map(|id| (*id, 0.0)).collect();
+    for _ in 0..200 * free.len() {
+        let lease = pool.lease(at(1), rng).unwrap();
+        *drawn.get_mut(&lease.id).expect("a free key") += 1.0;
+        pool.release(&lease.id, at(1)).unwrap();
+    }
+    let chi_square: f64 = drawn.values().map(|n| (n - 200.0) * (n - 200.0) / 200.0).sum();
+    let freedom = f64::from(u32::try_from(free.len() - 1).unwrap());
+    (chi_square - freedom) / (2.0 * freedom).sqrt()
+}
+
+#[test]
+fn every_free_key_is_equally_likely() {
+    let mut rng = StdRng::seed_from_u64(1);
+    for (keys, shards) in [(10, 2), (10, 256), (1000, 4), (1000, 256)] {
+        let pool = pool(shards);
+        let ids = create(&pool, keys, &mut rng);
+        let unevenness = unevenness(&pool, &ids, &mut rng);
+        assert!(unevenness.abs() < 4.0, "{keys} keys in {shards} shards: {unevenness}");
+    }
+}
+
+#[test]
+fn every_free_key_is_equally_likely_in_shards_filled_unequally() {
+    let mut rng = StdRng::seed_from_u64(2);
+    for share in [2, 8, 32, 64] {
+        let pool = pool(64);
+        let ids = create(&pool, 4000, &mut rng);
+        while pool.lease(at(0), &mut rng).is_ok() {}
+        // Free all keys of a few shards, and one key of each other.
+        let mut seen = [false; 64];
+        let mut free = ids.clone();
+        free.retain(|id| {
+            let shard = pool.records.hasher().shard_of(super::Handle::split(id).1);
+            shard % share == 0 || !std::mem::replace(&mut seen[shard], true)
+        });
+        for id in &free {
+            pool.release(id, at(0)).unwrap();
+        }
+        let unevenness = unevenness(&pool, &free, &mut rng);
+        assert!(unevenness.abs() < 4.0, "one shard in {share}: {unevenness}");
+    }
+}
+
+#[test]
+fn stale_hints_never_outgrow_the_live_ones() {
+    let mut rng = StdRng::seed_from_u64(4);
+    let pool = pool(2);
+    let ids = create(&pool, 20_000, &mut rng);
+    for (deleted, id) in ids.iter().enumerate() {
+        pool.delete(id, at(0)).unwrap();
+        if deleted % 500 == 0 {
+            pool.check_invariants();
+        }
+    }
+    pool.check_invariants();
+    assert!(pool.stats().stale_hints <= 128, "{:?}", pool.stats());
+    assert_eq!(pool.lease(at(0), &mut rng), Err(Error::Exhausted));
+    assert_eq!(pool.stats().stale_hints, 0);
+}
+
+#[test]
+fn the_indexes_follow_the_keys_and_not_the_requests() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let pool = pool(2);
+    create(&pool, 10, &mut rng);
+    for ms in 0..200_000 {
+        let lease = pool.lease(at(ms), &mut rng).unwrap();
+        pool.keep_alive(&lease.id, at(ms)).unwrap();
+        pool.release(&lease.id, at(ms)).unwrap();
+        let [id] = create(&pool, 1, &mut rng)[..] else { unreachable!() };
+        pool.delete(&id, at(ms % 1000)).unwrap();
+        pool.expire(at(ms), 16);
+        let stats = pool.stats();
+        assert!(stats.life_entries == 10 && stats.lease_entries <= 10, "{stats:?}");
+        assert!(stats.stale_hints <= 128, "{stats:?}");
+    }
+    pool.check_invariants();
+}
+
+#[test]
+fn a_keep_alive_that_no_sweep_follows_for_months_still_counts() {
+    let pool = Pool::new(Ttl { key_ttl_ms: 40 * DAY_MS, lease_ttl_ms: 1 }, 1, 2);
+    let [id] = create(&pool, 1, &mut StdRng::seed_from_u64(6))[..] else { unreachable!() };
+    for days in [30, 60, 90, 120, 150] {
+        pool.keep_alive(&id, at(days * DAY_MS)).unwrap();
+        assert_eq!(pool.get(&id, at(days * DAY_MS)).unwrap().life_ends, at((days + 40) * DAY_MS));
+        pool.check_invariants();
+    }
+    pool.expire(at(190 * DAY_MS - 1), 10);
+    assert_eq!(pool.stats().keys, 1);
+    pool.expire(at(190 * DAY_MS), 10);
+    assert_eq!(pool.stats().keys, 0);
+    pool.check_invariants();
+}
+
+#[test]
+fn an_id_that_is_taken_is_not_created_again() {
+    let pool = pool(2);
+    let mut room = pool.reserve(3, at(0)).unwrap();
+    let id = KeyId::from_random_bytes([1; 16]);
+    assert!(room.create(id, at(0)));
+    assert!(!room.create(id, at(5)));
+    // Another id with the same handle: the second half.
+    let mut twin = *id.as_bytes();
+    twin[0] ^= 1;
+    let twin = KeyId::from_bytes(twin);
+    assert!(!room.create(twin, at(5)));
+    drop(room);
+    assert_eq!(pool.stats().keys, 1);
+    assert_eq!(pool.get(&id, at(5)).unwrap().created_at, at(0));
+    for result in [pool.release(&twin, at(5)), pool.keep_alive(&twin, at(5)), pool.delete(&twin, at(5))] {
+        assert_eq!(result, Err(Error::NotFound));
+    }
+    assert_eq!(pool.get(&twin, at(5)), Err(Error::NotFound));
+    pool.check_invariants();
+}
+
+#[test]
+fn the_next_deadline_is_that_of_the_next_entry() {
+    let mut rng = StdRng::seed_from_u64(7);
+    let pool = pool(2);
+    assert_eq!(pool.next_deadline(), None);
+    create(&pool, 1, &mut rng);
+    assert_eq!(pool.next_deadline(), Some(at(300_000)));
+    pool.lease(at(5), &mut rng).unwrap();
+    assert_eq!(pool.next_deadline(), Some(at(60_005)));
+    assert_eq!(pool.expire(at(60_004), 5), 0);
+    assert_eq!(pool.expire(at(60_005), 5), 1);
+    assert_eq!(pool.next_deadline(), Some(at(300_000)));
+}
+
+#[test]
+fn the_tables_of_the_dead_are_given_back() {
+    let pool = pool(4);
+    create(&pool, 50_000, &mut StdRng::seed_from_u64(8));
+    assert!(pool.records.capacity() >= 50_000);
+    while pool.expire(at(300_000), 64) == 64 {
+        assert!(pool.stats().keys > 0 || pool.stats().life_entries == 0);
+    }
+    assert!(pool.records.capacity() < 1000, "{}", pool.records.capacity());
+    pool.check_invariants();
+}
