@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use token_orchestrator::engine::Pool;
 use token_orchestrator::key::{KeyId, Ttl};
+use token_orchestrator::store::Options;
 use token_orchestrator::time::Timestamp;
 
 #[global_allocator]
@@ -23,7 +24,11 @@ fn sizes() -> Vec<usize> {
 }
 
 fn pool_of(keys: usize) -> (Pool, Vec<KeyId>) {
-    let pool = Pool::new(Ttl::default(), usize::MAX, std::env::var("SHARDS").map_or(256, |s| s.parse().unwrap()));
+    let pool = Pool::new(
+        Ttl::default(),
+        usize::MAX,
+        std::env::var("SHARDS").map_or(256, |s| s.parse().unwrap()),
+    );
     let ids = (0..keys).map(|_| KeyId::random(&mut rand::rng())).collect::<Vec<_>>();
     let mut room = pool.reserve(keys, NOW).expect("room");
     for id in &ids {
@@ -35,7 +40,11 @@ fn pool_of(keys: usize) -> (Pool, Vec<KeyId>) {
 
 /// Runs `operation` `rounds` times on each of `threads` threads; answers the time until the last
 /// has finished.
-fn on_threads(threads: u64, rounds: u64, operation: impl Fn(u64, &mut SmallRng) + Sync) -> Duration {
+fn on_threads(
+    threads: u64,
+    rounds: u64,
+    operation: impl Fn(u64, &mut SmallRng) + Sync,
+) -> Duration {
     let start = Instant::now();
     std::thread::scope(|scope| {
         for thread in 0..threads {
@@ -63,9 +72,12 @@ fn operations(c: &mut Criterion) {
             let mut bench = |name: &str, operation: &(dyn Fn(u64, &mut SmallRng) + Sync)| {
                 let mut group = c.benchmark_group(format!("{name}/{keys}"));
                 group.throughput(Throughput::Elements(threads));
-                group.bench_function(BenchmarkId::from_parameter(format!("{threads} threads")), |b| {
-                    b.iter_custom(|rounds| on_threads(threads, rounds, operation));
-                });
+                group.bench_function(
+                    BenchmarkId::from_parameter(format!("{threads} threads")),
+                    |b| {
+                        b.iter_custom(|rounds| on_threads(threads, rounds, operation));
+                    },
+                );
             };
             bench("lease+release", &|_, rng| {
                 let lease = pool.lease(NOW, rng).expect("a free key");

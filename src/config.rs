@@ -66,7 +66,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_to_the_millisecond() {
-        for (text, ms) in [("60s", 60_000), ("1500ms", 1500), ("1.5s", 1500), ("5m", 300_000), ("1ms", 1)] {
+        for (text, ms) in
+            [("60s", 60_000), ("1500ms", 1500), ("1.5s", 1500), ("5m", 300_000), ("1ms", 1)]
+        {
             assert_eq!(parse_key_ttl_ms(text), Ok(ms), "{text}");
             assert_eq!(parse_lease_ttl_ms(text).map(u64::from), Ok(ms), "{text}");
         }

@@ -1,4 +1,78 @@
-//! x
+//! A server that leases keys from a pool: it creates keys, gives a random free one to whoever
+//! asks, takes it back when the holder is done or gone, and lets keys die that nobody keeps alive.
+//!
+//! # Bird's-eye view
+//!
+//! ```text
+//!   socket ── http ── Store ── Memory ── Pool ─┬─ records   id → what is true of the key
+//!                              │  │            ├─ free      hints at free keys, a vector a shard
+//!                            clock sweep       └─ lives, leases   (deadline, key), ordered
+//! ```
+//!
+//! One idea carries the [`engine`]: **the record is the truth, everything else is a hint.** A GET
+//! draws a hint from the free vectors and asks the record; a timer pops from an index and asks the
+//! record. A hint that no longer holds is dropped, a timer that no longer holds does nothing.
+//!
+//! # The life of a key
+//!
+//! ```text
+//!            create                lease
+//!   (none) ─────────▶ free ───────────────────▶ leased
+//!                      ▲   release, or its time   │
+//!                      └──────────────────────────┘
+//!   from both: delete, or the end of its life, which each keep-alive moves ──▶ (none)
+//! ```
+//!
+//! # Code map
+//!
+//! | module | holds | names |
+//! |---|---|---|
+//! | [`time`] | timestamps and clocks, one of them moved by hand | |
+//! | [`error`] | what can be refused | |
+//! | [`config`] | what an operator may say | |
+//! | [`key`] | ids, leases, TTLs | `time`, `error` |
+//! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
+//! | [`store`] | the contract of a store, and the one in memory | `engine` |
+//! | [`http`] | the API, its errors, the accept loop | `store` |
+//! | [`cli`] | arguments, and the composition of all | everything |
+//!
+//! # Invariants
+//!
+//! `Pool::check_invariants` asserts them after each step of the tests.
+//!
+//! - **A key is served once.** A lease begins under its record's guard, and only for the one who
+//!   took the key's one hint out of the free vectors.
+//! - **Each free key has exactly one live hint**, each leased key none.
+//! - **Each key has one entry in the index of lives**, at or before the end of its life; **each
+//!   leased key has one in the index of leases**, at or before the end of its lease. So nothing
+//!   ends unnoticed. An entry that pops too early is armed anew at what the record says then: that
+//!   is how a keep-alive and most leases get by without touching an index, and why the indexes
+//!   follow the number of keys and not of requests.
+//! - **Deadlines do not wait for the sweep.** Each operation compares the record with `now`. A
+//!   lease that finds no hint ends the leases that are due, and fails only if none is.
+//! - **An entry leaves the index of leases only after its effect is to be seen.** So whoever finds
+//!   neither a hint nor an entry that is due knows that no key was free.
+//! - **Locks:** a record's guard may be held while a hint is pushed or an index (which has no
+//!   locks) is changed. No other lock is taken while one is held, and none is held for more than
+//!   a few hundred nanoseconds, but for a shard's table that doubles.
+//! - **Stale hints**, those of keys that died while free, are at most about twice the live ones:
+//!   whoever makes one in a shard where they prevail drops two others.
+//!
+//! # Where the bytes are
+//!
+//! Resident bytes a key at a million keys, 142 in all, 171 while every key is leased as well:
+//!
+//! | part | bytes | why |
+//! |---|---|---|
+//! | table of records | 85 | 51 each (id 16, times and generation 34, tag 1), at 60 % full on average |
+//! | free vectors | 12 | half an id and 4 bytes of generation |
+//! | entry of life | 42 | 16 of deadline and half an id, 8 of count and height, towers, rounding |
+//! | entry of lease | 42 | the same, for keys leased in the last minute; their hints are gone |
+//!
+//! The indexes name a key by half its id, which is enough to find the record. The shards are
+//! graded in size, so that their tables do not all double at once. Both are told in
+//! `engine/handle.rs`; why records are packed, in `engine/record.rs`.
+
 pub mod cli;
 pub mod config;
 pub mod engine;

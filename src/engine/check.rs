@@ -27,7 +27,8 @@ impl Pool {
                 assert!(self.leases.contains(at, *key), "{key:?}: no entry of lease");
             }
             let live_hint = Hint::new(*key, record.generation());
-            let live_hints = hints.get(key).into_iter().flatten().filter(|hint| **hint == live_hint);
+            let live_hints =
+                hints.get(key).into_iter().flatten().filter(|hint| **hint == live_hint);
             let live_hints = live_hints.count();
             if let Some((_, until)) = record.lease() {
                 assert!(record.lease_entry().is_some_and(|at| at <= until), "{key:?}: ends late");

@@ -1,6 +1,8 @@
 //! The free vectors: hints at free keys, and the uniform draw among them.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -32,15 +34,16 @@ pub(super) struct Empty {
 
 /// One vector of hints per shard.
 ///
-/// **The draw** throws a dart at a rectangle whose columns are the shards and whose height is
-/// that of the fullest: a hint that is hit is a uniformly random one, and so its shard was picked
-/// in proportion to its hints. Nothing that all threads write is read or written. When the
-/// vectors are filled too unevenly for darts, one walk over the shards' lengths picks exactly.
+/// **The draw** throws a dart at a board of cells. Each shard has a share of the board as large as
+/// its share of the keys, and each of its hints lies in one of its cells. So every hint is hit with
+/// the same probability, and its shard was picked in proportion to its hints. Nothing that all
+/// threads write is read or written. When the vectors are filled too unevenly for darts, one walk
+/// over the shards' lengths picks exactly.
 pub(super) struct FreeLists {
     sharding: Sharding,
     shards: Box<[CachePadded<Shard>]>,
-    /// Height of the rectangle: at least the longest vector's length, seldom written.
-    height: CachePadded<AtomicU32>,
+    /// Cells of the board: so many that all hints of each shard fit its share. Seldom written.
+    cells: CachePadded<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -52,6 +55,8 @@ struct Shard {
     stale: AtomicU32,
     /// How many hints were ever pushed.
     pushes: AtomicU64,
+    /// The shard's share of the board, in units of 2^-24.
+    weight: u32,
 }
 
 #[derive(Default)]
@@ -62,8 +67,8 @@ struct Hints {
 }
 
 impl FreeLists {
-    /// Darts thrown before the walk. Of vectors that are filled as the sharding makes them two in
-    /// three hit.
+    /// Darts thrown before the walk. With a thousand hints a shard nine in ten hit, with a few one
+    /// in three.
     const DARTS: u32 = 8;
     /// A shard with fewer stale hints than this is left alone.
     const STALE_MIN: u32 = 32;
@@ -72,10 +77,11 @@ impl FreeLists {
     pub(super) const SUSPECTS: usize = 4;
 
     pub(super) fn new(sharding: Sharding) -> Self {
+        let shard = |index| Shard { weight: sharding.weight(index), ..Shard::default() };
         Self {
             sharding,
-            shards: (0..sharding.count()).map(|_| CachePadded::default()).collect(),
-            height: CachePadded::new(AtomicU32::new(1)),
+            shards: (0..sharding.count()).map(|index| CachePadded::new(shard(index))).collect(),
+            cells: CachePadded::new(AtomicU64::new(1)),
         }
     }
 
@@ -92,9 +98,10 @@ impl FreeLists {
         shard.pushes.store(shard.pushes.load(Relaxed) + 1, Release);
         let len = shard.len.load(Relaxed);
         drop(hints);
-        if len > self.height.load(Relaxed) {
+        let cells = shard.cells_for(len);
+        if cells > self.cells.load(Relaxed) {
             // A little more than needed, so that it is not written for each push.
-            self.height.fetch_max(len + len / 8, Relaxed);
+            self.cells.fetch_max(cells + cells / 16, Relaxed);
         }
     }
 
@@ -106,11 +113,9 @@ impl FreeLists {
     /// [`Empty`] if there was a moment at which no shard had a hint.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         for _ in 0..Self::DARTS {
-            let dart = rng.next_u64();
-            let (column, row) = (dart & 0xffff_ffff, dart >> 32);
-            let shard = &self.shards[scale(column, self.shards.len() as u64)];
-            let slot = scale(row, u64::from(self.height.load(Relaxed)));
-            if let Some(hint) = shard.take(slot) {
+            let shard = &self.shards[self.sharding.shard_at(rng.next_u32())];
+            if let Some(hint) = shard.take(shard.cell_at(rng.next_u32(), self.cells.load(Relaxed)))
+            {
                 return Ok(hint);
             }
         }
@@ -120,18 +125,17 @@ impl FreeLists {
     fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         loop {
             let empty = Empty { pushes: self.pushes() };
-            let (mut sum, mut longest) = (0, 0);
+            let (mut sum, mut needed) = (0, 1);
             for shard in &self.shards {
                 let len = shard.len.load(Acquire);
                 sum += u64::from(len);
-                longest = longest.max(len);
+                needed = needed.max(shard.cells_for(len));
             }
-            let height = self.height.load(Relaxed);
-            if longest < height / 2 {
+            let cells = self.cells.load(Relaxed);
+            if needed < cells / 2 {
                 // If a push raises it at this moment, its hint is within reach of the walk only,
                 // until the next push there.
-                let lower = (longest + longest / 8).max(1);
-                let _ = self.height.compare_exchange(height, lower, Relaxed, Relaxed);
+                let _ = self.cells.compare_exchange(cells, needed, Relaxed, Relaxed);
             }
             if sum > 0 {
                 let mut rank = rng.random_range(0..sum);
@@ -226,7 +230,10 @@ impl FreeLists {
     pub(super) fn check_stale_bound(&self) {
         for shard in &self.shards {
             let (len, stale) = (shard.len.load(Acquire), shard.stale.load(Acquire));
-            assert!(stale <= (len - stale) * 2 + Self::STALE_MIN, "{stale} of {len} hints are stale");
+            assert!(
+                stale <= (len - stale) * 2 + Self::STALE_MIN,
+                "{stale} of {len} hints are stale"
+            );
         }
     }
 }
@@ -235,6 +242,19 @@ impl Shard {
     fn publish(&self, hints: &Hints) {
         let len = u32::try_from(hints.vector.len()).expect("fewer than 2^32 keys a shard");
         self.len.store(len, Release);
+    }
+
+    /// The smallest board on which the shard's share has `len` cells.
+    fn cells_for(&self, len: u32) -> u64 {
+        (u64::from(len) << 24).div_ceil(u64::from(self.weight))
+    }
+
+    /// A random cell of the shard's share of a board (multiply and shift, as in Lemire, "Fast
+    /// Random Integer Generation in an Interval", 2019). Each cell is as likely as any of another
+    /// shard, to within one in 2^32 for each cell of the share.
+    fn cell_at(&self, random: u32, cells: u64) -> usize {
+        let share = u128::from(cells) * u128::from(self.weight);
+        usize::try_from((share * u128::from(random)) >> (24 + 32)).unwrap_or(usize::MAX)
     }
 
     fn take(&self, slot: usize) -> Option<Hint> {
@@ -263,12 +283,6 @@ impl Hints {
         }
         hint
     }
-}
-
-/// Maps 32 random bits to 0..n, evenly to within n in 2^32 (Lemire, "Fast Random Integer
-/// Generation in an Interval", 2019).
-fn scale(random: u64, n: u64) -> usize {
-    to_usize((random * n) >> 32)
 }
 
 fn to_usize(n: u64) -> usize {

@@ -141,7 +141,9 @@ fn an_id_that_is_taken_is_not_created_again() {
     drop(room);
     assert_eq!(pool.stats().keys, 1);
     assert_eq!(pool.get(&id, at(5)).unwrap().created_at, at(0));
-    for result in [pool.release(&twin, at(5)), pool.keep_alive(&twin, at(5)), pool.delete(&twin, at(5))] {
+    for result in
+        [pool.release(&twin, at(5)), pool.keep_alive(&twin, at(5)), pool.delete(&twin, at(5))]
+    {
         assert_eq!(result, Err(Error::NotFound));
     }
     assert_eq!(pool.get(&twin, at(5)), Err(Error::NotFound));

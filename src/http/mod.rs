@@ -32,12 +32,12 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
 pub fn router<S: Store>(store: Arc<S>) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
-    let pool = get(keys::lease::<S>).post(keys::create::<S>).head(async || not_allowed("GET, POST"));
+    let pool =
+        get(keys::lease::<S>).post(keys::create::<S>).head(async || not_allowed("GET, POST"));
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
     let life = put(keys::keep_alive::<S>);
-    let methods = |router: MethodRouter<Arc<S>>, allowed| {
-        router.fallback(async move || not_allowed(allowed))
-    };
+    let methods =
+        |router: MethodRouter<Arc<S>>, allowed| router.fallback(async move || not_allowed(allowed));
     let key = methods(key, "GET, HEAD, PUT, DELETE");
     let life = methods(life, "PUT");
     Router::new()

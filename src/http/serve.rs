@@ -77,7 +77,8 @@ pub async fn serve(
                 continue;
             }
         };
-        let (builder, service, watcher) = (Arc::clone(&builder), service.clone(), graceful.watcher());
+        let (builder, service, watcher) =
+            (Arc::clone(&builder), service.clone(), graceful.watcher());
         tokio::spawn(async move {
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             if let Err(error) = watcher.watch(connection).await {

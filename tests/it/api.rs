@@ -62,9 +62,20 @@ async fn post_refuses_what_it_does_not_understand_and_creates_nothing() {
         assert_problem(&server.send("POST", "/keys", body).await, 400, "malformed-body");
     }
     for body in [
-        "[]", "1", "null", "\"\"", r#"{"count":"1"}"#, r#"{"count":1.5}"#, r#"{"count":null}"#,
-        r#"{"count":0}"#, r#"{"count":-1}"#, r#"{"count":100001}"#, r#"{"n":1}"#,
-        r#"{"count":18446744073709551616}"#, r#"{"count":1,"n":2}"#, r#"{"count":1,"count":1}"#,
+        "[]",
+        "1",
+        "null",
+        "\"\"",
+        r#"{"count":"1"}"#,
+        r#"{"count":1.5}"#,
+        r#"{"count":null}"#,
+        r#"{"count":0}"#,
+        r#"{"count":-1}"#,
+        r#"{"count":100001}"#,
+        r#"{"n":1}"#,
+        r#"{"count":18446744073709551616}"#,
+        r#"{"count":1,"n":2}"#,
+        r#"{"count":1,"count":1}"#,
     ] {
         assert_problem(&server.send("POST", "/keys", body).await, 422, "invalid-body");
     }
@@ -166,8 +177,22 @@ async fn every_id_that_names_no_key_is_answered_alike() {
     let (cut, simple) = (&living[1..], living.replace('-', ""));
     let other_half = format!("{}{}", &UNKNOWN[..19], &living[19..]);
     for id in [
-        UNKNOWN, &dead, "x", "", "%ff", "%00", "%2F", "..", "1", &long, cut, &simple, &other_half,
-        "ключ", "00000000-0000-0000-0000-000000000000", &format!("{living}%20"),
+        UNKNOWN,
+        &dead,
+        "x",
+        "",
+        "%ff",
+        "%00",
+        "%2F",
+        "..",
+        "1",
+        &long,
+        cut,
+        &simple,
+        &other_half,
+        "ключ",
+        "00000000-0000-0000-0000-000000000000",
+        &format!("{living}%20"),
     ] {
         for method in ["GET", "PUT", "DELETE"] {
             assert_json(&server.send(method, &format!("/keys/{id}"), "").await, 404, "{}");
@@ -264,7 +289,9 @@ async fn a_large_creation_does_not_hold_up_others() {
     let server = Server::default().await;
     server.create().await;
     let mut large = server.connect().await;
-    large.write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n{\"count\":100000}").await;
+    large
+        .write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n{\"count\":100000}")
+        .await;
     // On this single thread it is not done when the small requests are.
     while server.store.stats().await.keys == 1 {
         tokio::task::yield_now().await;

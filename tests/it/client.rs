@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use token_orchestrator::http::{self, ServeOptions};
+use token_orchestrator::store::{Memory, Options};
+use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use token_orchestrator::http::{self, ServeOptions};
-use token_orchestrator::store::{Memory, Options};
-use token_orchestrator::time::ManualClock;
 
 /// 2024-02-29T23:59:59.500Z.
 pub(crate) const WALL_AT_ORIGIN: Duration = Duration::from_millis(1_709_251_199_500);

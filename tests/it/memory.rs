@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
-use tokio::task::yield_now;
 use token_orchestrator::store::{Memory, Options, Store};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
+use tokio::task::yield_now;
 
 /// Lets other tasks run until `condition` holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {

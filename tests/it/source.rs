@@ -51,7 +51,9 @@ fn named(text: &str) -> Vec<String> {
     code.split("crate::")
         .skip(1)
         .flat_map(|rest| match rest.strip_prefix('{') {
-            Some(list) => list.split('}').next().unwrap().split(',').map(str::trim).map(word).collect(),
+            Some(list) => {
+                list.split('}').next().unwrap().split(',').map(str::trim).map(word).collect()
+            }
             None => vec![word(rest)],
         })
         .collect()

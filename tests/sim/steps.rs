@@ -40,9 +40,10 @@ pub(crate) struct Options {
 pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
     let ttl = (1..300_u64, 1..300_u32)
         .prop_map(|(key_ttl_ms, lease_ttl_ms)| Ttl { key_ttl_ms, lease_ttl_ms });
-    let options = (ttl, 1..20_usize, 1..5_u32, any::<u64>()).prop_map(
-        |(ttl, keys_max, shard_bits, seed)| Options { ttl, keys_max, shards: 1 << shard_bits, seed },
-    );
+    let options =
+        (ttl, 1..20_usize, 1..5_u32, any::<u64>()).prop_map(|(ttl, keys_max, shard_bits, seed)| {
+            Options { ttl, keys_max, shards: 1 << shard_bits, seed }
+        });
     let weights = proptest::array::uniform9(0..10_u32);
     (options, weights).prop_flat_map(|(options, weights)| {
         let steps = proptest::collection::vec(step(weights), 50..120);
