@@ -24,11 +24,7 @@ fn sizes() -> Vec<usize> {
 }
 
 fn pool_of(keys: usize) -> (Pool, Vec<KeyId>) {
-    let pool = Pool::new(
-        Ttl::default(),
-        usize::MAX,
-        std::env::var("SHARDS").map_or(256, |s| s.parse().unwrap()),
-    );
+    let pool = Pool::new(Ttl::default(), usize::MAX, Options::SHARDS);
     let ids = (0..keys).map(|_| KeyId::random(&mut rand::rng())).collect::<Vec<_>>();
     let mut room = pool.reserve(keys, NOW).expect("room");
     for id in &ids {
