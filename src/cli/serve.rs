@@ -73,7 +73,7 @@ async fn serve(args: &Args) -> io::Result<()> {
             _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
         }
     };
-    http::serve(listener, http::router(Arc::new(store)), ServeOptions::default(), shutdown).await;
+    http::serve(listener, Arc::new(store), ServeOptions::default(), shutdown).await;
     info!("stopped");
     Ok(())
 }

@@ -10,17 +10,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use humantime::format_rfc3339_millis;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
 use super::error::Problem;
-use super::{BODY_BYTES_MAX, json};
+use super::{BODY_BYTES_MAX, json, wire};
 use crate::error::Error;
-use crate::key::{KeyId, KeyInfo};
+use crate::key::KeyId;
 use crate::store::Store;
-use crate::time::Timestamp;
 
 /// The most keys that one request may create.
 const COUNT_MAX: usize = 100_000;
@@ -59,26 +57,6 @@ fn not_null<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error
     u64::deserialize(field).map(Some)
 }
 
-/// The body of `GET /keys/{id}`.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Info {
-    is_blocked: bool,
-    blocked_at: Option<String>,
-    created_at: String,
-}
-
-impl Info {
-    fn new(store: &impl Store, info: &KeyInfo) -> Self {
-        let show = |at: Timestamp| format_rfc3339_millis(store.wall(at)).to_string();
-        Self {
-            is_blocked: info.lease.is_some(),
-            blocked_at: info.lease.map(|lease| show(lease.since)),
-            created_at: show(info.created_at),
-        }
-    }
-}
-
 pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Body) -> Response {
     let create = match read(body).await {
         Ok(create) => create,
@@ -96,7 +74,9 @@ pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Body) ->
         Err(error) => error.into_response(),
         Ok(ids) if create.count.is_some() => json(StatusCode::CREATED, list(&ids).await),
         Ok(ids) => {
-            let mut response = json(StatusCode::CREATED, key_id(&ids[0]));
+            let mut body = Vec::new();
+            wire::key_id(&mut body, &ids[0]);
+            let mut response = json(StatusCode::CREATED, body);
             let location = format!("/keys/{}", ids[0]);
             let location = HeaderValue::try_from(location).expect("an id is ASCII");
             response.headers_mut().insert(LOCATION, location);
@@ -106,53 +86,51 @@ pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Body) ->
 }
 
 pub(super) async fn lease<S: Store>(State(store): State<Arc<S>>) -> Response {
-    answer(store.lease().await, |lease| key_id(&lease.id))
+    answer(store.lease().await, |body, lease| wire::key_id(body, &lease.id))
 }
 
 pub(super) async fn show<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.get(&id).await, |info| {
-        serde_json::to_string(&Info::new(&*store, &info)).expect("strings and a flag")
-    })
+    answer(store.get(&id).await, |body, info| wire::info(body, &*store, &info))
 }
 
 pub(super) async fn release<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.release(&id).await, |()| "{}")
+    answer(store.release(&id).await, |body, ()| wire::empty(body))
 }
 
 pub(super) async fn delete<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.delete(&id).await, |()| "{}")
+    answer(store.delete(&id).await, |body, ()| wire::empty(body))
 }
 
 pub(super) async fn keep_alive<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.keep_alive(&id).await, |()| "{}")
+    answer(store.keep_alive(&id).await, |body, ()| wire::empty(body))
 }
 
-fn answer<T, B: Into<Body>>(result: Result<T, Error>, body: impl FnOnce(T) -> B) -> Response {
+fn answer<T>(result: Result<T, Error>, write: impl FnOnce(&mut Vec<u8>, T)) -> Response {
     match result {
-        Ok(value) => json(StatusCode::OK, body(value)),
+        Ok(value) => {
+            let mut body = Vec::new();
+            write(&mut body, value);
+            json(StatusCode::OK, body)
+        }
         Err(error) => error.into_response(),
     }
 }
 
-fn key_id(id: &KeyId) -> String {
-    format!(r#"{{"keyId":"{id}"}}"#)
-}
-
 /// Writes many ids without holding up others.
 async fn list(ids: &[KeyId]) -> Bytes {
-    let mut text = String::with_capacity(ids.len() * (KeyId::TEXT_LEN + 3) + 16);
-    text.push_str(r#"{"keyIds":["#);
+    let mut body = Vec::with_capacity(ids.len() * (KeyId::TEXT_LEN + 3) + 16);
+    body.extend_from_slice(br#"{"keyIds":["#);
     for batch in ids.chunks(IDS_BATCH) {
         for id in batch {
-            text.push('"');
-            text.push_str(id.encode(&mut [0; KeyId::TEXT_LEN]));
-            text.push_str("\",");
+            body.push(b'"');
+            wire::text(&mut body, id);
+            body.extend_from_slice(b"\",");
         }
         yield_now().await;
     }
-    text.pop(); // The last comma: there is at least one id.
-    text.push_str("]}");
-    text.into()
+    body.pop(); // The last comma: there is at least one id.
+    body.extend_from_slice(b"]}");
+    body.into()
 }
 
 /// Reads the body as JSON, whatever its media type; an empty one says nothing.

@@ -1,8 +1,10 @@
 //! The HTTP API: the only place that knows axum and JSON.
 
 mod error;
+mod hot;
 mod keys;
 mod serve;
+mod wire;
 
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// | `PUT /keys/{id}` | [`Store::release`] | O(1) |
 /// | `DELETE /keys/{id}` | [`Store::delete`] | O(log n) |
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
-pub fn router<S: Store>(store: Arc<S>) -> Router {
+fn router<S: Store>(store: Arc<S>) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
     let pool =
         get(keys::lease::<S>).post(keys::create::<S>).head(async || not_allowed("GET, POST"));

@@ -1,6 +1,6 @@
-//! From a socket to the router: accepting, keeping within limits, and ending well.
+//! From a socket to a request: accepting, keeping within limits, and ending well.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,15 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
+
+use super::{hot, router};
+use crate::store::Store;
 
 /// Limits of [`serve`].
 #[derive(Clone, Copy, Debug)]
@@ -39,23 +42,18 @@ impl Default for ServeOptions {
 /// Pause after a failed accept, as when file descriptors have run out: others end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is
+/// Serves `store` on `listener` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is
 /// ready. Then it accepts no more, and returns when all requests in flight are answered or the
 /// drain timeout is over.
-pub async fn serve(
+pub async fn serve<S: Store>(
     listener: TcpListener,
-    router: Router,
+    store: Arc<S>,
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,
 ) {
-    let mut builder = Builder::new(TokioExecutor::new());
-    // One write for all answers to pipelined requests.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
-    builder.http1().pipeline_flush(true);
-    builder.http2().timer(TokioTimer::new());
-    let builder = Arc::new(builder);
-    let service = TowerToHyperService::new(router);
-    let graceful = GracefulShutdown::new();
+    let (stop, stopped) = watch::channel(());
+    let server =
+        Arc::new(Server { hyper: hyper(&options), router: router(store.clone()), store, options });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -77,19 +75,59 @@ pub async fn serve(
                 continue;
             }
         };
-        let (builder, service, watcher) =
-            (Arc::clone(&builder), service.clone(), graceful.watcher());
+        let (server, stopped) = (Arc::clone(&server), stopped.clone());
         tokio::spawn(async move {
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
-                debug!("a connection failed: {error}");
-            }
+            server.connection(stream, stopped).await;
             drop(place);
         });
     }
-    drop(listener);
-    if timeout(options.drain_timeout, graceful.shutdown()).await.is_err() {
+    drop((listener, stopped));
+    stop.send_replace(());
+    if timeout(options.drain_timeout, stop.closed()).await.is_err() {
         info!("requests were still in flight after {:?}; they are cut off", options.drain_timeout);
+    }
+}
+
+/// What all connections share.
+struct Server<S> {
+    store: Arc<S>,
+    router: Router,
+    hyper: Builder<TokioExecutor>,
+    options: ServeOptions,
+}
+
+fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
+    // No `pipeline_flush`: it holds an answer back while part of the next request is there, and the
+    // answer to a malformed one for ever. The hot path collects answers itself.
+    builder.http2().timer(TokioTimer::new());
+    builder
+}
+
+impl<S: Store> Server<S> {
+    /// Serves a connection to its end. `stopped` lives as long, which the shutdown waits for.
+    async fn connection(&self, mut stream: TcpStream, mut stopped: watch::Receiver<()>) {
+        let stop = async { drop(stopped.changed().await) };
+        let read =
+            match hot::serve(&mut stream, &*self.store, self.options.head_timeout, stop).await {
+                hot::End::Closed => return,
+                hot::End::Other(read) => read,
+            };
+        let (rest, write) = stream.into_split();
+        let stream = tokio::io::join(Cursor::new(read).chain(rest), write);
+        let service = TowerToHyperService::new(self.router.clone());
+        let mut connection = pin!(self.hyper.serve_connection(TokioIo::new(stream), service));
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            _ = stopped.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!("a connection failed: {error}");
+        }
     }
 }
 

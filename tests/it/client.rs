@@ -28,9 +28,8 @@ impl Server {
         let store = Memory::new(options, clock.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = http::router(Arc::new(store.clone()));
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(http::serve(listener, router, serve, async {
+        let task = tokio::spawn(http::serve(listener, Arc::new(store.clone()), serve, async {
             let _ = stopped.await;
         }));
         Self { store, clock, address, stop, task }
@@ -70,6 +69,8 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// All before the body, as it came.
+    pub(crate) head: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
@@ -125,7 +126,7 @@ impl Client {
         let rest = self.buffer.split_off(head_end + 4 + length);
         let body = String::from_utf8(self.buffer.split_off(head_end + 4)).unwrap();
         self.buffer = rest;
-        Answer { status, headers, body }
+        Answer { status, head, headers, body }
     }
 
     /// Whether the server has closed the connection, without a word.

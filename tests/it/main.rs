@@ -6,5 +6,6 @@ mod cli;
 mod client;
 mod contract;
 mod memory;
+mod paths;
 mod races;
 mod source;

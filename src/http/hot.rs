@@ -1,0 +1,232 @@
+//! The hot path: the commonest requests, answered ahead of hyper and the router.
+//!
+//! Each connection begins here. Its input is read into one buffer, and for as long as it holds
+//! nothing but hot requests (no body, nothing unusual in the head) the answers to all of them are
+//! written into another and sent in one go. With the first request that is not hot, the connection
+//! and what was read of it go to hyper for good. Both paths give the same bytes for the same
+//! request: `tests/it/paths.rs` compares them.
+//!
+//! What it saves, and what else was tried: `loadtest/results/`.
+
+use std::mem::MaybeUninit;
+use std::time::{Duration, SystemTime};
+
+use httparse::{Header, Request, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, interval_at, timeout};
+
+use super::wire;
+use crate::error::Error;
+use crate::key::KeyId;
+use crate::store::Store;
+
+/// Room for what is read at a time: some hundred small requests.
+const INPUT_BYTES: usize = 16 * 1024;
+/// A longer head is left to hyper.
+const HEAD_BYTES_MAX: usize = INPUT_BYTES / 2;
+/// A head with more fields is left to hyper.
+const FIELDS_MAX: usize = 32;
+/// A connection is given up if it brings no request for so many times half the head timeout.
+const IDLE_TICKS: u32 = 5;
+/// The same while a head has begun.
+const HEAD_TICKS: u32 = 2;
+
+const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n";
+const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n";
+const FIELDS: &[u8] =
+    b"content-type: application/json\r\ncache-control: no-store\r\ncontent-length: ";
+const DATE: &[u8] = b"\r\ndate: ";
+const END: &[u8] = b"\r\n\r\n";
+
+/// How the hot part of a connection ended.
+pub(super) enum End {
+    /// The connection is done with.
+    Closed,
+    /// It goes on with what was read and is not hot.
+    Other(Vec<u8>),
+}
+
+enum Parsed {
+    /// A request, and its length.
+    Hot(Hot, usize),
+    /// The beginning of a head.
+    Partial,
+    Other,
+}
+
+enum Hot {
+    Lease,
+    Show(KeyId),
+    Release(KeyId),
+    Delete(KeyId),
+    KeepAlive(KeyId),
+}
+
+/// Answers the hot requests of a connection, until there is another, or it ends, or `stop` is
+/// ready and no request is waiting.
+pub(super) async fn serve<S: Store>(
+    stream: &mut TcpStream,
+    store: &S,
+    head_timeout: Duration,
+    stop: impl Future<Output = ()>,
+) -> End {
+    let mut stop = std::pin::pin!(stop);
+    let mut input = Vec::with_capacity(INPUT_BYTES);
+    let mut answers = Answers::default();
+    // Checked now and then instead of being set anew for each request.
+    let period = head_timeout / 2;
+    let mut ticks = interval_at(Instant::now() + period, period);
+    let mut idle_ticks = 0;
+    loop {
+        tokio::select! {
+            biased;
+            read = stream.read_buf(&mut input) => {
+                if read.is_err() || read.is_ok_and(|length| length == 0) {
+                    return End::Closed;
+                }
+            }
+            () = &mut stop => return End::Closed,
+            _ = ticks.tick() => {
+                idle_ticks += 1;
+                if idle_ticks >= if input.is_empty() { IDLE_TICKS } else { HEAD_TICKS } {
+                    return End::Closed;
+                }
+                continue;
+            }
+        }
+        let mut done = 0;
+        let is_other = loop {
+            match parse(&input[done..]) {
+                Parsed::Hot(hot, length) => {
+                    answers.add(store, hot).await;
+                    done += length;
+                }
+                Parsed::Partial => break false,
+                Parsed::Other => break true,
+            }
+        };
+        if done > 0 {
+            idle_ticks = 0;
+            input.drain(..done);
+            if !answers.send(stream, head_timeout).await {
+                return End::Closed;
+            }
+        }
+        if is_other {
+            return End::Other(input);
+        }
+    }
+}
+
+fn parse(input: &[u8]) -> Parsed {
+    let mut fields = [const { MaybeUninit::<Header>::uninit() }; FIELDS_MAX];
+    let mut request = Request::new(&mut []);
+    match request.parse_with_uninit_headers(input, &mut fields) {
+        Ok(Status::Complete(length)) => {
+            hot(&request).map_or(Parsed::Other, |hot| Parsed::Hot(hot, length))
+        }
+        Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
+        _ => Parsed::Other,
+    }
+}
+
+fn hot(request: &Request<'_, '_>) -> Option<Hot> {
+    if request.version != Some(1) || !request.headers.iter().all(is_usual) {
+        return None;
+    }
+    let path = request.path?;
+    if let Some(id) = path.strip_prefix("/keys/") {
+        let id = id.parse().ok()?;
+        return match request.method? {
+            "GET" => Some(Hot::Show(id)),
+            "PUT" => Some(Hot::Release(id)),
+            "DELETE" => Some(Hot::Delete(id)),
+            _ => None,
+        };
+    }
+    match (request.method?, path) {
+        ("GET", "/keys") => Some(Hot::Lease),
+        ("PUT", _) => Some(Hot::KeepAlive(path.strip_prefix("/keepalive/")?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// Whether a field means nothing to the connection or to the length of the request.
+fn is_usual(field: &Header<'_>) -> bool {
+    let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+    match field.name.len() {
+        6 => !is("expect"),
+        7 => !is("upgrade"),
+        10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
+        14 => !is("content-length") || field.value == b"0",
+        17 => !is("transfer-encoding"),
+        _ => true,
+    }
+}
+
+/// Answers that are yet to be sent.
+#[derive(Default)]
+struct Answers {
+    output: Vec<u8>,
+    body: Vec<u8>,
+    /// The second that `date` shows.
+    second: u64,
+    date: String,
+}
+
+impl Answers {
+    /// Does what a request asks for, and writes the answer.
+    async fn add<S: Store>(&mut self, store: &S, hot: Hot) {
+        self.body.clear();
+        let done = match hot {
+            Hot::Lease => store.lease().await.map(|lease| wire::key_id(&mut self.body, &lease.id)),
+            Hot::Show(id) => {
+                store.get(&id).await.map(|info| wire::info(&mut self.body, store, &info))
+            }
+            Hot::Release(id) => store.release(&id).await.map(|()| wire::empty(&mut self.body)),
+            Hot::Delete(id) => store.delete(&id).await.map(|()| wire::empty(&mut self.body)),
+            Hot::KeepAlive(id) => store.keep_alive(&id).await.map(|()| wire::empty(&mut self.body)),
+        };
+        let status = match done {
+            Ok(()) => FOUND,
+            Err(Error::NotFound | Error::Exhausted) => {
+                wire::empty(&mut self.body);
+                NOT_FOUND
+            }
+            Err(Error::Full { .. }) => unreachable!("nothing hot creates keys"),
+        };
+        if self.output.is_empty() {
+            self.set_date();
+        }
+        let length = u8::try_from(self.body.len()).expect("all bodies are short");
+        let digits = [b'0' + length / 10, b'0' + length % 10];
+        let digits = if length < 10 { &digits[1..] } else { &digits };
+        for part in [status, FIELDS, digits, DATE, self.date.as_bytes(), END, &self.body] {
+            self.output.extend_from_slice(part);
+        }
+    }
+
+    fn set_date(&mut self) {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if second != self.second || self.date.is_empty() {
+            self.second = second;
+            self.date = httpdate::fmt_http_date(now);
+        }
+    }
+
+    /// Sends all that was written. False if the client has gone or takes nothing any more.
+    async fn send(&mut self, stream: &mut TcpStream, patience: Duration) -> bool {
+        let sent = match stream.try_write(&self.output) {
+            Ok(sent) if sent == self.output.len() => true,
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => false,
+            sent => {
+                let rest = &self.output[sent.unwrap_or(0)..];
+                timeout(patience, stream.write_all(rest)).await.is_ok_and(|sent| sent.is_ok())
+            }
+        };
+        self.output.clear();
+        sent
+    }
+}
