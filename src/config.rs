@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// The longest lease: a record keeps its milliseconds in 32 bits.
-const LEASE_MAX: Duration = Duration::from_hours(30 * 24);
+const LEASE_MAX_DAYS: u64 = 30;
 /// The longest life.
-const LIFE_MAX: Duration = Duration::from_hours(365 * 24);
+const LIFE_MAX_DAYS: u64 = 365;
 
 /// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds.
 ///
@@ -13,7 +13,7 @@ const LIFE_MAX: Duration = Duration::from_hours(365 * 24);
 ///
 /// What is wrong with the text.
 pub fn parse_key_ttl_ms(text: &str) -> Result<u64, String> {
-    parse_ms(text, LIFE_MAX)
+    parse_ms(text, LIFE_MAX_DAYS)
 }
 
 /// Reads how long a lease lasts, such as `60s`: from 1 ms to 30 days. In milliseconds.
@@ -22,18 +22,18 @@ pub fn parse_key_ttl_ms(text: &str) -> Result<u64, String> {
 ///
 /// What is wrong with the text.
 pub fn parse_lease_ttl_ms(text: &str) -> Result<u32, String> {
-    parse_ms(text, LEASE_MAX)
+    parse_ms(text, LEASE_MAX_DAYS)
 }
 
-/// Reads a number of shards: a power of two from 2 to 65536.
+/// Reads a number of shards: a power of two from 2 to 4096.
 ///
 /// # Errors
 ///
 /// What is wrong with the text.
 pub fn parse_shards(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
-        Ok(shards) if shards.is_power_of_two() && (2..=1 << 16).contains(&shards) => Ok(shards),
-        _ => Err("must be a power of two from 2 to 65536".to_owned()),
+        Ok(shards) if shards.is_power_of_two() && (2..=4096).contains(&shards) => Ok(shards),
+        _ => Err("must be a power of two from 2 to 4096".to_owned()),
     }
 }
 
@@ -49,15 +49,15 @@ pub fn parse_keys_max(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_ms<T: TryFrom<u128>>(text: &str, max: Duration) -> Result<T, String> {
+fn parse_ms<T: TryFrom<u128>>(text: &str, max_days: u64) -> Result<T, String> {
     let duration = humantime::parse_duration(text)
         .map_err(|_| "must be a duration such as 60s, 1500ms or 5m".to_owned())?;
     if duration.subsec_nanos() % 1_000_000 != 0 {
         return Err("must be a whole number of milliseconds".to_owned());
     }
     let ms = T::try_from(duration.as_millis()).ok();
-    ms.filter(|_| !duration.is_zero() && duration <= max)
-        .ok_or_else(|| format!("must be from 1ms to {}", humantime::format_duration(max)))
+    ms.filter(|_| !duration.is_zero() && duration <= Duration::from_hours(24 * max_days))
+        .ok_or_else(|| format!("must be from 1ms to {max_days}d"))
 }
 
 #[cfg(test)]
@@ -84,8 +84,8 @@ mod tests {
 
     #[test]
     fn numbers_are_checked() {
-        assert_eq!((parse_shards("2"), parse_shards("65536")), (Ok(2), Ok(65536)));
-        assert!(["", "0", "1", "3", "131072", "x"].iter().all(|text| parse_shards(text).is_err()));
+        assert_eq!((parse_shards("2"), parse_shards("4096")), (Ok(2), Ok(4096)));
+        assert!(["", "0", "1", "3", "8192", "x"].iter().all(|text| parse_shards(text).is_err()));
         assert_eq!(parse_keys_max("1"), Ok(1));
         assert!(["", "0", "-1", "4294967296"].iter().all(|text| parse_keys_max(text).is_err()));
     }

@@ -25,7 +25,7 @@
 //!
 //! # Code map
 //!
-//! | module | holds | names |
+//! | module | holds | builds on |
 //! |---|---|---|
 //! | [`time`] | timestamps and clocks, one of them moved by hand | |
 //! | [`error`] | what can be refused | |
@@ -34,7 +34,7 @@
 //! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
 //! | [`store`] | the contract of a store, and the one in memory | `engine` |
 //! | [`http`] | the API, its errors, the accept loop | `store` |
-//! | [`cli`] | arguments, and the composition of all | everything |
+//! | [`cli`] | arguments, and the composition of all | `http`, `config` |
 //!
 //! # Invariants
 //!
@@ -52,9 +52,9 @@
 //!   lease that finds no hint ends the leases that are due, and fails only if none is.
 //! - **An entry leaves the index of leases only after its effect is to be seen.** So whoever finds
 //!   neither a hint nor an entry that is due knows that no key was free.
-//! - **Locks:** a record's guard may be held while a hint is pushed or an index (which has no
-//!   locks) is changed. No other lock is taken while one is held, and none is held for more than
-//!   a few hundred nanoseconds, but for a shard's table that doubles.
+//! - **Locks:** while a record's guard is held, a hint may be pushed and an index (which has no
+//!   locks) changed. Other than that no lock is taken while one is held. None is held for more than
+//!   about a microsecond, but for a shard's table or vector that grows or shrinks.
 //! - **Stale hints**, those of keys that died while free, are at most about twice the live ones:
 //!   whoever makes one in a shard where they prevail drops two others.
 //!

@@ -71,7 +71,13 @@ impl SystemClock {
     /// A clock whose origin is now. O(1).
     #[must_use]
     pub fn new() -> Self {
-        let (origin, wall) = (Instant::now(), SystemTime::now());
+        // Both at the same moment, not some other thread's time slice apart.
+        let both = || {
+            let (before, wall, origin) = (Instant::now(), SystemTime::now(), Instant::now());
+            (origin.duration_since(before), origin, wall)
+        };
+        let closest = (0..10).map(|_| both()).min_by_key(|(apart, ..)| *apart);
+        let (_, origin, wall) = closest.unwrap_or_else(both);
         let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let offset = Duration::from_nanos(u64::from(since_epoch.subsec_nanos()) % 1_000_000);
         Self { origin, offset, wall_at_origin: wall - offset }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -36,6 +37,19 @@ def oha(server, method, path, seconds, connections=64):
     return measure(server, command, dict(os.environ), parse_oha)
 
 
+def h2load(server, path, seconds, connections=64):
+    """Drives `server` with HTTP/2, prior knowledge, one stream a connection at a time."""
+    command = ["h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"http://127.0.0.1:{server.port}{path}"]
+    return measure(server, command, dict(os.environ), parse_h2load)
+
+
+def redis_benchmark(server, requests, depth=1, connections=64):
+    """Drives Redis with its own load generator and the script that leases a key."""
+    command = ["redis-benchmark", "-p", str(server.port), "-c", str(connections), "-n", str(requests)]
+    command += ["-P", str(depth), "--csv", "EVALSHA", server.lease, "0", "1700000000000"]
+    return measure(server, command, dict(os.environ), lambda text: parse_redis(text, requests))
+
+
 def measure(server, command, env, parse):
     _, core = machine.cores()
     cpu, start = server.cpu_seconds(), time.monotonic()
@@ -56,6 +70,21 @@ def parse_wrk(text):
     result = json.loads(line.removeprefix("RESULT "))
     result["per_second"] = result["requests"] / result.pop("seconds")
     return result
+
+
+def parse_h2load(text):
+    requests = int(re.search(r"requests: (\d+) total", text)[1])
+    per_second = float(re.search(r"([\d.]+) req/s", text)[1])
+    good = int(re.search(r"status codes: (\d+) 2xx", text)[1])
+    return {"requests": requests, "per_second": per_second, "bad_status": requests - good, "broken": 0}
+
+
+def parse_redis(text, requests):
+    row = text.strip().splitlines()[-1].replace('"', "").split(",")
+    _, per_second, _, _, p50, _, p99, worst = row[-8:]
+    micros = lambda ms: round(float(ms) * 1000)
+    latency = {"p50_us": micros(p50), "p99_us": micros(p99), "max_us": micros(worst)}
+    return {"requests": requests, "per_second": float(per_second), "bad_status": 0, "broken": 0, **latency}
 
 
 def parse_oha(text):

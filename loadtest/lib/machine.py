@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+RELEASE = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 
 INSTALL = {
     "wrk": "apt-get install wrk",
@@ -70,8 +71,12 @@ def describe(command):
         "kernel": platform.release(),
         "pinning": "server and load on different cores" if server_core != load_core else "one core for both",
         "rustc": output("rustc", "--version"),
-        "wrk": output("wrk", "-v").splitlines()[0].split(" [")[0],
+        # Tools that are not there have an empty line.
+        "wrk": output("wrk", "-v").split(" [")[0],
         "oha": output(find("oha") or "oha", "--version"),
+        "nginx": output(find("nginx") or "nginx", "-v").removeprefix("nginx version: "),
+        "redis": output("redis-server", "--version").split(" sha")[0],
+        "h2load": output("h2load", "--version"),
     }
 
 

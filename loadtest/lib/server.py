@@ -23,8 +23,8 @@ def free_port():
 class Server:
     """Runs `command`, in which {port} stands for a free port, until the end of a `with`."""
 
-    def __init__(self, command, **options):
-        self.port = free_port()
+    def __init__(self, command, port=None, **options):
+        self.port = port or free_port()
         command = [word.replace("{port}", str(self.port)) for word in command]
         core, _ = machine.cores()
         self.process = subprocess.Popen(
@@ -71,15 +71,21 @@ class Server:
 class Orchestrator(Server):
     """The project's server, with keys that outlive the test."""
 
-    BINARY = machine.ROOT / "target" / "release" / "token-orchestrator"
+    BINARY = machine.RELEASE / "token-orchestrator"
 
     def __init__(self, keys=0, *options):
+        """With `keys` keys; `options` go to the server."""
         options = options or ("--key-ttl", "1h")
         super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options])
         self.ids = []
+        self.create(keys)
+
+    def create(self, keys):
+        """Creates keys and appends their ids to `ids`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        while len(self.ids) < keys:
-            count = min(BATCH, keys - len(self.ids))
+        end = len(self.ids) + keys
+        while len(self.ids) < end:
+            count = min(BATCH, end - len(self.ids))
             connection.request("POST", "/keys", json.dumps({"count": count}))
             answer = connection.getresponse()
             body = answer.read()

@@ -9,6 +9,10 @@ use clap::{Parser, Subcommand};
 /// Leases random free keys from a pool, takes them back, and lets the unused die.
 #[derive(Parser)]
 #[command(name = "token-orchestrator", version, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Exit status: 0 after SIGTERM or Ctrl-C, 2 for a wrong value, 1 for all else. \
+                        RUST_LOG=debug logs more."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config;
@@ -18,22 +18,27 @@ use crate::time::SystemClock;
 /// What the server is told.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Address and port to listen on
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_LISTEN", default_value = "127.0.0.1:8080")]
+    /// IP address and port to listen on
+    #[arg(
+        long,
+        env = "TOKEN_ORCHESTRATOR_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "IP:PORT"
+    )]
     listen: SocketAddr,
-    /// How long a key lives without a keep-alive
+    /// How long a key lives without a keep-alive, such as 5m or 1500ms: from 1ms to 365d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_KEY_TTL", default_value = "5m", value_name = "DURATION",
           value_parser = config::parse_key_ttl_ms)]
     key_ttl: u64,
-    /// After how long a leased key is free again
+    /// After how long a leased key is free again: from 1ms to 30d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_LEASE_TTL", default_value = "60s", value_name = "DURATION",
           value_parser = config::parse_lease_ttl_ms)]
     lease_ttl: u32,
-    /// The most keys there may be at once
+    /// The most keys there may be at once, up to 4294967295
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Options::KEYS_MAX,
           value_name = "NUMBER", value_parser = config::parse_keys_max)]
     max_keys: usize,
-    /// Into how many shards keys are divided: a power of two
+    /// Into how many shards keys are divided: a power of two from 2 to 4096
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
     shards: usize,
@@ -53,6 +58,11 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
 }
 
 async fn serve(args: &Args) -> io::Result<()> {
+    // A failed start anew (see main) may have left this signal deadly.
+    let _ignored = signal(SignalKind::pipe())?;
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!("cannot raise the limit on open files: {error}");
+    }
     // Before the socket opens: from then on a signal ends the server in good order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -16,7 +16,7 @@ impl ExpiryIndex {
         Self { entries: SkipMap::new() }
     }
 
-    /// Adds an entry; nothing happens to one that is already there. O(log n).
+    /// Adds an entry, in place of one that is already there. O(log n).
     pub(super) fn arm(&self, at: Timestamp, key: Handle) {
         self.entries.insert((at, key), ());
     }
@@ -59,9 +59,8 @@ impl Due<'_> {
         self.0.key().1
     }
 
-    /// Removes this very entry, not one that was armed for the same time since. True for the one
-    /// caller who removed it. O(log n).
-    pub(super) fn remove(self) -> bool {
-        self.0.remove()
+    /// Removes this very entry, not one that was armed for the same time since. O(log n).
+    pub(super) fn remove(self) {
+        self.0.remove();
     }
 }

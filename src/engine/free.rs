@@ -1,5 +1,6 @@
 //! The free vectors: hints at free keys, and the uniform draw among them.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{
     AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
@@ -37,8 +38,8 @@ pub(super) struct Empty {
 /// **The draw** throws a dart at a board of cells. Each shard has a share of the board as large as
 /// its share of the keys, and each of its hints lies in one of its cells. So every hint is hit with
 /// the same probability, and its shard was picked in proportion to its hints. Nothing that all
-/// threads write is read or written. When the vectors are filled too unevenly for darts, one walk
-/// over the shards' lengths picks exactly.
+/// threads write is read or written. When there are too few hints for darts, or they are spread too
+/// unevenly, one walk over the shards' lengths picks exactly.
 pub(super) struct FreeLists {
     sharding: Sharding,
     shards: Box<[CachePadded<Shard>]>,
@@ -99,7 +100,7 @@ impl FreeLists {
         let len = shard.len.load(Relaxed);
         drop(hints);
         let cells = shard.cells_for(len);
-        if cells > self.cells.load(Relaxed) {
+        if cells > self.cells.load(SeqCst) {
             // A little more than needed, so that it is not written for each push.
             self.cells.fetch_max(cells + cells / 16, Relaxed);
         }
@@ -132,10 +133,12 @@ impl FreeLists {
                 needed = needed.max(shard.cells_for(len));
             }
             let cells = self.cells.load(Relaxed);
-            if needed < cells / 2 {
-                // If a push raises it at this moment, its hint is within reach of the walk only,
-                // until the next push there.
-                let _ = self.cells.compare_exchange(cells, needed, Relaxed, Relaxed);
+            if needed < cells / 2
+                && self.cells.compare_exchange(cells, needed, SeqCst, Relaxed).is_ok()
+            {
+                // A push may have raised it meanwhile, or found no need to.
+                let lens = self.shards.iter().map(|shard| shard.cells_for(shard.len.load(SeqCst)));
+                self.cells.fetch_max(lens.max().unwrap_or(1), SeqCst);
             }
             if sum > 0 {
                 let mut rank = rng.random_range(0..sum);

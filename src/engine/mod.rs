@@ -13,7 +13,7 @@ mod stats;
 mod tests;
 
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use dashmap::{DashMap, Entry};
 use rand::Rng;
@@ -31,7 +31,8 @@ use crate::time::Timestamp;
 ///
 /// Each operation is exact about deadlines, whether or not [`Pool::expire`] has been called: that
 /// call only frees memory and makes ended leases known to the draw before it runs out of keys.
-/// A `now` may lag behind another thread's.
+/// Each counts as of its `now`, which may lag behind another thread's by as long as a thread is
+/// held up between reading a clock and the call.
 pub struct Pool {
     ttl: Ttl,
     keys_max: usize,
@@ -43,9 +44,10 @@ pub struct Pool {
     lives: ExpiryIndex,
     /// For each record at most one entry. For a leased one: at or before the end of its lease.
     leases: ExpiryIndex,
-    /// Counts the shards that were looked at, one after the other, to give memory back.
-    shrunk: AtomicUsize,
 }
+
+/// A table of records for no more than this is not made smaller.
+const TABLE_MIN: usize = 64;
 
 /// What became of a hint that was drawn.
 enum Drawn {
@@ -56,13 +58,13 @@ enum Drawn {
 
 impl Pool {
     /// How many ended leases a [`Pool::lease`] that found no free key handles at a time.
-    const LEASE_SWEEP: usize = 16;
+    const LEASE_SWEEP: usize = 4;
 
     /// An empty pool of at most `keys_max` keys. O(s) for s shards.
     ///
     /// # Panics
     ///
-    /// Unless `shards` is a power of two from 2 to 2^17.
+    /// Unless `shards` is a power of two from 2 to 4096.
     #[must_use]
     pub fn new(ttl: Ttl, keys_max: usize, shards: usize) -> Self {
         let sharding = Sharding::new(shards);
@@ -74,7 +76,6 @@ impl Pool {
             free: FreeLists::new(sharding),
             lives: ExpiryIndex::new(),
             leases: ExpiryIndex::new(),
-            shrunk: AtomicUsize::new(0),
         }
     }
 
@@ -95,17 +96,32 @@ impl Pool {
     }
 
     /// Leases a uniformly random free key. O(log n): O(1) but for the entry in the index, which
-    /// most leases find armed. Amortised over the stale hints and ended leases it meets, each of
-    /// which is met once.
+    /// most leases find armed. Amortised over the dead keys, stale hints and ended leases it
+    /// meets, each of which is met once; [`Pool::lease_within`] bounds how many that are.
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`] if there was a moment at which no key was free.
+    /// [`Error::Exhausted`] if there was a moment at which no key was free, but for those that
+    /// other calls were about to lease.
     pub fn lease(&self, now: Timestamp, rng: &mut impl Rng) -> Result<Lease, Error> {
         loop {
+            if let Some(result) = self.lease_within(now, rng, usize::MAX) {
+                return result;
+            }
+        }
+    }
+
+    /// As [`Pool::lease`], but gives up after `steps` keys or entries that were of no use: `None`.
+    pub fn lease_within(
+        &self,
+        now: Timestamp,
+        rng: &mut impl Rng,
+        steps: usize,
+    ) -> Option<Result<Lease, Error>> {
+        for _ in 0..steps {
             match self.free.draw(rng) {
                 Ok(hint) => match self.try_lease(hint, now) {
-                    Drawn::Leased(lease) => return Ok(lease),
+                    Drawn::Leased(lease) => return Some(Ok(lease)),
                     Drawn::Stale => self.free.drop_stale(hint.key),
                     Drawn::Dead => {}
                 },
@@ -113,11 +129,12 @@ impl Pool {
                     // A lease that has ended stays in the index until its hint is pushed. So if
                     // none is there, and no hint came meanwhile, no key was free just now.
                     if self.end_leases(now, Self::LEASE_SWEEP) == 0 && self.free.is_still(empty) {
-                        return Err(Error::Exhausted);
+                        return Some(Err(Error::Exhausted));
                     }
                 }
             }
         }
+        None
     }
 
     fn try_lease(&self, hint: Hint, now: Timestamp) -> Drawn {
@@ -157,7 +174,7 @@ impl Pool {
         })
     }
 
-    /// Starts a key's life anew; its lease stays as it is. O(1).
+    /// Starts a key's life anew; its lease stays as it is. O(1), but for O(log n) every 49 days.
     ///
     /// # Errors
     ///
@@ -166,7 +183,7 @@ impl Pool {
         self.with(id, now, |key, record| {
             let end = record.life_ends().max(now.plus_ms(self.ttl.key_ttl_ms));
             if !record.move_life(end) {
-                // The entry is overdue by weeks: nobody calls `expire`.
+                // The life ends 49 days after the entry, or later.
                 self.lives.arm(end, key);
                 self.lives.disarm(record.life_entry(), key);
                 record.arm_life(end);
@@ -223,22 +240,7 @@ impl Pool {
     /// Ends leases and lives whose time is over, at most `limit` of each kind; answers how many
     /// it looked at. Less than `limit` means that nothing is left to do. O(limit log n).
     pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
-        let looked = self.end_leases(now, limit).max(self.end_lives(now, limit));
-        if looked > 0 {
-            self.shrink_next_shard();
-        }
-        looked
-    }
-
-    /// Gives memory back if less than a quarter of a shard's table is used, one shard at a call.
-    /// O(1) amortised over the keys that died since.
-    fn shrink_next_shard(&self) {
-        let shards = self.records.shards();
-        let mut table = shards[self.shrunk.fetch_add(1, Relaxed) % shards.len()].write();
-        if table.len() < table.capacity() / 4 {
-            let room = table.len() * 2;
-            table.shrink_to(room, |(key, _)| self.records.hasher().hash_one(key));
-        }
+        self.end_leases(now, limit).max(self.end_lives(now, limit))
     }
 
     /// When [`Pool::expire`] has something to do next. O(1) amortised.
@@ -278,17 +280,17 @@ impl Pool {
         for looked in 0..limit {
             let Some(due) = self.lives.due(now) else { return looked };
             let (key, at) = (due.key(), due.at());
-            if due.remove() {
-                self.remove_if(key, |record| {
-                    let is_current = record.life_entry() == at;
-                    if is_current && !record.is_dead(now) {
-                        self.lives.arm(record.life_ends(), key);
-                        record.arm_life(record.life_ends());
-                        return false;
-                    }
-                    is_current
-                });
-            }
+            self.remove_if(key, |record| {
+                let is_current = record.life_entry() == at;
+                if is_current && !record.is_dead(now) {
+                    self.lives.arm(record.life_ends(), key);
+                    record.arm_life(record.life_ends());
+                    return false;
+                }
+                is_current
+            });
+            // Not before: a creation that finds no room relies on the entry.
+            due.remove();
         }
         limit
     }
@@ -322,11 +324,29 @@ impl Pool {
 
     /// Cleans up after a record that was removed.
     fn forget(&self, key: Handle, record: &Record) {
+        self.keys.fetch_sub(1, SeqCst);
         self.lives.disarm(record.life_entry(), key);
         if let Some(at) = record.lease_entry() {
             self.leases.disarm(at, key);
         }
-        self.keys.fetch_sub(1, SeqCst);
+        self.shrink_shard_of(key);
+    }
+
+    /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
+    /// the keys that were removed since.
+    fn shrink_shard_of(&self, key: Handle) {
+        let hasher = self.records.hasher();
+        let shard = &self.records.shards()[hasher.shard_of(key)];
+        let is_sparse = |len: usize, capacity: usize| capacity > TABLE_MIN && len < capacity / 4;
+        let table = shard.read();
+        if is_sparse(table.len(), table.capacity()) {
+            drop(table);
+            let mut table = shard.write();
+            if is_sparse(table.len(), table.capacity()) {
+                let room = table.len() * 2;
+                table.shrink_to(room, |(key, _)| hasher.hash_one(key));
+            }
+        }
     }
 
     /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).

@@ -165,13 +165,33 @@ fn the_next_deadline_is_that_of_the_next_entry() {
 }
 
 #[test]
-fn the_tables_of_the_dead_are_given_back() {
+fn the_tables_of_the_dead_and_deleted_are_given_back() {
+    let mut rng = StdRng::seed_from_u64(8);
     let pool = pool(4);
-    create(&pool, 50_000, &mut StdRng::seed_from_u64(8));
-    assert!(pool.records.capacity() >= 50_000);
-    while pool.expire(at(300_000), 64) == 64 {
-        assert!(pool.stats().keys > 0 || pool.stats().life_entries == 0);
+    for is_deleted in [false, true] {
+        let ids = create(&pool, 50_000, &mut rng);
+        assert!(pool.records.capacity() >= 50_000);
+        if is_deleted {
+            for id in &ids {
+                pool.delete(id, at(0)).unwrap();
+            }
+        } else {
+            while pool.expire(at(300_000), 64) == 64 {}
+        }
+        assert!(pool.records.capacity() < 1000, "{}", pool.records.capacity());
+        pool.check_invariants();
     }
-    assert!(pool.records.capacity() < 1000, "{}", pool.records.capacity());
+}
+
+#[test]
+fn a_lease_among_many_dead_gives_way_to_others() {
+    let mut rng = StdRng::seed_from_u64(9);
+    let pool = pool(4);
+    create(&pool, 1000, &mut rng);
+    let dead = at(300_000);
+    assert_eq!(pool.lease_within(dead, &mut rng, 64), None);
+    assert_eq!(pool.stats().keys, 1000 - 64);
+    assert_eq!(pool.lease(dead, &mut rng), Err(Error::Exhausted));
+    assert_eq!(pool.stats().keys, 0);
     pool.check_invariants();
 }

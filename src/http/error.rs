@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::keys::COUNT_MAX;
 use super::{BODY_BYTES_MAX, json, respond};
 use crate::error::Error;
 
@@ -23,7 +24,7 @@ pub(super) enum Problem {
     NoSuchPath,
     MethodNotAllowed { allowed: &'static str },
     MalformedBody { detail: String },
-    InvalidBody { detail: String },
+    InvalidBody,
     BodyTooLarge,
     BodyTimeout,
     PoolFull { retry_after_ms: u64 },
@@ -47,7 +48,7 @@ impl Problem {
             Self::MalformedBody { .. } => {
                 ("malformed-body", StatusCode::BAD_REQUEST, "The body is not JSON")
             }
-            Self::InvalidBody { .. } => (
+            Self::InvalidBody => (
                 "invalid-body",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The body does not say what to create",
@@ -59,13 +60,18 @@ impl Problem {
                 ("body-timeout", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
             }
             Self::PoolFull { .. } => {
-                ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool is full")
+                ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool has no room")
             }
         };
         let detail = match &self {
             Self::NoSuchPath => "See the table of paths in the documentation.".to_owned(),
             Self::MethodNotAllowed { allowed } => format!("This path knows {allowed}."),
-            Self::MalformedBody { detail } | Self::InvalidBody { detail } => detail.clone(),
+            Self::MalformedBody { detail } => detail.clone(),
+            Self::InvalidBody => {
+                format!(
+                    "An object is expected, with no field but count: a number from 1 to {COUNT_MAX}."
+                )
+            }
             Self::BodyTooLarge => format!("At most {BODY_BYTES_MAX} bytes are read."),
             Self::BodyTimeout => "Send the body right behind its head.".to_owned(),
             Self::PoolFull { .. } => "No key was created: there is no room for all.".to_owned(),

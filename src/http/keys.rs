@@ -1,35 +1,27 @@
 //! The handlers of the API and their wire types.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use tokio::task::yield_now;
-use tokio::time::timeout;
 
 use super::error::Problem;
-use super::{BODY_BYTES_MAX, json, wire};
+use super::{json, wire};
 use crate::error::Error;
 use crate::key::KeyId;
 use crate::store::Store;
 
 /// The most keys that one request may create.
-const COUNT_MAX: usize = 100_000;
-/// A body that takes longer than this to arrive is given up.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const COUNT_MAX: usize = 100_000;
 /// How many ids are written at a time: some 30 µs.
 const IDS_BATCH: usize = 1024;
-/// How much of a body that was refused is read, so that a client that sends all of it before it
-/// listens sees the answer and not a broken connection.
-const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
-
 /// The id in a path.
 pub(super) struct Id(KeyId);
 
@@ -57,18 +49,15 @@ fn not_null<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error
     u64::deserialize(field).map(Some)
 }
 
-pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Body) -> Response {
-    let create = match read(body).await {
+pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Bytes) -> Response {
+    let create = match parse(&body) {
         Ok(create) => create,
         Err(problem) => return problem.response(),
     };
     let count = match create.count.map(usize::try_from) {
         None => 1,
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
-        Some(_) => {
-            let detail = format!("count: a number from 1 to {COUNT_MAX}");
-            return Problem::InvalidBody { detail }.response();
-        }
+        Some(_) => return Problem::InvalidBody.response(),
     };
     match store.create(count).await {
         Err(error) => error.into_response(),
@@ -133,36 +122,16 @@ async fn list(ids: &[KeyId]) -> Bytes {
     body.into()
 }
 
-/// Reads the body as JSON, whatever its media type; an empty one says nothing.
-async fn read(mut body: Body) -> Result<Create, Problem> {
-    let limited = Limited::new(&mut body, BODY_BYTES_MAX).collect();
-    let bytes = match timeout(BODY_TIMEOUT, limited).await {
-        Ok(Ok(bytes)) => bytes.to_bytes(),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(body).await;
-            return Err(Problem::BodyTooLarge);
-        }
-        Ok(Err(error)) => return Err(Problem::MalformedBody { detail: error.to_string() }),
-        Err(_) => return Err(Problem::BodyTimeout),
-    };
-    if bytes.is_empty() {
+/// Reads a body as JSON, whatever its media type; an empty one says nothing.
+fn parse(body: &[u8]) -> Result<Create, Problem> {
+    if body.is_empty() {
         return Ok(Create::default());
     }
-    let create = serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Problem::InvalidBody { detail: error.to_string() },
-        _ => Problem::MalformedBody { detail: error.to_string() },
-    })?;
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        // To serde an array is a struct without names.
-        return Err(Problem::InvalidBody { detail: "expected an object".to_owned() });
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
+        return Err(Problem::MalformedBody { detail: error.to_string() });
     }
-    Ok(create)
-}
-
-/// Reads and forgets a body, up to a limit.
-pub(super) async fn discard(body: Body) {
-    let mut body = Limited::new(body, DISCARD_BYTES_MAX);
-    let all = async { while let Some(Ok(_)) = body.frame().await {} };
-    // It is refused either way.
-    let _ = timeout(BODY_TIMEOUT, all).await;
+    // To serde an array is a struct without names.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let create = serde_json::from_slice(body).ok().filter(|_| is_object);
+    create.ok_or(Problem::InvalidBody)
 }

@@ -1,5 +1,6 @@
 //! The HTTP API: the only place that knows axum and JSON.
 
+mod body;
 mod error;
 mod hot;
 mod keys;
@@ -9,27 +10,24 @@ mod wire;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, put};
 
+pub use self::body::BODY_BYTES_MAX;
 use self::error::Problem;
 pub use self::serve::{ServeOptions, serve};
 use crate::store::Store;
-
-/// The largest body that is read, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The whole API over `store`.
 ///
 /// | method and path | does | cost |
 /// |---|---|---|
 /// | `POST /keys` | [`Store::create`] | O(log n) a key |
-/// | `GET /keys` | [`Store::lease`] | O(log n) |
+/// | `GET /keys` | [`Store::lease`] | O(log n), amortised |
 /// | `GET /keys/{id}` | [`Store::get`] | O(1) |
-/// | `PUT /keys/{id}` | [`Store::release`] | O(1) |
+/// | `PUT /keys/{id}` | [`Store::release`] | O(1), amortised |
 /// | `DELETE /keys/{id}` | [`Store::delete`] | O(log n) |
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
 fn router<S: Store>(store: Arc<S>) -> Router {
@@ -50,24 +48,12 @@ fn router<S: Store>(store: Arc<S>) -> Router {
         .route("/keys/", key)
         .route("/keepalive/", life)
         .fallback(async || Problem::NoSuchPath.response())
-        .layer(from_fn(limit_body))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(from_fn(body::read))
         .with_state(store)
 }
 
 fn not_allowed(allowed: &'static str) -> Response {
     Problem::MethodNotAllowed { allowed }.response()
-}
-
-/// Refuses a body that is announced as too large, on every path. One that turns out to be too
-/// large is refused by whoever reads it.
-async fn limit_body(request: Request, next: Next) -> Response {
-    use axum::body::HttpBody;
-    if request.body().size_hint().lower() <= BODY_BYTES_MAX as u64 {
-        return next.run(request).await;
-    }
-    keys::discard(request.into_body()).await;
-    Problem::BodyTooLarge.response()
 }
 
 /// An answer with a JSON body. No answer may be cached: each of them is true for a moment only.

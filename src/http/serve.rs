@@ -12,6 +12,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
@@ -56,6 +57,8 @@ pub async fn serve<S: Store>(
         Arc::new(Server { hyper: hyper(&options), router: router(store.clone()), store, options });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
+    let mut is_failing = false;
+    let mut connections = JoinSet::new();
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -67,24 +70,30 @@ pub async fn serve<S: Store>(
         };
         let stream = match accepted.and_then(|(stream, _)| prepare(stream)) {
             Ok(stream) => stream,
+            Err(error) if is_the_clients(&error) => continue,
             Err(error) => {
-                if !is_the_clients(&error) {
-                    warn!("cannot accept a connection: {error}");
-                    sleep(ACCEPT_PAUSE).await;
+                if !is_failing {
+                    warn!("cannot accept connections: {error}");
                 }
+                is_failing = true;
+                sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
+        is_failing = false;
         let (server, stopped) = (Arc::clone(&server), stopped.clone());
-        tokio::spawn(async move {
+        connections.spawn(async move {
             server.connection(stream, stopped).await;
             drop(place);
         });
+        while connections.try_join_next().is_some() {}
     }
-    drop((listener, stopped));
+    drop(listener);
     stop.send_replace(());
-    if timeout(options.drain_timeout, stop.closed()).await.is_err() {
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if timeout(options.drain_timeout, drained).await.is_err() {
         info!("requests were still in flight after {:?}; they are cut off", options.drain_timeout);
+        connections.shutdown().await;
     }
 }
 
@@ -101,12 +110,13 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
     builder.http1().timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
     // No `pipeline_flush`: it holds an answer back while part of the next request is there, and the
     // answer to a malformed one for ever. The hot path collects answers itself.
-    builder.http2().timer(TokioTimer::new());
+    // Clients that have gone are noticed by a ping that is not answered.
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(options.head_timeout);
     builder
 }
 
 impl<S: Store> Server<S> {
-    /// Serves a connection to its end. `stopped` lives as long, which the shutdown waits for.
+    /// Serves a connection to its end; after `stopped` has changed, to that of its requests.
     async fn connection(&self, mut stream: TcpStream, mut stopped: watch::Receiver<()>) {
         let stop = async { drop(stopped.changed().await) };
         let read =

@@ -29,7 +29,7 @@ pub struct Options {
     pub ttl: Ttl,
     /// The most keys there may be at once.
     pub keys_max: usize,
-    /// Into how many shards the keys are divided: a power of two from 2 to 2^16.
+    /// Into how many shards the keys are divided: a power of two from 2 to 4096.
     pub shards: usize,
 }
 
@@ -169,7 +169,14 @@ impl<C: Clock> Store for Memory<C> {
     }
 
     async fn lease(&self) -> Result<Lease, Error> {
-        let lease = self.shared.pool.lease(self.shared.clock.now(), &mut rand::rng())?;
+        let Shared { pool, clock, .. } = &*self.shared;
+        let lease = loop {
+            if let Some(result) = pool.lease_within(clock.now(), &mut rand::rng(), Self::BATCH) {
+                break result?;
+            }
+            // Many keys have just died, or many leases ended: let others run in between.
+            yield_now().await;
+        };
         self.note_deadline(lease.until);
         Ok(lease)
     }

@@ -23,12 +23,10 @@ use crate::time::Timestamp;
 ///   is like one that never was: it is neither shown nor served, and nothing revives it.
 /// - Each operation on one key is atomic. Whatever fails has changed nothing.
 /// - Operations may be called from any number of tasks. One that is dropped before its end has
-///   either happened or not.
+///   either happened or not; a creation may have happened for some of its keys.
 pub trait Store: Send + Sync + 'static {
     /// Creates `count` free keys; none if there is no room for all of them. It may give way to
     /// others in between, so that its keys are not of one moment.
-    ///
-    /// If it is dropped before its end, some of the keys may have been created.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use serde_json::json;
 use token_orchestrator::http::{BODY_BYTES_MAX, ServeOptions};
 use token_orchestrator::store::{Options, Store};
 
-use crate::client::{Answer, Server};
+use crate::client::{Answer, Client, Server};
 
 const UNKNOWN: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 
@@ -58,7 +58,17 @@ async fn post_creates_as_many_as_it_is_told() {
 #[tokio::test]
 async fn post_refuses_what_it_does_not_understand_and_creates_nothing() {
     let server = Server::default().await;
-    for body in ["{", "count", "{\"count\":}", "\u{7}", "{\"count\":1}x", "{'count':1}"] {
+    for body in [
+        "{",
+        "count",
+        "{\"count\":}",
+        "\u{7}",
+        "{\"count\":1}x",
+        "{'count':1}",
+        "{\"count\":-1",
+        "[\"a\" x",
+        "5 x",
+    ] {
         assert_problem(&server.send("POST", "/keys", body).await, 400, "malformed-body");
     }
     for body in [
@@ -261,6 +271,10 @@ async fn bodies_that_are_too_large_are_refused() {
     client.write("POST /keys HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
     assert_problem(&client.read("POST").await, 413, "body-too-large");
+    let mut client = server.connect().await;
+    client.write(&format!("PUT /keys/{id} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
+    assert_problem(&client.read("PUT").await, 413, "body-too-large");
     assert_eq!(server.store.stats().await.keys, 2);
 }
 
@@ -303,23 +317,62 @@ async fn a_large_creation_does_not_hold_up_others() {
     assert_eq!(large.read("POST").await.status, 201);
 }
 
+/// Sends the head of a creation, and waits for the server's word that it waits for the body.
+async fn begin_creation(client: &mut Client) {
+    let head =
+        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n";
+    client.write(head).await;
+    assert_eq!(client.read("POST").await.status, 100);
+}
+
+#[tokio::test]
+async fn a_body_that_comes_late_and_is_not_needed_keeps_the_connection() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        let head = format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n");
+        client.write(&format!("{head}Expect: 100-continue\r\n\r\n")).await;
+        assert_eq!(client.read("PUT").await.status, 100);
+        client.write("{}").await;
+        assert_json(&client.read("PUT").await, 200, "{}");
+    }
+}
+
+#[tokio::test]
+async fn an_announced_body_that_is_too_large_is_refused_before_it_is_sent() {
+    let server = Server::default().await;
+    let mut client = server.connect().await;
+    let head =
+        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\nExpect: 100-continue\r\n\r\n";
+    client.write(head).await;
+    assert_problem(&client.read("POST").await, 413, "body-too-large");
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
+    let server = Server::default().await;
+    for request in ["GET /keys HTTP/1.1\r\n\r\n", "POST /keys HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let mut client = server.connect().await;
+        client.write(&format!("{request}GET /ke")).await;
+        assert!([404, 201].contains(&client.read("GET").await.status));
+        client.write("ys/x HTTP/1.1\r\n\r\n").await;
+        assert_json(&client.read("GET").await, 404, "{}");
+    }
+}
+
 #[tokio::test]
 async fn a_shutdown_finishes_what_is_in_flight_and_closes_the_idle() {
     let server = Server::default().await;
     let mut idle = server.connect().await;
     assert_eq!(idle.send("POST", "/keys", "").await.status, 201);
     let mut busy = server.connect().await;
-    busy.write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n{\"count\"").await;
-    tokio::task::yield_now().await;
+    begin_creation(&mut busy).await;
     let store = server.store.clone();
-    while store.stats().await.keys == 0 {
-        tokio::task::yield_now().await;
-    }
-    tokio::time::sleep(Duration::from_millis(20)).await;
     let ended = server.stop();
     assert!(idle.is_closed().await);
     assert!(!ended.is_finished());
-    busy.write(":7}").await;
+    busy.write("{\"count\":7}").await;
     assert_eq!(busy.read("POST").await.status, 201);
     ended.await.unwrap();
     assert_eq!(store.stats().await.keys, 8);
@@ -330,9 +383,9 @@ async fn a_shutdown_does_not_wait_for_ever() {
     let serve = ServeOptions { drain_timeout: Duration::from_millis(30), ..Default::default() };
     let server = Server::start(Options::default(), serve).await;
     let mut busy = server.connect().await;
-    busy.write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n").await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    begin_creation(&mut busy).await;
     server.stop().await.unwrap();
+    assert!(busy.is_closed().await);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Threads that race on one pool.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, RwLock};
 use std::thread;
 
@@ -99,56 +98,51 @@ fn all_operations_racing_keep_every_promise() {
     let ttl = Ttl { key_ttl_ms: 40, lease_ttl_ms: 7 };
     let pool = Pool::new(ttl, 300, 8);
     let now = RwLock::new(1);
-    let is_over = AtomicBool::new(false);
     let leases = Mutex::new(Vec::<Lease>::new());
     let released = Mutex::new(Vec::<(KeyId, Timestamp)>::new());
     let created = Mutex::new(create(&pool, 100, Timestamp::from_ms(1)));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(SeqCst) {
+    on_threads(|mut rng| {
+        let (mut own_leases, mut own_released) = (Vec::new(), Vec::new());
+        for _ in 0..20_000 {
+            if rng.random_ratio(1, 40) {
                 *now.write().unwrap() += 1;
-                let now = now.read().unwrap();
-                while pool.expire(Timestamp::from_ms(*now), 16) == 16 {}
             }
-        });
-        on_threads(|mut rng| {
-            let (mut own_leases, mut own_released) = (Vec::new(), Vec::new());
-            for _ in 0..20_000 {
-                let now = now.read().unwrap();
-                let at = Timestamp::from_ms(*now);
-                let pick = |rng: &mut SmallRng| {
-                    let created = created.lock().unwrap();
-                    created[rng.random_range(created.len().saturating_sub(300)..created.len())]
-                };
-                match rng.random_range(0..10) {
-                    0 => {
-                        if let Ok(mut room) = pool.reserve(2, at) {
-                            let id = KeyId::random(&mut rand::rng());
-                            assert!(room.create(id, at));
-                            created.lock().unwrap().push(id);
-                        }
+            let now = now.read().unwrap();
+            let at = Timestamp::from_ms(*now);
+            let pick = |rng: &mut SmallRng| {
+                let created = created.lock().unwrap();
+                created[rng.random_range(created.len().saturating_sub(300)..created.len())]
+            };
+            match rng.random_range(0..10) {
+                0 => {
+                    if let Ok(mut room) = pool.reserve(2, at) {
+                        let id = KeyId::random(&mut rand::rng());
+                        assert!(room.create(id, at));
+                        created.lock().unwrap().push(id);
                     }
-                    1..5 => {
-                        if let Ok(lease) = pool.lease(at, &mut rng) {
-                            assert_eq!(lease.until, at.plus_ms(7));
-                            own_leases.push(lease);
-                        }
+                }
+                1..5 => {
+                    if let Ok(lease) = pool.lease(at, &mut rng) {
+                        assert_eq!(lease.until, at.plus_ms(7));
+                        own_leases.push(lease);
                     }
-                    5..7 => {
-                        let id = pick(&mut rng);
+                }
+                5..7 => {
+                    // Half of the keys are never released: their leases end by time.
+                    let id = pick(&mut rng);
+                    if id.as_bytes()[0].is_multiple_of(2) {
                         own_released.push((id, at));
                         let _ = pool.release(&id, at);
                     }
-                    7 => drop(pool.keep_alive(&pick(&mut rng), at)),
-                    8 => drop(pool.get(&pick(&mut rng), at)),
-                    _ if rng.random_ratio(1, 10) => drop(pool.delete(&pick(&mut rng), at)),
-                    _ => drop(pool.expire(at, 3)),
                 }
+                7 => drop(pool.keep_alive(&pick(&mut rng), at)),
+                8 => drop(pool.get(&pick(&mut rng), at)),
+                _ if rng.random_ratio(1, 10) => drop(pool.delete(&pick(&mut rng), at)),
+                _ => drop(pool.expire(at, 3)),
             }
-            leases.lock().unwrap().append(&mut own_leases);
-            released.lock().unwrap().append(&mut own_released);
-        });
-        is_over.store(true, SeqCst);
+        }
+        leases.lock().unwrap().append(&mut own_leases);
+        released.lock().unwrap().append(&mut own_released);
     });
     pool.check_invariants();
     check_leases(leases.into_inner().unwrap(), &released.into_inner().unwrap());
@@ -168,12 +162,15 @@ fn check_leases(mut leases: Vec<Lease>, released: &[(KeyId, Timestamp)]) {
     }
     assert!(leases.len() > 1000, "only {} leases", leases.len());
     leases.sort_by_key(|lease| (lease.id, lease.generation));
+    let mut ended_by_time = 0;
     for pair in leases.windows(2).filter(|pair| pair[0].id == pair[1].id) {
         let [first, second] = pair else { unreachable!() };
         assert!(first.generation < second.generation, "a generation repeats");
         let was_released = times
             .get(&first.id)
             .is_some_and(|times| times.iter().any(|at| (first.since..=second.since).contains(at)));
+        ended_by_time += u32::from(!was_released);
         assert!(was_released || first.until <= second.since, "{first:?} overlaps {second:?}");
     }
+    assert!(ended_by_time > 100, "only {ended_by_time} leases were ended by time");
 }

@@ -1,0 +1,177 @@
+"""The comparison: the server, what it could cost at least, and what others cost, in one run."""
+
+import statistics
+import time
+
+from lib import load, machine, rivals
+from lib.server import Orchestrator
+
+DEPTH = 16
+SIZES = (1_000, 1_000_000, 10_000_000)
+
+
+def lease_all(server):
+    """Leases every key, so that each release that follows is a real one."""
+    while load.wrk(server, "GET", "/keys", 1, depth=DEPTH)["bad_status"] == 0:
+        pass
+
+
+def both(server, seconds, method="GET", path="/keys", ids=None):
+    """One request at a time, and pipelined."""
+    return {
+        "plain": load.wrk(server, method, path, seconds, ids=ids),
+        "pipelined": load.wrk(server, method, path, seconds, depth=DEPTH, ids=ids),
+    }
+
+
+def fixed(make):
+    def run(options):
+        with make() as server:
+            return both(server, options.seconds)
+
+    return run
+
+
+def lease(options):
+    # Each of the two has a million free keys of its own to lease.
+    with Orchestrator(options.keys) as server:
+        plain = load.wrk(server, "GET", "/keys", options.seconds)
+    with Orchestrator(options.keys) as server:
+        return {"plain": plain, "pipelined": load.wrk(server, "GET", "/keys", 1, depth=DEPTH)}
+
+
+def show(options):
+    with Orchestrator(options.keys) as server:
+        return both(server, options.seconds, "GET", "/keys/{id}", server.ids)
+
+
+def release(options):
+    with Orchestrator(options.keys) as server:
+        lease_all(server)
+        plain = load.wrk(server, "PUT", "/keys/{id}", options.seconds, ids=server.ids)
+        lease_all(server)
+        pipelined = load.wrk(server, "PUT", "/keys/{id}", 1, depth=DEPTH, ids=server.ids)
+        return {"plain": plain, "pipelined": pipelined}
+
+
+def keep_alive(options):
+    with Orchestrator(options.keys) as server:
+        return both(server, options.seconds, "PUT", "/keepalive/{id}", server.ids)
+
+
+def http2(options):
+    with Orchestrator(options.keys) as server:
+        return {"plain": load.h2load(server, "/keys", options.seconds)}
+
+
+def redis(options):
+    with rivals.Redis(options.keys) as server:
+        plain = load.redis_benchmark(server, min(100_000, options.keys // 2))
+        pipelined = load.redis_benchmark(server, min(200_000, options.keys // 2), depth=DEPTH)
+        return {"plain": plain, "pipelined": pipelined}
+
+
+# Name, the tool that it needs beside wrk, and how it is run.
+CONTESTANTS = [
+    ("floor: epoll loop in C, parses nothing", "gcc", fixed(rivals.floor)),
+    ("bare hyper, fixed answer", None, fixed(rivals.bare_hyper)),
+    ("GET /keys", None, lease),
+    ("GET /keys/:id", None, show),
+    ("PUT /keys/:id", None, release),
+    ("PUT /keepalive/:id", None, keep_alive),
+    ("GET /keys over HTTP/2", "h2load", http2),
+    ("nginx, return 200", "nginx", fixed(rivals.Nginx)),
+    ("Redis, a script that leases", "redis-server", redis),
+]
+
+
+def rounds(options):
+    """Runs every contestant in turn, `options.rounds` times; their results by name."""
+    if machine.missing("wrk"):
+        raise SystemExit("nothing can be compared without wrk")
+    present = [c for c in CONTESTANTS if c[1] is None or not machine.missing(c[1])]
+    results = {name: [] for name, _, _ in present}
+    for number in range(options.rounds):
+        for name, _, run in present:
+            results[name].append(run(options))
+            print(f"round {number + 1}: {name}", flush=True)
+    return results
+
+
+def median(results, name, mode, figure):
+    values = [result[mode][figure] for result in results[name] if figure in result.get(mode, {})]
+    return statistics.median(values) if values else None
+
+
+def ratio(results, name, mode, figure, base):
+    """The median of the ratios to `base`, each within one round."""
+    pairs = zip(results[name], results.get(base, []))
+    values = [a[mode][figure] / b[mode][figure] for a, b in pairs if mode in a and mode in b]
+    return statistics.median(values) if values else None
+
+
+def rows(results):
+    """What the table says of each contestant."""
+    floor, nginx = CONTESTANTS[0][0], "nginx, return 200"
+    show = lambda value, form: "" if value is None else format(value, form)
+    for name in results:
+        yield [
+            name,
+            show(median(results, name, "plain", "cpu_us"), ".2f"),
+            show(ratio(results, name, "plain", "cpu_us", floor), ".2f"),
+            show(ratio(results, name, "plain", "cpu_us", nginx), ".2f"),
+            show(median(results, name, "plain", "p99_us"), ",.0f"),
+            show(median(results, name, "pipelined", "per_second"), ",.0f"),
+            show(ratio(results, name, "pipelined", "per_second", floor), ".2f"),
+            show(ratio(results, name, "pipelined", "per_second", nginx), ".1f"),
+        ]
+
+
+HEAD = [
+    "server or route", "CPU µs/request", "of floor", "of nginx", "p99 µs",
+    "pipelined 16 deep, requests/s", "of floor", "of nginx",
+]
+
+
+def sizes(options):
+    """CPU of a request at several pool sizes: the cycle of a lease, and a look at a key."""
+    rows = []
+    results = {size: [] for size in SIZES}
+    for _ in range(options.rounds):
+        for size in SIZES:
+            with Orchestrator(size) as server:
+                cycle = load.wrk(server, "", "", options.seconds, script="cycle.lua")
+                look = load.wrk(server, "GET", "/keys/{id}", options.seconds, ids=server.ids[:1_000_000])
+                results[size].append({"cycle": cycle, "look": look})
+    for size in SIZES:
+        row = [f"{size:,}"]
+        for kind in ("cycle", "look"):
+            row.append(f"{median(results, size, kind, 'cpu_us'):.2f}")
+            row.append(f"{ratio(results, size, kind, 'cpu_us', 1_000_000):.2f}")
+        rows.append(row)
+    head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million"]
+    return head, rows, {str(size): result for size, result in results.items()}
+
+
+def storm(options):
+    """A million keys die within the second or so in which they were created, while clients work."""
+    life = 24
+    with Orchestrator() as empty:
+        before = empty.resident_bytes()
+    with Orchestrator(options.keys, "--key-ttl", f"{life}s") as server:
+        born, full = time.monotonic(), server.resident_bytes()
+        time.sleep(max(0, born + life / 2 - time.monotonic()))
+        server.create(1000)
+        working = server.ids[options.keys :]
+        quiet = load.wrk(server, "GET", "/keys/{id}", 4, ids=working)
+        time.sleep(max(0, born + life - 3 - time.monotonic()))
+        stormy = load.wrk(server, "GET", "/keys/{id}", 4, ids=working)
+        after = server.resident_bytes()
+    head = ["", "p50 µs", "p99 µs", "p99.9 µs", "worst µs", "resident MB"]
+    figures = lambda result: [f"{result[name]:,}" for name in ("p50_us", "p99_us", "p999_us", "max_us")]
+    rows = [
+        ["no keys", "", "", "", "", f"{before / 1e6:.0f}"],
+        ["quiet", *figures(quiet), f"{full / 1e6:.0f}"],
+        ["while all die", *figures(stormy), f"{after / 1e6:.0f}"],
+    ]
+    return head, rows, {"quiet": quiet, "storm": stormy, "resident": [before, full, after]}

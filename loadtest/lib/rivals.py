@@ -1,0 +1,75 @@
+"""Servers to compare with, each on the server's core and with no more than one worker."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from lib import machine
+from lib.server import Server, free_port
+
+BODY = '{"keyId":"936da01f-9abd-4d9d-80c7-02af85c822a8"}'
+
+NGINX = """
+daemon off; worker_processes 1; pid {dir}/pid; error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off; keepalive_requests 1000000000; tcp_nodelay on;
+    client_body_temp_path {dir}/1; proxy_temp_path {dir}/2; fastcgi_temp_path {dir}/3;
+    uwsgi_temp_path {dir}/4; scgi_temp_path {dir}/5;
+    server {{
+        listen 127.0.0.1:{port} backlog=1024;
+        default_type application/json;
+        add_header cache-control no-store;
+        location / {{ return 200 '{body}'; }}
+    }}
+}}
+"""
+
+# What GET /keys does: take a random free key, and note whose lease ends when.
+LEASE = """
+local key = redis.call('SPOP', 'free')
+if not key then return false end
+redis.call('ZADD', 'leases', ARGV[1], key)
+redis.call('HSET', 'since', key, ARGV[1])
+return key
+"""
+
+FILL = """
+for i = ARGV[1], ARGV[2] do
+  redis.call('SADD', 'free', string.format('%08x-9abd-4d9d-80c7-02af85c822a8', i))
+end
+"""
+
+
+def floor():
+    binary = Path(tempfile.gettempdir()) / "token-orchestrator-floor"
+    source = machine.ROOT / "loadtest" / "floor.c"
+    subprocess.run(["gcc", "-O2", "-o", str(binary), str(source)], check=True)
+    return Server([str(binary), "{port}"])
+
+
+def bare_hyper():
+    binary = machine.RELEASE / "examples" / "bare_hyper"
+    return Server([str(binary), "127.0.0.1:{port}"])
+
+
+class Nginx(Server):
+    def __init__(self):
+        self.files = tempfile.TemporaryDirectory()
+        port = free_port()
+        config = Path(self.files.name) / "nginx.conf"
+        config.write_text(NGINX.format(dir=self.files.name, port=port, body=BODY))
+        super().__init__([machine.find("nginx"), "-c", str(config), "-p", self.files.name], port=port)
+
+
+class Redis(Server):
+    def __init__(self, keys):
+        command = ["redis-server", "--port", "{port}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        super().__init__(command, cwd=tempfile.gettempdir())
+        for first in range(0, keys, 100_000):
+            self.cli("EVAL", FILL, "0", str(first), str(min(first + 100_000, keys) - 1))
+        self.lease = self.cli("SCRIPT", "LOAD", LEASE)
+
+    def cli(self, *words):
+        command = ["redis-cli", "-p", str(self.port), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
