@@ -141,7 +141,10 @@ def sizes(options):
         for size in SIZES:
             with Orchestrator(size) as server:
                 cycle = load.wrk(server, "", "", options.seconds, script="cycle.lua")
-                look = load.wrk(server, "GET", "/keys/{id}", options.seconds, ids=server.ids[:1_000_000])
+                # As many requests prepared for each size, so that the load generator's own
+                # memory is the same.
+                ids = (server.ids * (1_000_000 // size or 1))[:1_000_000]
+                look = load.wrk(server, "GET", "/keys/{id}", options.seconds, ids=ids)
                 results[size].append({"cycle": cycle, "look": look})
     for size in SIZES:
         row = [f"{size:,}"]
@@ -166,6 +169,7 @@ def storm(options):
         quiet = load.wrk(server, "GET", "/keys/{id}", 4, ids=working)
         time.sleep(max(0, born + life - 3 - time.monotonic()))
         stormy = load.wrk(server, "GET", "/keys/{id}", 4, ids=working)
+        time.sleep(3)
         after = server.resident_bytes()
     head = ["", "p50 µs", "p99 µs", "p99.9 µs", "worst µs", "resident MB"]
     figures = lambda result: [f"{result[name]:,}" for name in ("p50_us", "p99_us", "p999_us", "max_us")]
