@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_orchestrator::http::{self, ServeOptions};
 use token_orchestrator::store::{Memory, Options};
 use token_orchestrator::time::ManualClock;
@@ -41,6 +45,14 @@ impl Server {
 
     pub(crate) async fn connect(&self) -> Client {
         Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+    }
+
+    /// A connection that speaks HTTP/2 from its first byte.
+    pub(crate) async fn connect_http2(&self) -> SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
+        let (sender, connection) = handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        sender
     }
 
     /// One request on a connection of its own.

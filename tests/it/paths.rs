@@ -1,5 +1,6 @@
 //! Hot requests are answered ahead of hyper and the router, with the same bytes.
 
+use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::store::Options;
 
@@ -144,4 +145,28 @@ async fn a_connection_that_brings_nothing_is_closed() {
     let mut client = server.connect().await;
     client.send("GET", "/keys", "").await;
     assert!(client.is_closed().await);
+}
+
+#[tokio::test]
+async fn http2_is_spoken_on_the_same_port() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    let mut client = server.connect_http2().await;
+    for (method, path, status) in [
+        ("GET", "/keys".to_owned(), 200),
+        ("GET", "/keys".to_owned(), 404),
+        ("HEAD", "/keys".to_owned(), 405),
+        ("PUT", format!("/keys/{id}"), 200),
+        ("GET", format!("/keys/{id}"), 200),
+        ("DELETE", format!("/keys/{id}"), 200),
+        ("POST", "/keys".to_owned(), 201),
+    ] {
+        let request = hyper::Request::builder().method(method).uri(format!("http://test{path}"));
+        let request = request.body(Full::default()).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{method} {path}");
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(method == "HEAD" || body.starts_with(b"{"), "{body:?}");
+    }
 }
