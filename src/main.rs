@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 /// Keys, index nodes and requests are many small allocations, freed by other threads than those
-/// that made them: mimalloc is made for that. Version 2 kept 10 bytes a key less than version 3.
-/// Without huge pages, because a table that is half full would be resident as a whole.
+/// that made them: mimalloc is made for that. Version 2 without huge pages kept the least memory:
+/// see `allocator.md` in `loadtest/results/`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -10,12 +10,6 @@ DEPTH = 16
 SIZES = (1_000, 1_000_000, 10_000_000)
 
 
-def lease_all(server):
-    """Leases every key, so that each release that follows is a real one."""
-    while load.wrk(server, "GET", "/keys", 1, depth=DEPTH)["bad_status"] == 0:
-        pass
-
-
 def both(server, seconds, method="GET", path="/keys", ids=None):
     """One request at a time, and pipelined."""
     return {
@@ -47,9 +41,9 @@ def show(options):
 
 def release(options):
     with Orchestrator(options.keys) as server:
-        lease_all(server)
+        load.lease_all(server)
         plain = load.wrk(server, "PUT", "/keys/{id}", options.seconds, ids=server.ids)
-        lease_all(server)
+        load.lease_all(server)
         pipelined = load.wrk(server, "PUT", "/keys/{id}", 1, depth=DEPTH, ids=server.ids)
         return {"plain": plain, "pipelined": pipelined}
 

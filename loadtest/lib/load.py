@@ -10,10 +10,13 @@ from pathlib import Path
 
 from lib import machine
 
+# Keep-alive connections of every load; set by the command line.
+connections = 64
+
 LUA = Path(__file__).resolve().parents[1] / "lua"
 
 
-def wrk(server, method, path, seconds, connections=64, depth=1, ids=None, script="requests.lua"):
+def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
     """Drives `server` with wrk on one thread. Answers figures; `cpu_us` is a request's."""
     with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
         file.write("\n".join(ids or []))
@@ -30,20 +33,26 @@ def wrk(server, method, path, seconds, connections=64, depth=1, ids=None, script
         return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
 
 
-def oha(server, method, path, seconds, connections=64):
+def lease_all(server):
+    """Leases every key, so that each release that follows is a real one."""
+    while wrk(server, "GET", "/keys", 1, depth=16)["bad_status"] == 0:
+        pass
+
+
+def oha(server, method, path, seconds):
     """Drives `server` with oha on one core."""
     command = [machine.find("oha"), "--no-tui", "--output-format", "json", "-c", str(connections)]
     command += ["-z", f"{seconds}s", "-w", "-m", method, f"http://127.0.0.1:{server.port}{path}"]
     return measure(server, command, dict(os.environ), parse_oha)
 
 
-def h2load(server, path, seconds, connections=64):
+def h2load(server, path, seconds):
     """Drives `server` with HTTP/2, prior knowledge, one stream a connection at a time."""
     command = ["h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"http://127.0.0.1:{server.port}{path}"]
     return measure(server, command, dict(os.environ), parse_h2load)
 
 
-def redis_benchmark(server, requests, depth=1, connections=64):
+def redis_benchmark(server, requests, depth=1):
     """Drives Redis with its own load generator and the script that leases a key."""
     command = ["redis-benchmark", "-p", str(server.port), "-c", str(connections), "-n", str(requests)]
     command += ["-P", str(depth), "--csv", "EVALSHA", server.lease, "0", "1700000000000"]

@@ -1,9 +1,7 @@
 //! The free vectors: hints at free keys, and the uniform draw among them.
 
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{
-    AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -68,7 +66,7 @@ struct Hints {
 }
 
 impl FreeLists {
-    /// Darts thrown before the walk. With a thousand hints a shard nine in ten hit, with a few one
+    /// Darts thrown before the walk. With thousands of hints a shard most hit, with a few about one
     /// in three.
     const DARTS: u32 = 8;
     /// A shard with fewer stale hints than this is left alone.

@@ -8,6 +8,7 @@ mod expiry;
 mod free;
 mod handle;
 mod record;
+mod reservation;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -15,13 +16,14 @@ mod tests;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use dashmap::{DashMap, Entry};
+use dashmap::DashMap;
 use rand::Rng;
 
 use self::expiry::ExpiryIndex;
 use self::free::{FreeLists, Hint};
 use self::handle::{Handle, Sharding};
 use self::record::Record;
+pub use self::reservation::Reservation;
 pub use self::stats::Stats;
 use crate::error::Error;
 use crate::key::{KeyId, KeyInfo, Lease, Ttl};
@@ -79,6 +81,12 @@ impl Pool {
         }
     }
 
+    /// How long keys live and leases last.
+    #[must_use]
+    pub fn ttl(&self) -> Ttl {
+        self.ttl
+    }
+
     /// Reserves room for `count` keys, all or nothing. O(1).
     ///
     /// # Errors
@@ -88,7 +96,7 @@ impl Pool {
     pub fn reserve(&self, count: usize, now: Timestamp) -> Result<Reservation<'_>, Error> {
         let take = |keys: usize| keys.checked_add(count).filter(|keys| *keys <= self.keys_max);
         match self.keys.fetch_update(SeqCst, SeqCst, take) {
-            Ok(_) => Ok(Reservation { pool: self, left: count }),
+            Ok(_) => Ok(Reservation::new(self, count)),
             Err(_) => Err(Error::Full {
                 retry_after_ms: self.lives.next_deadline().map_or(0, |at| at.ms_since(now)),
             }),
@@ -140,7 +148,7 @@ impl Pool {
     fn try_lease(&self, hint: Hint, now: Timestamp) -> Drawn {
         let mut drawn = Drawn::Stale;
         let dead = self.records.remove_if_mut(&hint.key, |key, record| {
-            if record.lease().is_some() || Hint::new(*key, record.generation()) != hint {
+            if record.hint(*key) != Some(hint) {
                 return false;
             }
             if record.is_dead(now) {
@@ -148,8 +156,9 @@ impl Pool {
                 return true;
             }
             // Armed before the record says so: nobody may see a lease that no entry ends.
-            self.arm_lease(*key, record, now.plus_ms(u64::from(self.ttl.lease_ttl_ms)));
-            record.start_lease(now, self.ttl.lease_ttl_ms);
+            let until = now.plus_ms(u64::from(self.ttl.lease_ttl_ms));
+            self.arm_lease(*key, record, until);
+            record.start_lease(now, until);
             drawn = record.lease_of(*key).map_or(Drawn::Stale, Drawn::Leased);
             false
         });
@@ -168,8 +177,7 @@ impl Pool {
     pub fn release(&self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
         self.with(id, now, |key, record| {
             if record.lease().is_some() {
-                record.end_lease();
-                self.free.push(Hint::new(key, record.generation()));
+                self.end_lease(key, record);
             }
         })
     }
@@ -200,7 +208,7 @@ impl Pool {
     ) -> Result<(), Error> {
         let (half, key) = Handle::split(id);
         let mut record = self.records.get_mut(&key).ok_or(Error::NotFound)?;
-        if record.id() != half || record.is_dead(now) {
+        if !record.is_living(half, now) {
             return Err(Error::NotFound);
         }
         change(key, &mut record);
@@ -214,7 +222,7 @@ impl Pool {
     /// [`Error::NotFound`]
     pub fn delete(&self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
         let (half, key) = Handle::split(id);
-        self.remove_if(key, |record| record.id() == half && !record.is_dead(now))
+        self.remove_if(key, |record| record.is_living(half, now))
             .then_some(())
             .ok_or(Error::NotFound)
     }
@@ -227,7 +235,7 @@ impl Pool {
     pub fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
         let (half, key) = Handle::split(id);
         let record = self.records.get(&key).ok_or(Error::NotFound)?;
-        if record.id() != half || record.is_dead(now) {
+        if !record.is_living(half, now) {
             return Err(Error::NotFound);
         }
         Ok(KeyInfo {
@@ -263,9 +271,8 @@ impl Pool {
                         record.arm_lease(Some(until));
                     }
                     Some(_) => {
-                        record.end_lease();
                         record.arm_lease(None);
-                        self.free.push(Hint::new(key, record.generation()));
+                        self.end_lease(key, &mut record);
                     }
                     None => record.arm_lease(None),
                 }
@@ -293,6 +300,12 @@ impl Pool {
             due.remove();
         }
         limit
+    }
+
+    /// Takes a leased key back and offers it.
+    fn end_lease(&self, key: Handle, record: &mut Record) {
+        record.end_lease();
+        self.free.push(Hint::new(key, record.generation()));
     }
 
     /// Makes sure that an entry stands at or before `until`.
@@ -352,46 +365,10 @@ impl Pool {
     /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
     fn drop_stale_near(&self, key: Handle) {
         for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
-            let is_live = self.records.get(&hint.key).is_some_and(|record| {
-                record.lease().is_none() && Hint::new(hint.key, record.generation()) == hint
-            });
-            if !is_live {
+            let record = self.records.get(&hint.key);
+            if record.is_none_or(|record| record.hint(hint.key) != Some(hint)) {
                 self.free.remove_stale(slot, hint);
             }
         }
-    }
-}
-
-/// Room for keys that are about to be created. What is not used is given back when it is dropped.
-pub struct Reservation<'a> {
-    pool: &'a Pool,
-    left: usize,
-}
-
-impl Reservation<'_> {
-    /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a
-    /// key whose id ends with the same 62 random bits: then try another id. O(log n).
-    ///
-    /// # Panics
-    ///
-    /// If it is called more often than was reserved.
-    #[must_use]
-    pub fn create(&mut self, id: KeyId, now: Timestamp) -> bool {
-        assert!(self.left > 0, "more keys than were reserved");
-        let (half, key) = Handle::split(&id);
-        let Entry::Vacant(place) = self.pool.records.entry(key) else { return false };
-        let record = Record::new(half, now, self.pool.ttl);
-        self.pool.lives.arm(record.life_ends(), key);
-        let record = place.insert(record);
-        self.pool.free.push(Hint::new(key, record.generation()));
-        drop(record);
-        self.left -= 1;
-        true
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.pool.keys.fetch_sub(self.left, SeqCst);
     }
 }

@@ -3,6 +3,7 @@
 //! Records are by far the largest part of the pool, and a hash table pays for each of their bytes
 //! up to twice. So they are packed: 42 bytes instead of 64 (see [`Packed`]).
 
+use super::free::Hint;
 use super::handle::Handle;
 use crate::key::{Lease, Ttl};
 use crate::time::Timestamp;
@@ -74,6 +75,16 @@ impl Record {
         self.created_at.time()
     }
 
+    /// Whether this is the key with that half of an id, and it lives.
+    pub(super) fn is_living(&self, id: [u8; 8], now: Timestamp) -> bool {
+        self.id == id && !self.is_dead(now)
+    }
+
+    /// The one hint that offers the key, if it is free.
+    pub(super) fn hint(&self, key: Handle) -> Option<Hint> {
+        self.lease().is_none().then(|| Hint::new(key, self.generation()))
+    }
+
     pub(super) fn generation(&self) -> u64 {
         self.generation.get()
     }
@@ -129,12 +140,11 @@ impl Record {
         Some(Lease { id: key.join(self.id), generation: self.generation(), since, until })
     }
 
-    /// Gives the free key away until `lease_ms` after `now`.
-    pub(super) fn start_lease(&mut self, now: Timestamp, lease_ms: u32) {
+    /// Gives the free key away from `since` to `until`.
+    pub(super) fn start_lease(&mut self, since: Timestamp, until: Timestamp) {
         debug_assert!(self.lease().is_none(), "leased twice");
-        let until = now.plus_ms(u64::from(lease_ms));
         self.lease_until = Packed::new(until.as_ms());
-        self.lease_ms = Packed::new(until.ms_since(now));
+        self.lease_ms = Packed::new(until.ms_since(since));
         self.generation = Packed::new(self.generation() + 1);
     }
 
@@ -199,7 +209,7 @@ mod tests {
     fn each_lease_and_each_release_has_its_own_generation() {
         let mut record = record();
         assert_eq!((record.generation(), record.lease()), (0, None));
-        record.start_lease(at(20), 10);
+        record.start_lease(at(20), at(30));
         assert_eq!((record.generation(), record.lease()), (1, Some((at(20), at(30)))));
         record.end_lease();
         assert_eq!((record.generation(), record.lease()), (2, None));

@@ -22,6 +22,7 @@ use crate::store::Store;
 pub(super) const COUNT_MAX: usize = 100_000;
 /// How many ids are written at a time: some 30 µs.
 const IDS_BATCH: usize = 1024;
+
 /// The id in a path.
 pub(super) struct Id(KeyId);
 

@@ -107,9 +107,9 @@ struct Server<S> {
 
 fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
     // No `pipeline_flush`: it holds an answer back while part of the next request is there, and the
     // answer to a malformed one for ever. The hot path collects answers itself.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
     // Clients that have gone are noticed by a ping that is not answered.
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(options.head_timeout);
     builder

@@ -55,7 +55,6 @@ pub struct Memory<C> {
 struct Shared<C> {
     pool: Pool,
     clock: C,
-    ttl: Ttl,
     /// The sweep sleeps until then, in milliseconds; 0 while it is awake.
     sweep_wakes_ms: AtomicU64,
     earlier_deadline: Notify,
@@ -75,8 +74,7 @@ impl<C: Clock> Memory<C> {
         let pool = Pool::new(options.ttl, options.keys_max, options.shards);
         let sweep_wakes_ms = AtomicU64::new(0);
         let earlier_deadline = Notify::new();
-        let Options { ttl, .. } = options;
-        Self { shared: Arc::new(Shared { pool, clock, ttl, sweep_wakes_ms, earlier_deadline }) }
+        Self { shared: Arc::new(Shared { pool, clock, sweep_wakes_ms, earlier_deadline }) }
     }
 
     /// The pool, to look at.
@@ -140,7 +138,7 @@ impl<C: Clock> Memory<C> {
 
 impl<C: Clock> Store for Memory<C> {
     async fn create(&self, count: usize) -> Result<Vec<KeyId>, Error> {
-        let Shared { pool, clock, ttl, .. } = &*self.shared;
+        let Shared { pool, clock, .. } = &*self.shared;
         let mut room = loop {
             let now = clock.now();
             match pool.reserve(count, now) {
@@ -160,7 +158,7 @@ impl<C: Clock> Store for Memory<C> {
                     ids.push(id);
                 }
             }
-            self.note_deadline(now.plus_ms(ttl.key_ttl_ms));
+            self.note_deadline(now.plus_ms(pool.ttl().key_ttl_ms));
             if ids.len() < count {
                 yield_now().await;
             }

@@ -1,22 +1,19 @@
 //! Each route and ruling over a real socket.
 
-use std::time::Duration;
-
-use serde_json::json;
 use token_orchestrator::http::{BODY_BYTES_MAX, ServeOptions};
 use token_orchestrator::store::{Options, Store};
 
-use crate::client::{Answer, Client, Server};
+use crate::client::{Answer, Server};
 
 const UNKNOWN: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 
-fn assert_json(answer: &Answer, status: u16, body: &str) {
+pub(crate) fn assert_json(answer: &Answer, status: u16, body: &str) {
     assert_eq!((answer.status, answer.body.as_str()), (status, body), "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
 }
 
-fn assert_problem(answer: &Answer, status: u16, kind: &str) {
+pub(crate) fn assert_problem(answer: &Answer, status: u16, kind: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
@@ -276,140 +273,4 @@ async fn bodies_that_are_too_large_are_refused() {
     client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
     assert_problem(&client.read("PUT").await, 413, "body-too-large");
     assert_eq!(server.store.stats().await.keys, 2);
-}
-
-#[tokio::test]
-async fn pipelined_requests_are_answered_in_order() {
-    let server = Server::default().await;
-    let id = server.create().await;
-    let mut client = server.connect().await;
-    let requests = [
-        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
-        &format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}"),
-        &format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
-    ];
-    client.write(&requests.concat()).await;
-    let mut statuses = Vec::new();
-    for _ in 0..3 {
-        statuses.push(client.read("GET").await.status);
-    }
-    assert_eq!(statuses, [200, 404, 200]);
-    assert_eq!(client.read("GET").await.json()["isBlocked"], json!(false));
-}
-
-#[tokio::test]
-async fn a_large_creation_does_not_hold_up_others() {
-    let server = Server::default().await;
-    server.create().await;
-    let mut large = server.connect().await;
-    large
-        .write("POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 16\r\n\r\n{\"count\":100000}")
-        .await;
-    // On this single thread it is not done when the small requests are.
-    while server.store.stats().await.keys == 1 {
-        tokio::task::yield_now().await;
-    }
-    for _ in 0..10 {
-        assert_eq!(server.send("GET", "/keys", "").await.status, 200);
-    }
-    assert!(server.store.stats().await.free < 90_000, "the creation came first");
-    assert_eq!(large.read("POST").await.status, 201);
-}
-
-/// Sends the head of a creation, and waits for the server's word that it waits for the body.
-async fn begin_creation(client: &mut Client) {
-    let head =
-        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n";
-    client.write(head).await;
-    assert_eq!(client.read("POST").await.status, 100);
-}
-
-#[tokio::test]
-async fn a_body_that_comes_late_and_is_not_needed_keeps_the_connection() {
-    let server = Server::default().await;
-    let id = server.create().await;
-    let mut client = server.connect().await;
-    for _ in 0..3 {
-        let head = format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n");
-        client.write(&format!("{head}Expect: 100-continue\r\n\r\n")).await;
-        assert_eq!(client.read("PUT").await.status, 100);
-        client.write("{}").await;
-        assert_json(&client.read("PUT").await, 200, "{}");
-    }
-}
-
-#[tokio::test]
-async fn an_announced_body_that_is_too_large_is_refused_before_it_is_sent() {
-    let server = Server::default().await;
-    let mut client = server.connect().await;
-    let head =
-        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\nExpect: 100-continue\r\n\r\n";
-    client.write(head).await;
-    assert_problem(&client.read("POST").await, 413, "body-too-large");
-}
-
-#[tokio::test]
-async fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
-    let server = Server::default().await;
-    for request in ["GET /keys HTTP/1.1\r\n\r\n", "POST /keys HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        let mut client = server.connect().await;
-        client.write(&format!("{request}GET /ke")).await;
-        assert!([404, 201].contains(&client.read("GET").await.status));
-        client.write("ys/x HTTP/1.1\r\n\r\n").await;
-        assert_json(&client.read("GET").await, 404, "{}");
-    }
-}
-
-#[tokio::test]
-async fn a_shutdown_finishes_what_is_in_flight_and_closes_the_idle() {
-    let server = Server::default().await;
-    let mut idle = server.connect().await;
-    assert_eq!(idle.send("POST", "/keys", "").await.status, 201);
-    let mut busy = server.connect().await;
-    begin_creation(&mut busy).await;
-    let store = server.store.clone();
-    let ended = server.stop();
-    assert!(idle.is_closed().await);
-    assert!(!ended.is_finished());
-    busy.write("{\"count\":7}").await;
-    assert_eq!(busy.read("POST").await.status, 201);
-    ended.await.unwrap();
-    assert_eq!(store.stats().await.keys, 8);
-}
-
-#[tokio::test]
-async fn a_shutdown_does_not_wait_for_ever() {
-    let serve = ServeOptions { drain_timeout: Duration::from_millis(30), ..Default::default() };
-    let server = Server::start(Options::default(), serve).await;
-    let mut busy = server.connect().await;
-    begin_creation(&mut busy).await;
-    server.stop().await.unwrap();
-    assert!(busy.is_closed().await);
-}
-
-#[tokio::test]
-async fn a_head_that_stalls_is_given_up() {
-    let serve = ServeOptions { head_timeout: Duration::from_millis(30), ..Default::default() };
-    let server = Server::start(Options::default(), serve).await;
-    let mut client = server.connect().await;
-    client.write("GET /keys HT").await;
-    assert!(client.is_closed().await);
-}
-
-#[tokio::test]
-async fn connections_past_the_limit_wait_their_turn() {
-    let serve = ServeOptions { connections_max: 2, ..Default::default() };
-    let server = Server::start(Options::default(), serve).await;
-    let mut first = server.connect().await;
-    let mut second = server.connect().await;
-    assert_eq!(first.send("POST", "/keys", "").await.status, 201);
-    assert_eq!(second.send("POST", "/keys", "").await.status, 201);
-    let mut third = server.connect().await;
-    third.write("GET /keys HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    // It is not served before one of the others has gone.
-    assert_eq!(first.send("GET", "/keys", "").await.status, 200);
-    assert_eq!(second.send("GET", "/keys", "").await.status, 200);
-    drop(first);
-    assert_eq!(third.read("GET").await.status, 404);
 }

@@ -4,6 +4,7 @@
 mod api;
 mod cli;
 mod client;
+mod connections;
 mod contract;
 mod memory;
 mod paths;

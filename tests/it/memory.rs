@@ -8,6 +8,14 @@ use token_orchestrator::store::{Memory, Options, Store};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
 use tokio::task::yield_now;
 
+/// A store with a sweep, and the clock of both.
+fn swept() -> (Memory<ManualClock>, ManualClock) {
+    let clock = ManualClock::default();
+    let store = Memory::new(Options::default(), clock.clone());
+    tokio::spawn(store.clone().sweep());
+    (store, clock)
+}
+
 /// Lets other tasks run until `condition` holds.
 async fn until(what: &str, condition: impl Fn() -> bool) {
     for _ in 0..1_000_000 {
@@ -21,9 +29,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn the_sweep_frees_the_memory_of_the_dead() {
-    let clock = ManualClock::default();
-    let store = Memory::new(Options::default(), clock.clone());
-    tokio::spawn(store.clone().sweep());
+    let (store, clock) = swept();
     yield_now().await;
     store.create(1000).await.unwrap();
     yield_now().await;
@@ -37,9 +43,7 @@ async fn the_sweep_frees_the_memory_of_the_dead() {
 
 #[tokio::test]
 async fn the_sweep_wakes_for_a_deadline_earlier_than_the_one_it_waits_for() {
-    let clock = ManualClock::default();
-    let store = Memory::new(Options::default(), clock.clone());
-    tokio::spawn(store.clone().sweep());
+    let (store, clock) = swept();
     store.create(1).await.unwrap();
     yield_now().await; // Now it waits for the end of the life.
     store.lease().await.unwrap();
@@ -51,9 +55,7 @@ async fn the_sweep_wakes_for_a_deadline_earlier_than_the_one_it_waits_for() {
 
 #[tokio::test]
 async fn the_sweep_goes_on_after_a_blocked_key_has_died() {
-    let clock = ManualClock::default();
-    let store = Memory::new(Options::default(), clock.clone());
-    tokio::spawn(store.clone().sweep());
+    let (store, clock) = swept();
     for round in 0..5 {
         store.create(1).await.unwrap();
         clock.advance_ms(299_000);
