@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 /// Keys, index nodes and requests are many small allocations, freed by other threads than those
-/// that made them: mimalloc is made for that. Version 2 without huge pages kept the least memory:
-/// see `allocator.md` in `loadtest/results/`.
+/// that made them: mimalloc is made for that. Version 2 keeps the least memory: see `allocator.md`
+/// in `loadtest/results/`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

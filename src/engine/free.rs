@@ -33,16 +33,16 @@ pub(super) struct Empty {
 
 /// One vector of hints per shard.
 ///
-/// **The draw** throws a dart at a board of cells. Each shard has a share of the board as large as
-/// its share of the keys, and each of its hints lies in one of its cells. So every hint is hit with
-/// the same probability, and its shard was picked in proportion to its hints. Nothing that all
-/// threads write is read or written. When there are too few hints for darts, or they are spread too
-/// unevenly, one walk over the shards' lengths picks exactly.
+/// **The draw** throws a dart at a board: a column for each shard, as high as the longest vector,
+/// in which each hint lies in one cell. So every hint is hit with the same probability, and its
+/// shard was picked in proportion to its hints. Nothing that all threads write is read or written.
+/// When there are too few hints for darts, or they are spread too unevenly, one walk over the
+/// shards' lengths picks exactly.
 pub(super) struct FreeLists {
     sharding: Sharding,
     shards: Box<[CachePadded<Shard>]>,
-    /// Cells of the board: so many that all hints of each shard fit its share. Seldom written.
-    cells: CachePadded<AtomicU64>,
+    /// Height of the board: no vector is longer. Seldom written.
+    height: CachePadded<AtomicU32>,
 }
 
 #[derive(Default)]
@@ -54,8 +54,6 @@ struct Shard {
     stale: AtomicU32,
     /// How many hints were ever pushed.
     pushes: AtomicU64,
-    /// The shard's share of the board, in units of 2^-24.
-    weight: u32,
 }
 
 #[derive(Default)]
@@ -66,8 +64,8 @@ struct Hints {
 }
 
 impl FreeLists {
-    /// Darts thrown before the walk. With thousands of hints a shard most hit, with a few about one
-    /// in three.
+    /// Darts thrown before the walk. With thousands of hints a shard two of three hit, with a few
+    /// one of four.
     const DARTS: u32 = 8;
     /// A shard with fewer stale hints than this is left alone.
     const STALE_MIN: u32 = 32;
@@ -76,11 +74,10 @@ impl FreeLists {
     pub(super) const SUSPECTS: usize = 4;
 
     pub(super) fn new(sharding: Sharding) -> Self {
-        let shard = |index| Shard { weight: sharding.weight(index), ..Shard::default() };
         Self {
             sharding,
-            shards: (0..sharding.count()).map(|index| CachePadded::new(shard(index))).collect(),
-            cells: CachePadded::new(AtomicU64::new(1)),
+            shards: (0..sharding.count()).map(|_| CachePadded::default()).collect(),
+            height: CachePadded::new(AtomicU32::new(1)),
         }
     }
 
@@ -97,10 +94,9 @@ impl FreeLists {
         shard.pushes.store(shard.pushes.load(Relaxed) + 1, Release);
         let len = shard.len.load(Relaxed);
         drop(hints);
-        let cells = shard.cells_for(len);
-        if cells > self.cells.load(SeqCst) {
+        if len > self.height.load(SeqCst) {
             // A little more than needed, so that it is not written for each push.
-            self.cells.fetch_max(cells + cells / 16, Relaxed);
+            self.height.fetch_max(len.saturating_add(len / 16), Relaxed);
         }
     }
 
@@ -112,9 +108,12 @@ impl FreeLists {
     /// [`Empty`] if there was a moment at which no shard had a hint.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         for _ in 0..Self::DARTS {
-            let shard = &self.shards[self.sharding.shard_at(rng.next_u32())];
-            if let Some(hint) = shard.take(shard.cell_at(rng.next_u32(), self.cells.load(Relaxed)))
-            {
+            // The number of shards is a power of two: the mask is exact.
+            let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
+            // Multiply and shift, as in Lemire, "Fast Random Integer Generation in an Interval",
+            // 2019: each cell is as likely as another to within one in 2^32 for each of the column.
+            let cell = (u64::from(rng.next_u32()) * u64::from(self.height.load(Relaxed))) >> 32;
+            if let Some(hint) = shard.take(to_usize(cell)) {
                 return Ok(hint);
             }
         }
@@ -124,19 +123,19 @@ impl FreeLists {
     fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         loop {
             let empty = Empty { pushes: self.pushes() };
-            let (mut sum, mut needed) = (0, 1);
+            let (mut sum, mut longest) = (0, 1);
             for shard in &self.shards {
                 let len = shard.len.load(Acquire);
                 sum += u64::from(len);
-                needed = needed.max(shard.cells_for(len));
+                longest = longest.max(len);
             }
-            let cells = self.cells.load(Relaxed);
-            if needed < cells / 2
-                && self.cells.compare_exchange(cells, needed, SeqCst, Relaxed).is_ok()
+            let height = self.height.load(Relaxed);
+            if longest < height / 2
+                && self.height.compare_exchange(height, longest, SeqCst, Relaxed).is_ok()
             {
                 // A push may have raised it meanwhile, or found no need to.
-                let lens = self.shards.iter().map(|shard| shard.cells_for(shard.len.load(SeqCst)));
-                self.cells.fetch_max(lens.max().unwrap_or(1), SeqCst);
+                let lens = self.shards.iter().map(|shard| shard.len.load(SeqCst));
+                self.height.fetch_max(lens.max().unwrap_or(1), SeqCst);
             }
             if sum > 0 {
                 let mut rank = rng.random_range(0..sum);
@@ -243,19 +242,6 @@ impl Shard {
     fn publish(&self, hints: &Hints) {
         let len = u32::try_from(hints.vector.len()).expect("fewer than 2^32 keys a shard");
         self.len.store(len, Release);
-    }
-
-    /// The smallest board on which the shard's share has `len` cells.
-    fn cells_for(&self, len: u32) -> u64 {
-        (u64::from(len) << 24).div_ceil(u64::from(self.weight))
-    }
-
-    /// A random cell of the shard's share of a board (multiply and shift, as in Lemire, "Fast
-    /// Random Integer Generation in an Interval", 2019). Each cell is as likely as any of another
-    /// shard, to within one in 2^32 for each cell of the share.
-    fn cell_at(&self, random: u32, cells: u64) -> usize {
-        let share = u128::from(cells) * u128::from(self.weight);
-        usize::try_from((share * u128::from(random)) >> (24 + 32)).unwrap_or(usize::MAX)
     }
 
     fn take(&self, slot: usize) -> Option<Hint> {

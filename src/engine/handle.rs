@@ -77,24 +77,6 @@ impl Sharding {
         usize::try_from(shard).expect("at most 4096 shards")
     }
 
-    /// A shard, each with the probability that a key belongs to it. O(1).
-    pub(super) fn shard_at(self, random: u32) -> usize {
-        usize::try_from(self.grade(u64::from(random >> (32 - Self::SHARD_BITS)))).expect("small")
-    }
-
-    /// The probability that a key belongs to `shard`, in units of 2^-24. O(log 2^24).
-    pub(super) fn weight(self, shard: usize) -> u32 {
-        let first = |shard: usize| {
-            let (mut low, mut high) = (0, 1 << Self::SHARD_BITS);
-            while low < high {
-                let middle = u64::midpoint(low, high);
-                if self.grade(middle) < shard as u64 { low = middle + 1 } else { high = middle }
-            }
-            low
-        };
-        u32::try_from(first(shard + 1) - first(shard)).expect("at most 2^24")
-    }
-
     fn hash(self, handle: u64) -> u64 {
         let bits = |from: u32, count: u32| handle >> from & ((1 << count) - 1);
         let tag = bits(Self::BUCKET_BITS, Self::TAG_BITS);
@@ -161,16 +143,6 @@ mod tests {
         assert!(keys.windows(2).all(|pair| pair[0] <= pair[1] + 1), "{keys:?}");
         let ratio = f64::from(keys[63]) / f64::from(keys[0]);
         assert!((1.95..2.05).contains(&ratio), "{ratio}");
-    }
-
-    #[test]
-    fn weights_are_the_shares_of_the_shards() {
-        let sharding = Sharding::new(16);
-        let weights: Vec<_> = (0..16).map(|shard| sharding.weight(shard)).collect();
-        assert_eq!(weights.iter().sum::<u32>(), 1 << 24);
-        let mut keys = [0; 16];
-        (0..1 << 24).for_each(|random: u32| keys[sharding.shard_at(random << 8)] += 1);
-        assert_eq!(weights, keys);
     }
 
     #[test]

@@ -118,12 +118,11 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
 impl<S: Store> Server<S> {
     /// Serves a connection to its end; after `stopped` has changed, to that of its requests.
     async fn connection(&self, mut stream: TcpStream, mut stopped: watch::Receiver<()>) {
-        let stop = async { drop(stopped.changed().await) };
-        let read =
-            match hot::serve(&mut stream, &*self.store, self.options.head_timeout, stop).await {
-                hot::End::Closed => return,
-                hot::End::Other(read) => read,
-            };
+        let head_timeout = self.options.head_timeout;
+        let read = match hot::serve(&mut stream, &*self.store, head_timeout, &mut stopped).await {
+            hot::End::Closed => return,
+            hot::End::Other(read) => read,
+        };
         let (rest, write) = stream.into_split();
         let stream = tokio::io::join(Cursor::new(read).chain(rest), write);
         let service = TowerToHyperService::new(self.router.clone());
