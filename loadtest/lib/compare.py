@@ -150,6 +150,27 @@ def sizes(options):
     return head, rows, {str(size): result for size, result in results.items()}
 
 
+def spread(options):
+    """CPU of a request with a worker on each processor, beside that with one worker.
+
+    Server and load share the processors then, so requests a second would say nothing."""
+    routes = {"GET /keys": ("GET", "/keys"), "GET /keys/:id": ("GET", "/keys/{id}"),
+              "PUT /keepalive/:id": ("PUT", "/keepalive/{id}")}
+    rows, results = [], {name: {"one": [], "all": []} for name in routes}
+    for _ in range(options.rounds):
+        for name, (method, path) in routes.items():
+            for kind, is_spread in (("one", False), ("all", True)):
+                with Orchestrator(options.keys, spread=is_spread) as server:
+                    result = load.wrk(server, method, path, options.seconds, ids=server.ids)
+                    results[name][kind].append(result)
+    for name, kinds in results.items():
+        cpu = {kind: [result["cpu_us"] for result in results] for kind, results in kinds.items()}
+        ratios = [all_ / one for one, all_ in zip(cpu["one"], cpu["all"])]
+        figures = [*map(statistics.median, cpu.values()), statistics.median(ratios)]
+        rows.append([name, *[f"{figure:.2f}" for figure in figures]])
+    return ["CPU µs/request", "one worker", "one on each processor", "ratio"], rows, results
+
+
 def storm(options):
     """A million keys die within the second or so in which they were created, while clients work."""
     life = 24

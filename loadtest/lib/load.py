@@ -17,7 +17,7 @@ LUA = Path(__file__).resolve().parents[1] / "lua"
 
 
 def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
-    """Drives `server` with wrk on one thread. Answers figures; `cpu_us` is a request's."""
+    """Drives `server` with wrk, a thread a processor. Answers figures; `cpu_us` is a request's."""
     with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
         file.write("\n".join(ids or []))
         file.flush()
@@ -29,7 +29,8 @@ def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua")
             "IDS": file.name,
             "DONE": str(LUA / "done.lua"),
         }
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
+        threads = 1 if server.load_core is not None else os.cpu_count()
+        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
         return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
 
 
@@ -60,9 +61,8 @@ def redis_benchmark(server, requests, depth=1):
 
 
 def measure(server, command, env, parse):
-    _, core = machine.cores()
     cpu, start = server.cpu_seconds(), time.monotonic()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **machine.pinned(core))
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **machine.pinned(server.load_core))
     cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - start
     if done.returncode != 0:
         raise SystemExit(f"{command[0]} failed: {done.stderr or done.stdout}")

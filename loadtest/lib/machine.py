@@ -40,8 +40,8 @@ def cores():
 
 
 def pinned(core):
-    """Arguments for subprocess that pin a process to one processor."""
-    return {"preexec_fn": lambda: os.sched_setaffinity(0, {core})}
+    """Arguments for subprocess that pin a process to one processor, or to none."""
+    return {} if core is None else {"preexec_fn": lambda: os.sched_setaffinity(0, {core})}
 
 
 def output(*command):

@@ -21,12 +21,14 @@ def free_port():
 
 
 class Server:
-    """Runs `command`, in which {port} stands for a free port, until the end of a `with`."""
+    """Runs `command`, in which {port} stands for a free port, until the end of a `with`.
 
-    def __init__(self, command, port=None, **options):
+    One that is `spread` has all processors, and so has its load."""
+
+    def __init__(self, command, port=None, spread=False, **options):
         self.port = port or free_port()
         command = [word.replace("{port}", str(self.port)) for word in command]
-        core, _ = machine.cores()
+        core, self.load_core = (None, None) if spread else machine.cores()
         self.process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **machine.pinned(core), **options
         )
@@ -73,10 +75,10 @@ class Orchestrator(Server):
 
     BINARY = machine.RELEASE / "token-orchestrator"
 
-    def __init__(self, keys=0, *options):
+    def __init__(self, keys=0, *options, spread=False):
         """With `keys` keys; `options` go to the server."""
         options = options or ("--key-ttl", "1h")
-        super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options])
+        super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options], spread=spread)
         self.ids = []
         self.create(keys)
 
