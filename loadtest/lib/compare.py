@@ -27,10 +27,10 @@ def fixed(make):
 
 
 def lease(options):
-    # Each of the two has a million free keys of its own to lease.
+    # Each of the two has free keys of its own to lease; in a second a million would be too few.
     with Orchestrator(options.keys) as server:
         plain = load.wrk(server, "GET", "/keys", options.seconds)
-    with Orchestrator(options.keys) as server:
+    with Orchestrator(2 * options.keys) as server:
         return {"plain": plain, "pipelined": load.wrk(server, "GET", "/keys", 1, depth=DEPTH)}
 
 
@@ -43,6 +43,8 @@ def release(options):
     with Orchestrator(options.keys) as server:
         load.lease_all(server)
         plain = load.wrk(server, "PUT", "/keys/{id}", options.seconds, ids=server.ids)
+    # Twice as many, so that none is released a second time.
+    with Orchestrator(2 * options.keys) as server:
         load.lease_all(server)
         pipelined = load.wrk(server, "PUT", "/keys/{id}", 1, depth=DEPTH, ids=server.ids)
         return {"plain": plain, "pipelined": pipelined}

@@ -10,10 +10,11 @@ mod handle;
 mod record;
 mod reservation;
 mod stats;
+mod sweep;
 #[cfg(test)]
 mod tests;
 
-use std::hash::BuildHasher;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use dashmap::DashMap;
@@ -47,9 +48,6 @@ pub struct Pool {
     /// For each record at most one entry. For a leased one: at or before the end of its lease.
     leases: ExpiryIndex,
 }
-
-/// A table of records for no more than this is not made smaller.
-const TABLE_MIN: usize = 64;
 
 /// What became of a hint that was drawn.
 enum Drawn {
@@ -143,6 +141,44 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Leases up to `count` uniformly random free keys and appends the leases to `leases`, as far
+    /// as hints are at hand: fewer are no sign that no key is free. O(c log n) for c keys.
+    ///
+    /// All hints are drawn first, then all records are looked at, and then the leases begin: so the
+    /// memory that is read for one key is on its way while the one before is waited for.
+    pub fn lease_group(
+        &self,
+        now: Timestamp,
+        rng: &mut impl Rng,
+        count: usize,
+        leases: &mut Vec<Lease>,
+    ) {
+        let draws = (0..count).map_while(|_| self.free.draw(rng).ok());
+        let hints: Vec<_> = draws.collect();
+        self.fetch(hints.iter().map(|hint| hint.key));
+        for hint in hints {
+            match self.try_lease(hint, now) {
+                Drawn::Leased(lease) => leases.push(lease),
+                Drawn::Stale => self.free.drop_stale(hint.key),
+                Drawn::Dead => {}
+            }
+        }
+    }
+
+    /// Brings what is known of these keys near, and changes nothing: worth while before several of
+    /// them are asked for one after the other. O(k) for k keys.
+    ///
+    /// A look-up waits for memory; without much between them, processors let several wait at once.
+    pub fn prefetch(&self, ids: &[KeyId]) {
+        self.fetch(ids.iter().map(|id| Handle::split(id).1));
+    }
+
+    fn fetch(&self, keys: impl Iterator<Item = Handle>) {
+        for key in keys {
+            black_box(self.records.get(&key).map(|record| record.generation()));
+        }
     }
 
     fn try_lease(&self, hint: Hint, now: Timestamp) -> Drawn {
@@ -245,63 +281,6 @@ impl Pool {
         })
     }
 
-    /// Ends leases and lives whose time is over, at most `limit` of each kind; answers how many
-    /// it looked at. Less than `limit` means that nothing is left to do. O(limit log n).
-    pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
-        self.end_leases(now, limit).max(self.end_lives(now, limit))
-    }
-
-    /// When [`Pool::expire`] has something to do next. O(1) amortised.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        [&self.lives, &self.leases].into_iter().filter_map(ExpiryIndex::next_deadline).min()
-    }
-
-    /// Two threads may handle the same entry at once: the second finds the record changed.
-    fn end_leases(&self, now: Timestamp, limit: usize) -> usize {
-        for looked in 0..limit {
-            let Some(due) = self.leases.due(now) else { return looked };
-            let key = due.key();
-            if let Some(mut record) = self.records.get_mut(&key)
-                && record.lease_entry() == Some(due.at())
-            {
-                match record.lease() {
-                    Some((_, until)) if until > now => {
-                        self.leases.arm(until, key);
-                        record.arm_lease(Some(until));
-                    }
-                    Some(_) => {
-                        record.arm_lease(None);
-                        self.end_lease(key, &mut record);
-                    }
-                    None => record.arm_lease(None),
-                }
-            }
-            // Not before: who finds no hint relies on the entry.
-            due.remove();
-        }
-        limit
-    }
-
-    fn end_lives(&self, now: Timestamp, limit: usize) -> usize {
-        for looked in 0..limit {
-            let Some(due) = self.lives.due(now) else { return looked };
-            let (key, at) = (due.key(), due.at());
-            self.remove_if(key, |record| {
-                let is_current = record.life_entry() == at;
-                if is_current && !record.is_dead(now) {
-                    self.lives.arm(record.life_ends(), key);
-                    record.arm_life(record.life_ends());
-                    return false;
-                }
-                is_current
-            });
-            // Not before: a creation that finds no room relies on the entry.
-            due.remove();
-        }
-        limit
-    }
-
     /// Takes a leased key back and offers it.
     fn end_lease(&self, key: Handle, record: &mut Record) {
         record.end_lease();
@@ -317,58 +296,6 @@ impl Pool {
                 self.leases.disarm(armed, key);
             }
             record.arm_lease(Some(until));
-        }
-    }
-
-    fn remove_if(&self, key: Handle, dies: impl FnOnce(&mut Record) -> bool) -> bool {
-        let mut crowded = false;
-        let removed = self.records.remove_if_mut(&key, |_, record| {
-            let dies = dies(record);
-            if dies && record.lease().is_none() {
-                crowded = self.free.add_stale(key);
-            }
-            dies
-        });
-        if crowded {
-            self.drop_stale_near(key);
-        }
-        removed.map(|(key, record)| self.forget(key, &record)).is_some()
-    }
-
-    /// Cleans up after a record that was removed.
-    fn forget(&self, key: Handle, record: &Record) {
-        self.keys.fetch_sub(1, SeqCst);
-        self.lives.disarm(record.life_entry(), key);
-        if let Some(at) = record.lease_entry() {
-            self.leases.disarm(at, key);
-        }
-        self.shrink_shard_of(key);
-    }
-
-    /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
-    /// the keys that were removed since.
-    fn shrink_shard_of(&self, key: Handle) {
-        let hasher = self.records.hasher();
-        let shard = &self.records.shards()[hasher.shard_of(key)];
-        let is_sparse = |len: usize, capacity: usize| capacity > TABLE_MIN && len < capacity / 4;
-        let table = shard.read();
-        if is_sparse(table.len(), table.capacity()) {
-            drop(table);
-            let mut table = shard.write();
-            if is_sparse(table.len(), table.capacity()) {
-                let room = table.len() * 2;
-                table.shrink_to(room, |(key, _)| hasher.hash_one(key));
-            }
-        }
-    }
-
-    /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
-    fn drop_stale_near(&self, key: Handle) {
-        for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
-            let record = self.records.get(&hint.key);
-            if record.is_none_or(|record| record.hint(hint.key) != Some(hint)) {
-                self.free.remove_stale(slot, hint);
-            }
         }
     }
 }

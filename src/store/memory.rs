@@ -179,6 +179,33 @@ impl<C: Clock> Store for Memory<C> {
         Ok(lease)
     }
 
+    async fn lease_many(&self, count: usize) -> Result<Vec<Lease>, Error> {
+        let Shared { pool, clock, .. } = &*self.shared;
+        let mut leases = Vec::with_capacity(count.min(Self::BATCH));
+        while leases.len() < count {
+            let (now, group) = (clock.now(), Self::BATCH.min(count - leases.len()));
+            let before = leases.len();
+            pool.lease_group(now, &mut rand::rng(), group, &mut leases);
+            self.note_deadline(now.plus_ms(u64::from(pool.ttl().lease_ttl_ms)));
+            if leases.len() < before + group {
+                // It knows for sure whether there is another.
+                match self.lease().await {
+                    Ok(lease) => leases.push(lease),
+                    Err(exhausted) if leases.is_empty() => return Err(exhausted),
+                    Err(_) => break,
+                }
+            }
+            if leases.len() < count {
+                yield_now().await;
+            }
+        }
+        Ok(leases)
+    }
+
+    fn prefetch(&self, ids: &[KeyId]) {
+        self.shared.pool.prefetch(ids);
+    }
+
     async fn release(&self, id: &KeyId) -> Result<(), Error> {
         self.shared.pool.release(id, self.shared.clock.now())
     }

@@ -40,6 +40,19 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Exhausted`]
     fn lease(&self) -> impl Future<Output = Result<Lease, Error>> + Send;
 
+    /// Leases up to `count` random free keys, at least one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`]
+    fn lease_many(&self, count: usize) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+
+    /// Tells which keys are about to be asked for, so that a store may fetch what it knows of them.
+    /// Nothing is promised, and nothing changes.
+    fn prefetch(&self, ids: &[KeyId]) {
+        let _ = ids;
+    }
+
     /// Takes a key back, whoever holds it. A free key stays free.
     ///
     /// # Errors

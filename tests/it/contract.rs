@@ -105,6 +105,9 @@ mod memory {
         dead_keys_make_room
         generations_of_a_key_never_repeat
         many_keys_are_created_at_once
+        many_keys_are_leased_at_once
+        dead_keys_are_not_leased_among_others
+        prefetching_changes_nothing
         the_counts_add_up
     }
 }
@@ -281,6 +284,56 @@ async fn many_keys_are_created_at_once<S: Store>(make: &impl Fn(Options) -> Fixt
     assert_eq!(ids.len(), 10_000);
     for id in &ids {
         assert!(!f.is_blocked(id).await);
+    }
+}
+
+async fn many_keys_are_leased_at_once<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let ids: HashSet<_> = f.store.create(500).await.unwrap().into_iter().collect();
+    f.clock.advance_ms(3);
+    let mut leases = f.store.lease_many(200).await.unwrap();
+    assert_eq!(leases.len(), 200);
+    leases.extend(f.store.lease_many(1000).await.unwrap());
+    assert_eq!(leases.iter().map(|lease| lease.id).collect::<HashSet<_>>(), ids);
+    for lease in &leases {
+        assert_eq!(f.store.get(&lease.id).await.unwrap().lease, Some(*lease));
+        assert_eq!((lease.since, lease.until.ms_since(lease.since)), (f.clock.now(), LEASE_MS));
+    }
+    assert_eq!(f.store.lease_many(1).await, Err(Error::Exhausted));
+    f.clock.advance_ms(LEASE_MS - 1);
+    assert_eq!(f.store.lease_many(1).await, Err(Error::Exhausted));
+    f.clock.advance_ms(1);
+    assert_eq!(f.store.lease_many(501).await.unwrap().len(), 500);
+}
+
+async fn dead_keys_are_not_leased_among_others<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    f.store.create(300).await.unwrap();
+    f.clock.advance_ms(1);
+    let living: HashSet<_> = f.store.create(10).await.unwrap().into_iter().collect();
+    f.clock.advance_ms(LIFE_MS - 1);
+    let leases = f.store.lease_many(100).await.unwrap();
+    assert_eq!(leases.into_iter().map(|lease| lease.id).collect::<HashSet<_>>(), living);
+    f.clock.advance_ms(1);
+    assert_eq!(f.store.lease_many(100).await, Err(Error::Exhausted));
+}
+
+async fn prefetching_changes_nothing<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
+    let f = make(Options::default());
+    let ids = f.store.create(3).await.unwrap();
+    f.store.delete(&ids[0]).await.unwrap();
+    f.lease().await;
+    f.clock.advance_ms(LEASE_MS + 1);
+    let mut before = Vec::new();
+    for id in &ids {
+        before.push(f.store.get(id).await);
+    }
+    let stats = f.store.stats().await;
+    f.store.prefetch(&ids);
+    f.store.prefetch(&[]);
+    assert_eq!(f.store.stats().await, stats);
+    for (id, before) in ids.iter().zip(before) {
+        assert_eq!(f.store.get(id).await, before);
     }
 }
 

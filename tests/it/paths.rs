@@ -1,5 +1,7 @@
 //! Hot requests are answered ahead of hyper and the router, with the same bytes.
 
+use std::collections::HashSet;
+
 use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::store::Options;
@@ -71,6 +73,37 @@ async fn a_connection_goes_from_one_path_to_the_other_within_a_pipeline() {
     for status in [200, 200, 201, 200] {
         assert_eq!(client.read("GET").await.status, status);
     }
+}
+
+#[tokio::test]
+async fn leases_in_a_pipeline_are_answered_one_by_one_and_in_their_order() {
+    let server = Server::default().await;
+    let ids: HashSet<_> =
+        [server.create().await, server.create().await, server.create().await].into();
+    let mut client = server.connect().await;
+    let one = ids.iter().next().unwrap();
+    let get = "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n";
+    let show = format!("GET /keys/{one} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let delete = format!("DELETE /keys/{one} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let put = format!("PUT /keys/{one} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client
+        .write(&[&show, get, get, get, get, get, &show, &put, get, get, &delete, get].concat())
+        .await;
+    assert!(client.read("GET").await.body.contains("false"));
+    let mut leased = HashSet::new();
+    for _ in 0..3 {
+        leased.insert(client.read("GET").await.json()["keyId"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(leased, ids);
+    for _ in 0..2 {
+        let none = client.read("GET").await;
+        assert_eq!((none.status, none.body.as_str()), (404, "{}"));
+    }
+    assert!(client.read("GET").await.body.contains("true"));
+    assert_eq!(client.read("PUT").await.status, 200);
+    assert_eq!(client.read("GET").await.json()["keyId"], *one.as_str());
+    let rest = [client.read("GET").await, client.read("DELETE").await, client.read("GET").await];
+    assert_eq!(rest.map(|answer| answer.status), [404, 200, 404]);
 }
 
 #[tokio::test]

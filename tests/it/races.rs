@@ -59,6 +59,35 @@ fn two_gets_racing_do_not_get_one_key() {
     }
 }
 
+/// Groups that are drawn at the same time share no key, and none is left over.
+#[test]
+fn groups_racing_share_no_key() {
+    let now = Timestamp::from_ms(5);
+    let pool = Pool::new(Ttl::default(), 1000, 8);
+    let ids = create(&pool, 1000, now);
+    for round in 0..50 {
+        let all = Mutex::new(Vec::new());
+        on_threads(|mut rng| {
+            let mut leases = Vec::new();
+            for group in 0..10 {
+                pool.lease_group(now, &mut rng, group * 2, &mut leases);
+            }
+            while let Ok(lease) = pool.lease(now, &mut rng) {
+                leases.push(lease);
+            }
+            all.lock().unwrap().append(&mut leases);
+        });
+        pool.check_invariants();
+        let mut leased: Vec<_> = all.into_inner().unwrap().iter().map(|lease| lease.id).collect();
+        leased.sort();
+        leased.dedup();
+        assert_eq!(leased.len(), ids.len(), "round {round}: a key was served twice or not at all");
+        for id in &ids {
+            pool.release(id, now).unwrap();
+        }
+    }
+}
+
 /// As many keys as threads: whoever asks finds one, for the others hold at most all but one.
 #[test]
 fn a_get_finds_the_free_key_that_is_always_there() {
@@ -121,12 +150,13 @@ fn all_operations_racing_keep_every_promise() {
                         created.lock().unwrap().push(id);
                     }
                 }
-                1..5 => {
+                1..4 => {
                     if let Ok(lease) = pool.lease(at, &mut rng) {
                         assert_eq!(lease.until, at.plus_ms(7));
                         own_leases.push(lease);
                     }
                 }
+                4 => pool.lease_group(at, &mut rng, 3, &mut own_leases),
                 5..7 => {
                     // Half of the keys are never released: their leases end by time.
                     let id = pick(&mut rng);

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use token_orchestrator::engine::Pool;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{KeyId, Ttl};
+use token_orchestrator::key::{KeyId, Lease, Ttl};
 use token_orchestrator::time::Timestamp;
 
 use crate::model::Model;
@@ -18,6 +18,7 @@ use crate::model::Model;
 pub(crate) enum Step {
     Create(usize),
     Lease,
+    LeaseGroup(usize),
     Release(usize),
     KeepAlive(usize),
     Delete(usize),
@@ -44,19 +45,21 @@ pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
         (ttl, 1..20_usize, 1..5_u32, any::<u64>()).prop_map(|(ttl, keys_max, shard_bits, seed)| {
             Options { ttl, keys_max, shards: 1 << shard_bits, seed }
         });
-    let weights = proptest::array::uniform9(0..10_u32);
+    let weights = proptest::array::uniform10(0..10_u32);
     (options, weights).prop_flat_map(|(options, weights)| {
         let steps = proptest::collection::vec(step(weights), 50..120);
         (Just(options), steps)
     })
 }
 
-fn step(weights: [u32; 9]) -> impl Strategy<Value = Step> {
+fn step(weights: [u32; 10]) -> impl Strategy<Value = Step> {
     let key = 0..1000_usize;
-    let [create, lease, release, keep_alive, delete, get, expire, advance, deadline] = weights;
+    let [create, lease, group, release, keep_alive, delete, get, expire, advance, deadline] =
+        weights;
     prop_oneof![
         1 + create => (1..6_usize).prop_map(Step::Create),
         1 + lease => Just(Step::Lease),
+        group => (0..8_usize).prop_map(Step::LeaseGroup),
         release => key.clone().prop_map(Step::Release),
         keep_alive => key.clone().prop_map(Step::KeepAlive),
         delete => key.clone().prop_map(Step::Delete),
@@ -103,6 +106,12 @@ impl World {
         match step {
             Step::Create(count) => self.create(*count)?,
             Step::Lease => self.lease()?,
+            Step::LeaseGroup(count) => {
+                let mut leases = Vec::new();
+                self.pool.lease_group(now, &mut self.rng, *count, &mut leases);
+                same(&(leases.len() <= *count), &true)?;
+                leases.into_iter().try_for_each(|lease| self.leased(lease))?;
+            }
             Step::Release(key) => {
                 let Some(id) = self.key(*key) else { return Ok(()) };
                 same(&self.pool.release(&id, now), &self.model.release(&id, now))?;
@@ -164,15 +173,23 @@ impl World {
                 same(&error, &Error::Exhausted)?;
                 same(&Vec::new(), &free)
             }
-            Ok(lease) => {
-                same(&free.contains(&lease.id), &true)?;
-                same(&lease.since, &self.now)?;
-                let earlier = self.generations.insert(lease.id, lease.generation);
-                same(&(earlier < Some(lease.generation)), &true)?;
-                self.model.lease(lease);
-                same(&self.pool.get(&lease.id, self.now), &self.model.get(&lease.id, self.now))
-            }
+            Ok(lease) => self.leased(lease),
         }
+    }
+
+    /// The pool gave this lease.
+    fn leased(&mut self, lease: Lease) -> Result<(), String> {
+        same(&self.model.free(self.now).contains(&lease.id), &true)?;
+        same(&lease.since, &self.now)?;
+        let earlier = self.generations.insert(lease.id, lease.generation);
+        same(&(earlier < Some(lease.generation)), &true)?;
+        self.model.lease(lease);
+        let known = self.pool.get(&lease.id, self.now);
+        same(&known.map(|info| info.lease), &Ok(Some(lease)))?;
+        same(
+            &known.map(|info| info.lease),
+            &self.model.get(&lease.id, self.now).map(|info| info.lease),
+        )
     }
 
     /// The pool may remove dead keys when it likes, and nothing else.

@@ -1,0 +1,124 @@
+//! What ends by itself: leases and lives whose time is over, and what they leave behind.
+
+use std::hash::BuildHasher;
+use std::sync::atomic::Ordering::SeqCst;
+
+use super::Pool;
+use super::expiry::ExpiryIndex;
+use super::handle::Handle;
+use super::record::Record;
+use crate::time::Timestamp;
+
+/// A table of records for no more than this is not made smaller.
+const TABLE_MIN: usize = 64;
+
+impl Pool {
+    /// Ends leases and lives whose time is over, at most `limit` of each kind; answers how many
+    /// it looked at. Less than `limit` means that nothing is left to do. O(limit log n).
+    pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
+        self.end_leases(now, limit).max(self.end_lives(now, limit))
+    }
+
+    /// When [`Pool::expire`] has something to do next. O(1) amortised.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        [&self.lives, &self.leases].into_iter().filter_map(ExpiryIndex::next_deadline).min()
+    }
+
+    /// Two threads may handle the same entry at once: the second finds the record changed.
+    pub(super) fn end_leases(&self, now: Timestamp, limit: usize) -> usize {
+        for looked in 0..limit {
+            let Some(due) = self.leases.due(now) else { return looked };
+            let key = due.key();
+            if let Some(mut record) = self.records.get_mut(&key)
+                && record.lease_entry() == Some(due.at())
+            {
+                match record.lease() {
+                    Some((_, until)) if until > now => {
+                        self.leases.arm(until, key);
+                        record.arm_lease(Some(until));
+                    }
+                    Some(_) => {
+                        record.arm_lease(None);
+                        self.end_lease(key, &mut record);
+                    }
+                    None => record.arm_lease(None),
+                }
+            }
+            // Not before: who finds no hint relies on the entry.
+            due.remove();
+        }
+        limit
+    }
+
+    fn end_lives(&self, now: Timestamp, limit: usize) -> usize {
+        for looked in 0..limit {
+            let Some(due) = self.lives.due(now) else { return looked };
+            let (key, at) = (due.key(), due.at());
+            self.remove_if(key, |record| {
+                let is_current = record.life_entry() == at;
+                if is_current && !record.is_dead(now) {
+                    self.lives.arm(record.life_ends(), key);
+                    record.arm_life(record.life_ends());
+                    return false;
+                }
+                is_current
+            });
+            // Not before: a creation that finds no room relies on the entry.
+            due.remove();
+        }
+        limit
+    }
+
+    pub(super) fn remove_if(&self, key: Handle, dies: impl FnOnce(&mut Record) -> bool) -> bool {
+        let mut crowded = false;
+        let removed = self.records.remove_if_mut(&key, |_, record| {
+            let dies = dies(record);
+            if dies && record.lease().is_none() {
+                crowded = self.free.add_stale(key);
+            }
+            dies
+        });
+        if crowded {
+            self.drop_stale_near(key);
+        }
+        removed.map(|(key, record)| self.forget(key, &record)).is_some()
+    }
+
+    /// Cleans up after a record that was removed.
+    pub(super) fn forget(&self, key: Handle, record: &Record) {
+        self.keys.fetch_sub(1, SeqCst);
+        self.lives.disarm(record.life_entry(), key);
+        if let Some(at) = record.lease_entry() {
+            self.leases.disarm(at, key);
+        }
+        self.shrink_shard_of(key);
+    }
+
+    /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
+    /// the keys that were removed since.
+    fn shrink_shard_of(&self, key: Handle) {
+        let hasher = self.records.hasher();
+        let shard = &self.records.shards()[hasher.shard_of(key)];
+        let is_sparse = |len: usize, capacity: usize| capacity > TABLE_MIN && len < capacity / 4;
+        let table = shard.read();
+        if is_sparse(table.len(), table.capacity()) {
+            drop(table);
+            let mut table = shard.write();
+            if is_sparse(table.len(), table.capacity()) {
+                let room = table.len() * 2;
+                table.shrink_to(room, |(key, _)| hasher.hash_one(key));
+            }
+        }
+    }
+
+    /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
+    fn drop_stale_near(&self, key: Handle) {
+        for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
+            let record = self.records.get(&hint.key);
+            if record.is_none_or(|record| record.hint(hint.key) != Some(hint)) {
+                self.free.remove_stale(slot, hint);
+            }
+        }
+    }
+}
