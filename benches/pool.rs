@@ -9,13 +9,14 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use token_orchestrator::engine::Pool;
-use token_orchestrator::key::{KeyId, Ttl};
+use token_orchestrator::key::{Fence, KeyId, Ttl};
 use token_orchestrator::store::Options;
 use token_orchestrator::time::Timestamp;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const LEASE_MS: u32 = 60_000;
 const NOW: Timestamp = Timestamp::from_ms(1000);
 
 fn sizes() -> Vec<usize> {
@@ -58,9 +59,10 @@ fn operations(c: &mut Criterion) {
     for keys in sizes() {
         let (pool, ids) = pool_of(keys);
         // Let every key have its entry in the index of leases, as in a pool that is in use.
-        let leases = (0..keys).map(|_| pool.lease(NOW, &mut rand::rng()).expect("a free key"));
+        let leases =
+            (0..keys).map(|_| pool.lease(NOW, LEASE_MS, &mut rand::rng()).expect("a free key"));
         for lease in leases.collect::<Vec<_>>() {
-            pool.release(&lease.id, NOW).expect("a living key");
+            pool.release(&lease.id, NOW, Fence::Open, 0).expect("a living key");
         }
         // A walk through all keys in an order that no cache foresees.
         let id = |round: u64| &ids[usize::try_from(round).expect("small") * 7919 % keys];
@@ -76,18 +78,20 @@ fn operations(c: &mut Criterion) {
                 );
             };
             bench("lease+release", &|_, rng| {
-                let lease = pool.lease(NOW, rng).expect("a free key");
-                pool.release(&lease.id, NOW).expect("a living key");
+                let lease = pool.lease(NOW, LEASE_MS, rng).expect("a free key");
+                pool.release(&lease.id, NOW, Fence::Open, 0).expect("a living key");
             });
             bench("get", &|round, _| {
                 black_box(pool.get(id(round), NOW)).expect("a living key");
             });
-            bench("keep_alive", &|round, _| pool.keep_alive(id(round), NOW).expect("a living key"));
+            bench("keep_alive", &|round, _| {
+                black_box(pool.keep_alive(id(round), NOW)).expect("a living key");
+            });
             bench("create+delete", &|_, rng| {
                 let id = KeyId::from_random_bytes(rand::RngExt::random(rng));
                 let mut room = pool.reserve(1, NOW).expect("room");
                 assert!(room.create(id, NOW));
-                pool.delete(&id, NOW).expect("a living key");
+                pool.delete(&id, NOW, Fence::Open).expect("a living key");
             });
         }
         pool.check_invariants();

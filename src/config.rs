@@ -25,6 +25,27 @@ pub fn parse_lease_ttl_ms(text: &str) -> Result<u32, String> {
     parse_ms(text, LEASE_MAX_DAYS)
 }
 
+/// Reads how long something may last at most, such as `1h`: from 1 ms to 30 days. In milliseconds.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_max_ms(text: &str) -> Result<u32, String> {
+    parse_ms(text, LEASE_MAX_DAYS)
+}
+
+/// Reads a duration from 1 ms to `max_ms` milliseconds. In milliseconds.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_ms_up_to(text: &str, max_ms: u32) -> Result<u32, String> {
+    let max = humantime::format_duration(Duration::from_millis(u64::from(max_ms)));
+    parse_ms(text, LEASE_MAX_DAYS).ok().filter(|ms| *ms <= max_ms).ok_or_else(|| {
+        format!("must be a whole number of milliseconds from 1ms to {max}, such as 1500ms or 5s")
+    })
+}
+
 /// Reads a number of shards: a power of two from 2 to 4096.
 ///
 /// # Errors
@@ -80,6 +101,16 @@ mod tests {
             assert!(parse_lease_ttl_ms(text).is_err(), "{text}");
         }
         assert!(parse_key_ttl_ms("31d").is_ok() && parse_key_ttl_ms("2y").is_err());
+    }
+
+    #[test]
+    fn durations_have_a_limit() {
+        assert_eq!(parse_ms_up_to("1m", 60_000), Ok(60_000));
+        assert_eq!(parse_ms_up_to("1ms", 60_000), Ok(1));
+        for text in ["60001ms", "0ms", "", "1", "-1s", "31d"] {
+            let error = parse_ms_up_to(text, 60_000).unwrap_err();
+            assert!(error.contains("from 1ms to 1m,"), "{text}: {error}");
+        }
     }
 
     #[test]

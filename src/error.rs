@@ -9,6 +9,10 @@ pub enum Error {
     NotFound,
     /// Every living key is leased.
     Exhausted,
+    /// The key is free or cooling, so there is no lease.
+    NotLeased,
+    /// The key has moved on from the generations that the request was meant for.
+    Stale,
     /// The pool has no room for that many more keys.
     Full {
         /// Milliseconds until the next key may die and make room.
@@ -21,6 +25,8 @@ impl fmt::Display for Error {
         f.write_str(match self {
             Self::NotFound => "no living key has this id",
             Self::Exhausted => "no key is free",
+            Self::NotLeased => "the key is not leased",
+            Self::Stale => "the lease is over, or the key is at another generation",
             Self::Full { .. } => "the pool has no room for that many more keys",
         })
     }

@@ -80,12 +80,41 @@ impl fmt::Debug for KeyId {
 pub struct Lease {
     /// The leased key.
     pub id: KeyId,
-    /// Tells this lease from every other lease of the key: it rises with each lease and release.
+    /// The key's generation during this lease, which no other lease of the key has: see [`Fence`].
     pub generation: u64,
     /// When the lease began.
     pub since: Timestamp,
     /// When the lease ends: at this time the key is free.
     pub until: Timestamp,
+}
+
+/// Whether a key is to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// For whoever asks next.
+    Free,
+    /// Somebody has it.
+    Leased(Lease),
+    /// It was released, but rests until just before `until`.
+    Cooling {
+        /// When the cool-down began.
+        since: Timestamp,
+        /// When the key is free.
+        until: Timestamp,
+    },
+}
+
+impl State {
+    /// Since when and until when the key is not to be had. O(1).
+    #[must_use]
+    pub fn blocked(&self) -> Option<(Timestamp, Timestamp)> {
+        match *self {
+            Self::Free => None,
+            Self::Leased(Lease { since, until, .. }) | Self::Cooling { since, until } => {
+                Some((since, until))
+            }
+        }
+    }
 }
 
 /// What is known of a key.
@@ -95,8 +124,35 @@ pub struct KeyInfo {
     pub created_at: Timestamp,
     /// When the key dies unless it is kept alive.
     pub life_ends: Timestamp,
-    /// Who has the key; `None` while it is free.
-    pub lease: Option<Lease>,
+    /// Rises with each lease and with each end of one, so that none repeats: see [`Fence`].
+    pub generation: u64,
+    /// Whether it is to be had.
+    pub state: State,
+}
+
+/// The generations of a key that a request is meant for.
+///
+/// Fencing: a holder whose lease is over must not free the key of the next one. It names the
+/// generation of its lease, and the request is refused if the key has moved on. See Kleppmann,
+/// "How to do distributed locking", 2016.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fence<'a> {
+    /// Whatever its generation.
+    #[default]
+    Open,
+    /// Only at one of these.
+    OneOf(&'a [u64]),
+}
+
+impl Fence<'_> {
+    /// Whether the request is meant for a key of this generation. O(g) for g generations.
+    #[must_use]
+    pub fn admits(&self, generation: u64) -> bool {
+        match self {
+            Self::Open => true,
+            Self::OneOf(generations) => generations.contains(&generation),
+        }
+    }
 }
 
 /// How long keys live and leases last, in milliseconds.

@@ -6,7 +6,7 @@
 //! ```text
 //!   socket ── http ── Store ── Memory ── Pool ─┬─ records   id → what is true of the key
 //!                              │  │            ├─ free      hints at free keys, a vector a shard
-//!                            clock sweep       └─ lives, leases   (deadline, key), ordered
+//!                            clock sweep       └─ lives, holds   (deadline, key), ordered
 //! ```
 //!
 //! One idea carries the [`engine`]: **the record is the truth, everything else is a hint.** A GET
@@ -17,10 +17,12 @@
 //!
 //! ```text
 //!            create                lease
-//!   (none) ─────────▶ free ───────────────────▶ leased
-//!                      ▲   release, or its time   │
-//!                      └──────────────────────────┘
-//!   from both: delete, or the end of its life, which each keep-alive moves ──▶ (none)
+//!   (none) ─────────▶ free ───────────────────▶ leased ◀─┐ renew
+//!                      ▲   release, or its time   │  └───┘
+//!                      ├──────────────────────────┤
+//!                      │     its time             │ release with a cool-down
+//!                      └───────────── cooling ◀───┘ (also of a free key)
+//!   from all: delete, or the end of its life, which each keep-alive moves ──▶ (none)
 //! ```
 //!
 //! # Code map
@@ -43,19 +45,21 @@
 //! - **A key is served once.** A lease begins under its record's guard, and only for the one who
 //!   took the key's one hint out of the free vectors.
 //! - **Each free key has exactly one live hint**, each leased key none.
+//! - **A generation never repeats for a key.** It is odd while the key is leased, and rises with
+//!   each lease and each end of one. A request may name the one it is meant for.
 //! - **Each key has one entry in the index of lives**, at or before the end of its life; **each
-//!   leased key has one in the index of leases**, at or before the end of its lease. So nothing
-//!   ends unnoticed. An entry that pops too early is armed anew at what the record says then: that
+//!   held key (leased or cooling) has one in the index of holds**, at or before the end of that. So
+//!   nothing ends unnoticed. An entry that pops too early is armed anew at what the record says then: that
 //!   is how a keep-alive and most leases get by without touching an index, and why the indexes
 //!   follow the number of keys and not of requests.
 //! - **Deadlines do not wait for the sweep.** Each operation compares the record with `now`. A
 //!   lease that finds no hint ends the leases that are due, and fails only if none is.
-//! - **An entry leaves the index of leases only after its effect is to be seen.** So whoever finds
+//! - **An entry leaves the index of holds only after its effect is to be seen.** So whoever finds
 //!   neither a hint nor an entry that is due knows that no key was free.
 //! - **Locks:** while a record's guard is held, a hint may be pushed and an index (which has no
 //!   locks) changed. Other than that no lock is taken while one is held. None is held for more than
 //!   about a microsecond, but for a shard's table or vector that grows or shrinks.
-//! - **Stale hints**, those of keys that died while free, are at most about twice the live ones:
+//! - **Stale hints**, those of keys that died or were rested while free, are at most about twice the live ones:
 //!   whoever makes one in a shard where they prevail drops two others.
 //!
 //! # Where the bytes are
@@ -67,7 +71,7 @@
 //! | table of records | 85 | 51 each (id 16, times and generation 34, tag 1), at 60 % full on average |
 //! | free vectors | 12 | half an id and 4 bytes of generation |
 //! | entry of life | 42 | 16 of deadline and half an id, 8 of count and height, towers, rounding |
-//! | entry of lease | 42 | the same, for keys leased in the last minute; their hints are gone |
+//! | entry of hold | 42 | the same, for keys leased in the last minute; their hints are gone |
 //! | huge pages | 9 | what is freed within one is given back, but not always what was never used |
 //!
 //! The indexes name a key by half its id, which is enough to find the record. The shards are

@@ -41,6 +41,10 @@ pub fn main() -> ExitCode {
         }
     };
     let Command::Serve(args) = cli.command.unwrap_or(Command::Serve(cli.serve));
+    if let Err(error) = args.check() {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
     match serve::run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config;
-use crate::http::{self, ServeOptions};
+use crate::http::{self, Limits, ServeOptions};
 use crate::key::Ttl;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
@@ -34,6 +34,14 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_LEASE_TTL", default_value = "60s", value_name = "DURATION",
           value_parser = config::parse_lease_ttl_ms)]
     lease_ttl: u32,
+    /// The longest lease that a request may ask for: from the lease TTL, which is the default, to 30d
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_LEASE", value_name = "DURATION",
+          value_parser = config::parse_max_ms)]
+    max_lease: Option<u32>,
+    /// The longest cool-down that a request may ask for: from 1ms to 30d
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_COOLDOWN", default_value = "1h",
+          value_name = "DURATION", value_parser = config::parse_max_ms)]
+    max_cooldown: u32,
     /// The most keys there may be at once, up to 4294967295
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Options::KEYS_MAX,
           value_name = "NUMBER", value_parser = config::parse_keys_max)]
@@ -42,6 +50,22 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
     shards: usize,
+}
+
+impl Args {
+    /// Whether the values go together.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong.
+    pub(super) fn check(&self) -> Result<(), String> {
+        match self.max_lease {
+            Some(max) if max < self.lease_ttl => {
+                Err("--max-lease must not be shorter than --lease-ttl".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Serves until SIGTERM or Ctrl-C.
@@ -74,6 +98,11 @@ async fn serve(args: &Args) -> io::Result<()> {
         keys_max: args.max_keys,
         shards: args.shards,
     };
+    let limits = Limits {
+        lease_ms_max: args.max_lease.unwrap_or(args.lease_ttl),
+        cooldown_ms_max: args.max_cooldown,
+    };
+    let serve_options = ServeOptions { limits, ..ServeOptions::default() };
     let store = Memory::new(options, SystemClock::new());
     tokio::spawn(store.clone().sweep());
     info!("listening on http://{}", listener.local_addr()?);
@@ -83,7 +112,7 @@ async fn serve(args: &Args) -> io::Result<()> {
             _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
         }
     };
-    http::serve(listener, Arc::new(store), ServeOptions::default(), shutdown).await;
+    http::serve(listener, Arc::new(store), serve_options, shutdown).await;
     info!("stopped");
     Ok(())
 }

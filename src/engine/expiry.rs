@@ -28,12 +28,17 @@ impl ExpiryIndex {
 
     /// The first entry whose time has come; it stays until it is removed. O(1) amortised.
     pub(super) fn due(&self, now: Timestamp) -> Option<Due<'_>> {
-        self.entries.front().filter(|entry| entry.key().0 <= now).map(Due)
+        self.first().filter(|due| due.at() <= now)
+    }
+
+    /// The first entry. O(1) amortised.
+    pub(super) fn first(&self) -> Option<Due<'_>> {
+        self.entries.front().map(Due)
     }
 
     /// The time of the first entry. O(1) amortised.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.entries.front().map(|entry| entry.key().0)
+        self.first().map(|due| due.at())
     }
 
     /// Number of entries. O(1).
@@ -47,7 +52,7 @@ impl ExpiryIndex {
     }
 }
 
-/// An entry that is due.
+/// An entry, the first when it was looked at.
 pub(super) struct Due<'a>(Entry<'a, (Timestamp, Handle), ()>);
 
 impl Due<'_> {

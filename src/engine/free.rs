@@ -50,7 +50,7 @@ struct Shard {
     hints: Mutex<Hints>,
     /// Length of the vector, to be read without the lock.
     len: AtomicU32,
-    /// How many of the hints are stale, because their keys died while they were free.
+    /// How many of the hints are stale, because their keys died or were rested while they were free.
     stale: AtomicU32,
     /// How many hints were ever pushed.
     pushes: AtomicU64,
@@ -164,7 +164,7 @@ impl FreeLists {
         self.shards.iter().map(|shard| shard.pushes.load(Acquire)).sum()
     }
 
-    /// Notes that a free key died, so that its hint is stale. True if the shard now has more
+    /// Notes that a free key died or rests, so that its hint is stale. True if the shard now has more
     /// stale hints than live ones. O(1).
     pub(super) fn add_stale(&self, key: Handle) -> bool {
         let shard = self.shard_of(key);

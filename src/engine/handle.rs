@@ -19,6 +19,11 @@ impl Handle {
         (kept, Self(handle))
     }
 
+    /// One of `stripes`, a power of two no larger than 256. O(1).
+    pub(super) fn stripe(self, stripes: usize) -> usize {
+        usize::from(self.0[7]) & (stripes - 1)
+    }
+
     /// The id that was split. O(1).
     pub(super) fn join(self, kept: [u8; 8]) -> KeyId {
         let mut id = [0; 16];

@@ -5,7 +5,7 @@
 
 use super::free::Hint;
 use super::handle::Handle;
-use crate::key::{Lease, Ttl};
+use crate::key::{Lease, State, Ttl};
 use crate::time::Timestamp;
 
 /// An unsigned number in `N` bytes, without alignment.
@@ -42,13 +42,14 @@ pub(super) struct Record {
     life_entry: Packed<5>,
     /// How far keep-alives have moved the end of the life past that entry.
     life_moved_ms: Packed<4>,
-    /// Meaningful while leased.
-    lease_until: Packed<5>,
-    /// 0 while the key is free.
-    lease_ms: Packed<4>,
-    /// Where its entry in the index of leases stands; 0 for none.
-    lease_entry: Packed<5>,
-    /// Rises with each lease and each release: 2^48 last 8 years at a million a second.
+    /// When the lease or the cool-down ends; meaningful while there is one.
+    hold_until: Packed<5>,
+    /// How long it lasts; 0 for none.
+    hold_ms: Packed<4>,
+    /// Where its entry in the index of holds stands; 0 for none.
+    hold_entry: Packed<5>,
+    /// Odd while the key is leased. Rises with each lease, each release, and each cool-down of a
+    /// free key: 2^48 last 8 years at a million a second.
     generation: Packed<6>,
 }
 
@@ -60,9 +61,9 @@ impl Record {
             created_at: Packed::new(now.as_ms()),
             life_entry: Packed::new(now.plus_ms(ttl.key_ttl_ms).as_ms()),
             life_moved_ms: Packed::new(0),
-            lease_until: Packed::new(0),
-            lease_ms: Packed::new(0),
-            lease_entry: Packed::new(0),
+            hold_until: Packed::new(0),
+            hold_ms: Packed::new(0),
+            hold_entry: Packed::new(0),
             generation: Packed::new(0),
         }
     }
@@ -82,7 +83,7 @@ impl Record {
 
     /// The one hint that offers the key, if it is free.
     pub(super) fn hint(&self, key: Handle) -> Option<Hint> {
-        self.lease().is_none().then(|| Hint::new(key, self.generation()))
+        self.hold().is_none().then(|| Hint::new(key, self.generation()))
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -119,46 +120,88 @@ impl Record {
         self.life_moved_ms = Packed::new(0);
     }
 
-    pub(super) fn lease_entry(&self) -> Option<Timestamp> {
-        (self.lease_entry.get() != 0).then(|| self.lease_entry.time())
+    pub(super) fn hold_entry(&self) -> Option<Timestamp> {
+        (self.hold_entry.get() != 0).then(|| self.hold_entry.time())
     }
 
-    /// Notes where the entry of the lease now stands.
-    pub(super) fn arm_lease(&mut self, at: Option<Timestamp>) {
-        self.lease_entry = Packed::new(at.map_or(0, Timestamp::as_ms));
+    /// Notes where the entry of the hold now stands.
+    pub(super) fn arm_hold(&mut self, at: Option<Timestamp>) {
+        self.hold_entry = Packed::new(at.map_or(0, Timestamp::as_ms));
     }
 
-    /// Start and end of the lease that was given and not taken back, even if its time is over.
-    pub(super) fn lease(&self) -> Option<(Timestamp, Timestamp)> {
-        let (until, ms) = (self.lease_until.get(), self.lease_ms.get());
+    /// Start and end of the lease or the cool-down that was not ended, even if its time is over.
+    pub(super) fn hold(&self) -> Option<(Timestamp, Timestamp)> {
+        let (until, ms) = (self.hold_until.get(), self.hold_ms.get());
         (ms != 0).then(|| (Timestamp::from_ms(until - ms), Timestamp::from_ms(until)))
     }
 
-    /// The same as callers know it, for the record of `key`.
-    pub(super) fn lease_of(&self, key: Handle) -> Option<Lease> {
-        let (since, until) = self.lease()?;
-        Some(Lease { id: key.join(self.id), generation: self.generation(), since, until })
+    pub(super) fn is_leased(&self) -> bool {
+        self.generation() % 2 == 1
+    }
+
+    /// Whether `key` is to be had, as callers know it.
+    pub(super) fn state(&self, key: Handle, now: Timestamp) -> State {
+        match self.hold() {
+            Some((since, until)) if until > now && self.is_leased() => {
+                State::Leased(self.lease(key, since, until))
+            }
+            Some((since, until)) if until > now => State::Cooling { since, until },
+            _ => State::Free,
+        }
+    }
+
+    /// The lease of `key` that lasts from `since` to `until`, as callers know it.
+    pub(super) fn lease(&self, key: Handle, since: Timestamp, until: Timestamp) -> Lease {
+        Lease { id: key.join(self.id), generation: self.generation(), since, until }
+    }
+
+    /// The generation as callers know it: a lease whose time is over was given back.
+    pub(super) fn generation_at(&self, now: Timestamp) -> u64 {
+        let is_over = self.is_leased() && self.hold().is_none_or(|(_, until)| until <= now);
+        self.generation() + u64::from(is_over)
     }
 
     /// Gives the free key away from `since` to `until`.
     pub(super) fn start_lease(&mut self, since: Timestamp, until: Timestamp) {
-        debug_assert!(self.lease().is_none(), "leased twice");
-        self.lease_until = Packed::new(until.as_ms());
-        self.lease_ms = Packed::new(until.ms_since(since));
+        debug_assert!(self.hold().is_none(), "leased twice");
+        self.hold_between(since, until);
         self.generation = Packed::new(self.generation() + 1);
     }
 
-    /// Takes the leased key back.
-    pub(super) fn end_lease(&mut self) {
-        debug_assert!(self.lease().is_some(), "released twice");
-        self.lease_ms = Packed::new(0);
-        self.generation = Packed::new(self.generation() + 1);
+    /// Starts the lease anew.
+    pub(super) fn renew(&mut self, since: Timestamp, until: Timestamp) {
+        debug_assert!(self.is_leased(), "nothing to renew");
+        self.hold_between(since, until);
+    }
+
+    /// Takes the key back, but offers it only from `until`.
+    pub(super) fn cool(&mut self, since: Timestamp, until: Timestamp) {
+        let steps = match self.hold() {
+            // Two, so that its hint no longer holds and it is not leased.
+            None => 2,
+            Some(_) => u64::from(self.is_leased()),
+        };
+        self.hold_between(since, until);
+        self.generation = Packed::new(self.generation() + steps);
+    }
+
+    /// Makes the key free.
+    pub(super) fn end_hold(&mut self) {
+        debug_assert!(self.hold().is_some(), "freed twice");
+        self.hold_ms = Packed::new(0);
+        self.generation = Packed::new(self.generation() + u64::from(self.is_leased()));
+    }
+
+    fn hold_between(&mut self, since: Timestamp, until: Timestamp) {
+        self.hold_until = Packed::new(until.as_ms());
+        self.hold_ms = Packed::new(until.ms_since(since));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::KeyId;
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_ms(ms)
@@ -208,10 +251,31 @@ mod tests {
     #[test]
     fn each_lease_and_each_release_has_its_own_generation() {
         let mut record = record();
-        assert_eq!((record.generation(), record.lease()), (0, None));
+        assert_eq!((record.generation(), record.hold()), (0, None));
         record.start_lease(at(20), at(30));
-        assert_eq!((record.generation(), record.lease()), (1, Some((at(20), at(30)))));
-        record.end_lease();
-        assert_eq!((record.generation(), record.lease()), (2, None));
+        assert_eq!((record.generation(), record.hold()), (1, Some((at(20), at(30)))));
+        record.renew(at(25), at(40));
+        assert_eq!((record.generation(), record.hold()), (1, Some((at(25), at(40)))));
+        assert_eq!((record.generation_at(at(39)), record.generation_at(at(40))), (1, 2));
+        record.end_hold();
+        assert_eq!((record.generation(), record.hold()), (2, None));
+    }
+
+    #[test]
+    fn a_cool_down_is_no_lease_and_makes_the_hint_stale() {
+        let mut record = record();
+        let (_, key) = Handle::split(&KeyId::from_bytes([0; 16]));
+        let hint = record.hint(key);
+        record.cool(at(20), at(30));
+        let cooling = State::Cooling { since: at(20), until: at(30) };
+        assert_eq!((record.state(key, at(29)), record.state(key, at(30))), (cooling, State::Free));
+        assert_eq!((record.is_leased(), record.hint(key)), (false, None));
+        record.cool(at(20), at(40));
+        record.end_hold();
+        assert!(record.hint(key).is_some() && record.hint(key) != hint);
+        record.start_lease(at(50), at(60));
+        let leased = record.generation();
+        record.cool(at(55), at(70));
+        assert_eq!((record.is_leased(), record.generation()), (false, leased + 1));
     }
 }

@@ -8,6 +8,7 @@ use super::Pool;
 use super::free::Hint;
 use super::handle::Handle;
 use super::record::Record;
+use super::stats::Event;
 use crate::key::KeyId;
 use crate::time::Timestamp;
 
@@ -39,6 +40,7 @@ impl<'a> Reservation<'a> {
         let record = place.insert(record);
         self.pool.free.push(Hint::new(key, record.generation()));
         drop(record);
+        self.pool.counters.add(key, Event::Created);
         self.left -= 1;
         true
     }

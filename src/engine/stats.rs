@@ -1,34 +1,136 @@
-//! Counts of what a pool holds.
+//! Counts: what a pool holds, and what has happened in it.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::Pool;
+use crossbeam_utils::CachePadded;
 
-/// Counts at about one moment. Dead keys count until [`Pool::expire`] has removed them.
+use super::Pool;
+use super::handle::Handle;
+
+/// Counts at about one moment. Dead keys count until [`Pool::expire`] has removed them, and so
+/// does a lease or a cool-down whose time is over until somebody has noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Keys, free and leased, and those that are about to be created.
+    /// Keys, and those that are about to be created.
     pub keys: u64,
     /// Keys that are free.
     pub free: u64,
+    /// Keys that are leased.
+    pub leased: u64,
+    /// Keys that were released and rest.
+    pub cooling: u64,
     /// Hints at free keys that have died and were not yet removed.
     pub stale_hints: u64,
     /// Entries in the index of lives.
     pub life_entries: u64,
-    /// Entries in the index of leases.
-    pub lease_entries: u64,
+    /// Entries in the index of holds: leases and cool-downs.
+    pub hold_entries: u64,
+    /// What has happened since the pool was made.
+    pub totals: Totals,
+}
+
+/// How often things have happened.
+///
+/// `created` is the sum of `expired`, `deleted` and the keys there are; `leases` that of
+/// `releases`, `lease_timeouts`, `leases_lost` and the keys that are leased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// Keys created.
+    pub created: u64,
+    /// Leases given.
+    pub leases: u64,
+    /// Leases given back.
+    pub releases: u64,
+    /// Leases that ran out.
+    pub lease_timeouts: u64,
+    /// Leases that ended because their key died or was deleted.
+    pub leases_lost: u64,
+    /// Keys that died.
+    pub expired: u64,
+    /// Keys deleted.
+    pub deleted: u64,
+    /// Requests that were refused because their lease was over: see [`crate::key::Fence`].
+    pub stale_refusals: u64,
+}
+
+/// What is counted.
+#[derive(Clone, Copy)]
+pub(super) enum Event {
+    Created,
+    Leased,
+    Released,
+    LeaseTimeout,
+    LeaseLost,
+    Expired,
+    Deleted,
+    StaleRefusal,
+    CoolDown,
+    CoolDownEnd,
+}
+
+/// Counters in stripes, so that threads seldom write the same line.
+pub(super) struct Counters {
+    stripes: Box<[CachePadded<[AtomicU64; Self::EVENTS]>]>,
+}
+
+impl Counters {
+    const EVENTS: usize = Event::CoolDownEnd as usize + 1;
+    const STRIPES: usize = 64;
+
+    pub(super) fn new() -> Self {
+        Self { stripes: (0..Self::STRIPES).map(|_| CachePadded::default()).collect() }
+    }
+
+    /// Counts what happened to `key`. O(1).
+    pub(super) fn add(&self, key: Handle, event: Event) {
+        self.stripes[key.stripe(Self::STRIPES)][event as usize].fetch_add(1, Relaxed);
+    }
+
+    fn sum(&self, event: Event) -> u64 {
+        self.stripes.iter().map(|stripe| stripe[event as usize].load(Relaxed)).sum()
+    }
+
+    fn totals(&self) -> Totals {
+        Totals {
+            created: self.sum(Event::Created),
+            leases: self.sum(Event::Leased),
+            releases: self.sum(Event::Released),
+            lease_timeouts: self.sum(Event::LeaseTimeout),
+            leases_lost: self.sum(Event::LeaseLost),
+            expired: self.sum(Event::Expired),
+            deleted: self.sum(Event::Deleted),
+            stale_refusals: self.sum(Event::StaleRefusal),
+        }
+    }
+
+    fn cooling(&self) -> u64 {
+        // In this order, so that an end is not counted without its beginning.
+        let ended = self.sum(Event::CoolDownEnd);
+        self.sum(Event::CoolDown).saturating_sub(ended)
+    }
+}
+
+impl Totals {
+    fn leased(&self) -> u64 {
+        self.leases.saturating_sub(self.releases + self.lease_timeouts + self.leases_lost)
+    }
 }
 
 impl Pool {
     /// Counts without looking at any key. O(s) for s shards.
     pub fn stats(&self) -> Stats {
         let (hints, stale_hints) = self.free.counts();
+        let totals = self.counters.totals();
         Stats {
             keys: self.keys.load(Relaxed) as u64,
             free: hints.saturating_sub(stale_hints),
+            leased: totals.leased(),
+            cooling: self.counters.cooling(),
             stale_hints,
             life_entries: self.lives.len() as u64,
-            lease_entries: self.leases.len() as u64,
+            hold_entries: self.holds.len() as u64,
+            totals,
         }
     }
 }

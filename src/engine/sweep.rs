@@ -1,4 +1,4 @@
-//! What ends by itself: leases and lives whose time is over, and what they leave behind.
+//! What ends by itself: lives, leases and cool-downs whose time is over, and what they leave behind.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::Ordering::SeqCst;
@@ -7,43 +7,43 @@ use super::Pool;
 use super::expiry::ExpiryIndex;
 use super::handle::Handle;
 use super::record::Record;
+use super::stats::Event;
 use crate::time::Timestamp;
 
 /// A table of records for no more than this is not made smaller.
 const TABLE_MIN: usize = 64;
 
 impl Pool {
-    /// Ends leases and lives whose time is over, at most `limit` of each kind; answers how many
-    /// it looked at. Less than `limit` means that nothing is left to do. O(limit log n).
+    /// Ends leases, cool-downs and lives whose time is over, at most `limit` of each kind; answers
+    /// how many it looked at. Less than `limit` means that nothing is left to do.
+    /// O(limit log n).
     pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
-        self.end_leases(now, limit).max(self.end_lives(now, limit))
+        self.end_holds(now, limit).max(self.end_lives(now, limit))
     }
 
     /// When [`Pool::expire`] has something to do next. O(1) amortised.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        [&self.lives, &self.leases].into_iter().filter_map(ExpiryIndex::next_deadline).min()
+        [&self.lives, &self.holds].into_iter().filter_map(ExpiryIndex::next_deadline).min()
     }
 
     /// Two threads may handle the same entry at once: the second finds the record changed.
-    pub(super) fn end_leases(&self, now: Timestamp, limit: usize) -> usize {
+    pub(super) fn end_holds(&self, now: Timestamp, limit: usize) -> usize {
         for looked in 0..limit {
-            let Some(due) = self.leases.due(now) else { return looked };
+            let Some(due) = self.holds.due(now) else { return looked };
             let key = due.key();
             if let Some(mut record) = self.records.get_mut(&key)
-                && record.lease_entry() == Some(due.at())
+                && record.hold_entry() == Some(due.at())
             {
-                match record.lease() {
-                    Some((_, until)) if until > now => {
-                        self.leases.arm(until, key);
-                        record.arm_lease(Some(until));
-                    }
-                    Some(_) => {
-                        record.arm_lease(None);
-                        self.end_lease(key, &mut record);
-                    }
-                    None => record.arm_lease(None),
+                let next = match record.hold() {
+                    Some((_, until)) if until > now => Some(until),
+                    _ => None,
+                };
+                if let Some(until) = next {
+                    self.holds.arm(until, key);
                 }
+                record.arm_hold(next);
+                self.end_if_over(key, &mut record, now);
             }
             // Not before: who finds no hint relies on the entry.
             due.remove();
@@ -55,7 +55,7 @@ impl Pool {
         for looked in 0..limit {
             let Some(due) = self.lives.due(now) else { return looked };
             let (key, at) = (due.key(), due.at());
-            self.remove_if(key, |record| {
+            self.remove_if(key, now, Event::Expired, |record| {
                 let is_current = record.life_entry() == at;
                 if is_current && !record.is_dead(now) {
                     self.lives.arm(record.life_ends(), key);
@@ -70,11 +70,17 @@ impl Pool {
         limit
     }
 
-    pub(super) fn remove_if(&self, key: Handle, dies: impl FnOnce(&mut Record) -> bool) -> bool {
+    pub(super) fn remove_if(
+        &self,
+        key: Handle,
+        now: Timestamp,
+        event: Event,
+        dies: impl FnOnce(&mut Record) -> bool,
+    ) {
         let mut crowded = false;
         let removed = self.records.remove_if_mut(&key, |_, record| {
             let dies = dies(record);
-            if dies && record.lease().is_none() {
+            if dies && record.hold().is_none() {
                 crowded = self.free.add_stale(key);
             }
             dies
@@ -82,15 +88,28 @@ impl Pool {
         if crowded {
             self.drop_stale_near(key);
         }
-        removed.map(|(key, record)| self.forget(key, &record)).is_some()
+        if let Some((key, record)) = removed {
+            self.forget(key, &record, now, event);
+        }
     }
 
     /// Cleans up after a record that was removed.
-    pub(super) fn forget(&self, key: Handle, record: &Record) {
+    pub(super) fn forget(&self, key: Handle, record: &Record, now: Timestamp, event: Event) {
         self.keys.fetch_sub(1, SeqCst);
+        self.counters.add(key, event);
+        if let Some((_, until)) = record.hold() {
+            self.counters.add(
+                key,
+                match (record.is_leased(), until <= now) {
+                    (true, true) => Event::LeaseTimeout,
+                    (true, false) => Event::LeaseLost,
+                    (false, _) => Event::CoolDownEnd,
+                },
+            );
+        }
         self.lives.disarm(record.life_entry(), key);
-        if let Some(at) = record.lease_entry() {
-            self.leases.disarm(at, key);
+        if let Some(at) = record.hold_entry() {
+            self.holds.disarm(at, key);
         }
         self.shrink_shard_of(key);
     }
@@ -113,7 +132,7 @@ impl Pool {
     }
 
     /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
-    fn drop_stale_near(&self, key: Handle) {
+    pub(super) fn drop_stale_near(&self, key: Handle) {
         for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
             let record = self.records.get(&hint.key);
             if record.is_none_or(|record| record.hint(hint.key) != Some(hint)) {

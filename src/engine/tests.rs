@@ -7,9 +7,10 @@ use rand::{RngExt, SeedableRng};
 
 use super::Pool;
 use crate::error::Error;
-use crate::key::{KeyId, Ttl};
+use crate::key::{Fence, KeyId, Ttl};
 use crate::time::Timestamp;
 
+const LEASE_MS: u32 = 60_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 fn at(ms: u64) -> Timestamp {
@@ -32,9 +33,9 @@ fn create(pool: &Pool, count: usize, rng: &mut StdRng) -> Vec<KeyId> {
 fn unevenness(pool: &Pool, free: &[KeyId], rng: &mut StdRng) -> f64 {
     let mut drawn: HashMap<_, f64> = free.iter().map(|id| (*id, 0.0)).collect();
     for _ in 0..200 * free.len() {
-        let lease = pool.lease(at(1), rng).unwrap();
+        let lease = pool.lease(at(1), LEASE_MS, rng).unwrap();
         *drawn.get_mut(&lease.id).expect("a free key") += 1.0;
-        pool.release(&lease.id, at(1)).unwrap();
+        pool.release(&lease.id, at(1), Fence::Open, 0).unwrap();
     }
     let chi_square: f64 = drawn.values().map(|n| (n - 200.0) * (n - 200.0) / 200.0).sum();
     let freedom = f64::from(u32::try_from(free.len() - 1).unwrap());
@@ -58,7 +59,7 @@ fn every_free_key_is_equally_likely_in_shards_filled_unequally() {
     for share in [2, 8, 32, 64] {
         let pool = pool(64);
         let ids = create(&pool, 4000, &mut rng);
-        while pool.lease(at(0), &mut rng).is_ok() {}
+        while pool.lease(at(0), LEASE_MS, &mut rng).is_ok() {}
         // Free all keys of a few shards, and one key of each other.
         let mut seen = [false; 64];
         let mut free = ids.clone();
@@ -67,7 +68,7 @@ fn every_free_key_is_equally_likely_in_shards_filled_unequally() {
             shard % share == 0 || !std::mem::replace(&mut seen[shard], true)
         });
         for id in &free {
-            pool.release(id, at(0)).unwrap();
+            pool.release(id, at(0), Fence::Open, 0).unwrap();
         }
         let unevenness = unevenness(&pool, &free, &mut rng);
         assert!(unevenness.abs() < 4.0, "one shard in {share}: {unevenness}");
@@ -80,14 +81,14 @@ fn stale_hints_never_outgrow_the_live_ones() {
     let pool = pool(2);
     let ids = create(&pool, 20_000, &mut rng);
     for (deleted, id) in ids.iter().enumerate() {
-        pool.delete(id, at(0)).unwrap();
+        pool.delete(id, at(0), Fence::Open).unwrap();
         if deleted % 500 == 0 {
             pool.check_invariants();
         }
     }
     pool.check_invariants();
     assert!(pool.stats().stale_hints <= 128, "{:?}", pool.stats());
-    assert_eq!(pool.lease(at(0), &mut rng), Err(Error::Exhausted));
+    assert_eq!(pool.lease(at(0), LEASE_MS, &mut rng), Err(Error::Exhausted));
     assert_eq!(pool.stats().stale_hints, 0);
 }
 
@@ -97,14 +98,14 @@ fn the_indexes_follow_the_keys_and_not_the_requests() {
     let pool = pool(2);
     create(&pool, 10, &mut rng);
     for ms in 0..200_000 {
-        let lease = pool.lease(at(ms), &mut rng).unwrap();
+        let lease = pool.lease(at(ms), LEASE_MS, &mut rng).unwrap();
         pool.keep_alive(&lease.id, at(ms)).unwrap();
-        pool.release(&lease.id, at(ms)).unwrap();
+        pool.release(&lease.id, at(ms), Fence::Open, 0).unwrap();
         let [id] = create(&pool, 1, &mut rng)[..] else { unreachable!() };
-        pool.delete(&id, at(ms % 1000)).unwrap();
+        pool.delete(&id, at(ms % 1000), Fence::Open).unwrap();
         pool.expire(at(ms), 16);
         let stats = pool.stats();
-        assert!(stats.life_entries == 10 && stats.lease_entries <= 10, "{stats:?}");
+        assert!(stats.life_entries == 10 && stats.hold_entries <= 10, "{stats:?}");
         assert!(stats.stale_hints <= 128, "{stats:?}");
     }
     pool.check_invariants();
@@ -141,9 +142,11 @@ fn an_id_that_is_taken_is_not_created_again() {
     drop(room);
     assert_eq!(pool.stats().keys, 1);
     assert_eq!(pool.get(&id, at(5)).unwrap().created_at, at(0));
-    for result in
-        [pool.release(&twin, at(5)), pool.keep_alive(&twin, at(5)), pool.delete(&twin, at(5))]
-    {
+    for result in [
+        pool.release(&twin, at(5), Fence::Open, 0),
+        pool.keep_alive(&twin, at(5)).map(drop),
+        pool.delete(&twin, at(5), Fence::Open),
+    ] {
         assert_eq!(result, Err(Error::NotFound));
     }
     assert_eq!(pool.get(&twin, at(5)), Err(Error::NotFound));
@@ -157,7 +160,7 @@ fn the_next_deadline_is_that_of_the_next_entry() {
     assert_eq!(pool.next_deadline(), None);
     create(&pool, 1, &mut rng);
     assert_eq!(pool.next_deadline(), Some(at(300_000)));
-    pool.lease(at(5), &mut rng).unwrap();
+    pool.lease(at(5), LEASE_MS, &mut rng).unwrap();
     assert_eq!(pool.next_deadline(), Some(at(60_005)));
     assert_eq!(pool.expire(at(60_004), 5), 0);
     assert_eq!(pool.expire(at(60_005), 5), 1);
@@ -173,7 +176,7 @@ fn the_tables_of_the_dead_and_deleted_are_given_back() {
         assert!(pool.records.capacity() >= 50_000);
         if is_deleted {
             for id in &ids {
-                pool.delete(id, at(0)).unwrap();
+                pool.delete(id, at(0), Fence::Open).unwrap();
             }
         } else {
             while pool.expire(at(300_000), 64) == 64 {}
@@ -189,9 +192,9 @@ fn a_lease_among_many_dead_gives_way_to_others() {
     let pool = pool(4);
     create(&pool, 1000, &mut rng);
     let dead = at(300_000);
-    assert_eq!(pool.lease_within(dead, &mut rng, 64), None);
+    assert_eq!(pool.lease_within(dead, LEASE_MS, &mut rng, 64), None);
     assert_eq!(pool.stats().keys, 1000 - 64);
-    assert_eq!(pool.lease(dead, &mut rng), Err(Error::Exhausted));
+    assert_eq!(pool.lease(dead, LEASE_MS, &mut rng), Err(Error::Exhausted));
     assert_eq!(pool.stats().keys, 0);
     pool.check_invariants();
 }

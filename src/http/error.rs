@@ -14,8 +14,16 @@ impl IntoResponse for Error {
         match self {
             // As the problem statement wants it.
             Self::NotFound | Self::Exhausted => json(StatusCode::NOT_FOUND, "{}"),
+            Self::NotLeased => Problem::NotLeased.response(),
+            Self::Stale => Problem::Stale.response(),
             Self::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.response(),
         }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.response()
     }
 }
 
@@ -23,7 +31,11 @@ impl IntoResponse for Error {
 pub(super) enum Problem {
     NoSuchPath,
     MethodNotAllowed { allowed: &'static str },
+    InvalidParameter { detail: String },
+    MalformedIfMatch,
     MalformedBody { detail: String },
+    NotLeased,
+    Stale,
     InvalidBody,
     BodyTooLarge,
     BodyTimeout,
@@ -45,6 +57,14 @@ impl Problem {
             Self::MethodNotAllowed { .. } => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
             }
+            Self::InvalidParameter { .. } => {
+                ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter is out of place")
+            }
+            Self::MalformedIfMatch => {
+                ("malformed-if-match", StatusCode::BAD_REQUEST, "If-Match is malformed")
+            }
+            Self::NotLeased => ("not-leased", StatusCode::CONFLICT, "The key is not leased"),
+            Self::Stale => ("stale-lease", StatusCode::PRECONDITION_FAILED, "The lease is over"),
             Self::MalformedBody { .. } => {
                 ("malformed-body", StatusCode::BAD_REQUEST, "The body is not JSON")
             }
@@ -66,7 +86,14 @@ impl Problem {
         let detail = match &self {
             Self::NoSuchPath => "See the table of paths in the documentation.".to_owned(),
             Self::MethodNotAllowed { allowed } => format!("This path knows {allowed}."),
-            Self::MalformedBody { detail } => detail.clone(),
+            Self::InvalidParameter { detail } | Self::MalformedBody { detail } => detail.clone(),
+            Self::MalformedIfMatch => {
+                "A list of entity tags is expected, such as \"7\", or *.".to_owned()
+            }
+            Self::NotLeased => "There is no lease to renew.".to_owned(),
+            Self::Stale => {
+                "The key has moved on from what If-Match names; nothing was done.".to_owned()
+            }
             Self::InvalidBody => {
                 format!(
                     "An object is expected, with no field but count: a number from 1 to {COUNT_MAX}."

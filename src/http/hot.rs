@@ -24,10 +24,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::wire;
+use super::wire::{self, Fields};
 use crate::error::Error;
-use crate::key::KeyId;
-use crate::store::Store;
+use crate::key::{Fence, KeyId, Lease};
+use crate::store::{Leasing, Release, Store};
 
 /// Room for what is read at a time: some hundred small requests.
 const INPUT_BYTES: usize = 16 * 1024;
@@ -42,8 +42,8 @@ const HEAD_TICKS: u32 = 2;
 
 const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n";
-const FIELDS: &[u8] =
-    b"content-type: application/json\r\ncache-control: no-store\r\ncontent-length: ";
+const FIELDS: &[u8] = b"content-type: application/json\r\ncache-control: no-store\r\n";
+const LENGTH: &[u8] = b"content-length: ";
 const DATE: &[u8] = b"\r\ndate: ";
 const END: &[u8] = b"\r\n\r\n";
 
@@ -223,11 +223,12 @@ fn hot(request: &Request<'_, '_>) -> Option<Hot> {
     }
 }
 
-/// Whether a field means nothing to the connection or to the length of the request.
+/// Whether a field means nothing to the connection, to the length of the request, or to a key.
 fn is_usual(field: &Header<'_>) -> bool {
     let is = |name: &str| field.name.eq_ignore_ascii_case(name);
     match field.name.len() {
         6 => !is("expect"),
+        8 => !is("if-match"),
         7 => !is("upgrade"),
         10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
         14 => !is("content-length") || field.value == b"0",
@@ -250,6 +251,12 @@ struct Answers {
 impl Answers {
     /// Does what pipelined requests ask for, in their order, and writes the answers.
     async fn add_all<S: Store>(&mut self, store: &S, requests: &mut Vec<Hot>) {
+        if let [request] = requests[..] {
+            // By far the commonest.
+            requests.clear();
+            let done = self.act(store, request).await;
+            return self.add(store, done).await;
+        }
         if requests.len() > 1 {
             let ids = requests.iter().filter_map(|request| match request {
                 Hot::Lease => None,
@@ -264,16 +271,17 @@ impl Answers {
         for run in requests.chunk_by(|a, b| matches!((a, b), (Hot::Lease, Hot::Lease))) {
             if let [Hot::Lease, _, ..] = run {
                 // Those that follow one another are leased together, which is faster.
-                let leases = store.lease_many(run.len()).await.unwrap_or_default();
+                let leases = store.lease_many(Leasing::default(), run.len()).await;
+                let leases = leases.unwrap_or_default();
                 for n in 0..run.len() {
-                    let lease = leases.get(n).ok_or(Error::Exhausted);
-                    let done = lease.map(|lease| wire::key_id(&mut self.body, &lease.id));
-                    self.add(done);
+                    let done =
+                        leases.get(n).ok_or(Error::Exhausted).map(|lease| self.leased(lease));
+                    self.add(store, done).await;
                 }
             } else {
                 for request in run {
                     let done = self.act(store, *request).await;
-                    self.add(done);
+                    self.add(store, done).await;
                 }
             }
         }
@@ -281,36 +289,61 @@ impl Answers {
     }
 
     /// Does what a request asks for, and writes the body of the answer.
-    async fn act<S: Store>(&mut self, store: &S, request: Hot) -> Result<(), Error> {
-        let body = &mut self.body;
+    async fn act<S: Store>(&mut self, store: &S, request: Hot) -> Result<Fields, Error> {
         match request {
-            Hot::Lease => store.lease().await.map(|lease| wire::key_id(body, &lease.id)),
-            Hot::Show(id) => store.get(&id).await.map(|info| wire::info(body, store, &info)),
-            Hot::Release(id) => store.release(&id).await.map(|()| wire::empty(body)),
-            Hot::Delete(id) => store.delete(&id).await.map(|()| wire::empty(body)),
-            Hot::KeepAlive(id) => store.keep_alive(&id).await.map(|()| wire::empty(body)),
+            Hot::Lease => store.lease(Leasing::default()).await.map(|lease| self.leased(&lease)),
+            Hot::Show(id) => store.get(&id).await.map(|info| {
+                wire::info(&mut self.body, store, &info);
+                Fields::of_key(&info)
+            }),
+            Hot::Release(id) => store.release(&id, Release::default()).await.map(|()| self.done()),
+            Hot::Delete(id) => store.delete(&id, Fence::Open).await.map(|()| self.done()),
+            Hot::KeepAlive(id) => store.keep_alive(&id).await.map(|ends| {
+                wire::empty(&mut self.body);
+                Fields::of_life(ends)
+            }),
         }
     }
 
+    fn leased(&mut self, lease: &Lease) -> Fields {
+        wire::key_id(&mut self.body, &lease.id);
+        Fields::of_lease(lease)
+    }
+
+    fn done(&mut self) -> Fields {
+        wire::empty(&mut self.body);
+        Fields::default()
+    }
+
     /// Writes the answer whose body is there.
-    fn add(&mut self, done: Result<(), Error>) {
-        let status = match done {
-            Ok(()) => FOUND,
-            Err(Error::NotFound | Error::Exhausted) => {
+    async fn add<S: Store>(&mut self, store: &S, done: Result<Fields, Error>) {
+        let (status, fields) = match done {
+            Ok(fields) => (FOUND, fields),
+            Err(error) => {
                 wire::empty(&mut self.body);
-                NOT_FOUND
+                let is_exhausted = error == Error::Exhausted;
+                debug_assert!(is_exhausted || error == Error::NotFound, "not hot: {error}");
+                let fields = if is_exhausted {
+                    Fields::of_exhausted(store).await
+                } else {
+                    Fields::default()
+                };
+                (NOT_FOUND, fields)
             }
-            Err(Error::Full { .. }) => unreachable!("nothing hot creates keys"),
         };
         if self.output.is_empty() {
             self.set_date();
         }
-        let length = u8::try_from(self.body.len()).expect("all bodies are short");
-        let digits = [b'0' + length / 10, b'0' + length % 10];
-        let digits = if length < 10 { &digits[1..] } else { &digits };
-        for part in [status, FIELDS, digits, DATE, self.date.as_bytes(), END, &self.body] {
-            self.output.extend_from_slice(part);
-        }
+        let output = &mut self.output;
+        let mut put = |part: &[u8]| output.extend_from_slice(part);
+        put(status);
+        put(FIELDS);
+        fields.each(store, |name, value| {
+            [name.as_bytes(), b": ", value, b"\r\n"].into_iter().for_each(&mut put);
+        });
+        put(LENGTH);
+        put(itoa::Buffer::new().format(self.body.len()).as_bytes());
+        [DATE, self.date.as_bytes(), END, &self.body].into_iter().for_each(put);
         self.body.clear();
     }
 

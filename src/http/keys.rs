@@ -1,22 +1,23 @@
 //! The handlers of the API and their wire types.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use tokio::task::yield_now;
 
 use super::error::Problem;
-use super::{json, wire};
+use super::fence::IfMatch;
+use super::query::{CooldownMs, LeaseMs};
+use super::wire::Fields;
+use super::{Api, json, wire};
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::store::Store;
+use crate::store::{Leasing, Release, Renewal, Store};
 
 /// The most keys that one request may create.
 pub(super) const COUNT_MAX: usize = 100_000;
@@ -50,7 +51,7 @@ fn not_null<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error
     u64::deserialize(field).map(Some)
 }
 
-pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Bytes) -> Response {
+pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
     let create = match parse(&body) {
         Ok(create) => create,
         Err(problem) => return problem.response(),
@@ -60,50 +61,95 @@ pub(super) async fn create<S: Store>(State(store): State<Arc<S>>, body: Bytes) -
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
         Some(_) => return Problem::InvalidBody.response(),
     };
-    match store.create(count).await {
-        Err(error) => error.into_response(),
-        Ok(ids) if create.count.is_some() => json(StatusCode::CREATED, list(&ids).await),
-        Ok(ids) => {
-            let mut body = Vec::new();
-            wire::key_id(&mut body, &ids[0]);
-            let mut response = json(StatusCode::CREATED, body);
-            let location = format!("/keys/{}", ids[0]);
-            let location = HeaderValue::try_from(location).expect("an id is ASCII");
-            response.headers_mut().insert(LOCATION, location);
-            response
-        }
+    let created = match api.store.create(count).await {
+        Ok(created) => created,
+        Err(error) => return error.into_response(),
+    };
+    let fields = Fields::of_life(created.life_ends);
+    if create.count.is_some() {
+        return answer(&api, StatusCode::CREATED, &fields, list(&created.ids).await);
     }
+    let mut body = Vec::new();
+    wire::key_id(&mut body, &created.ids[0]);
+    let mut response = answer(&api, StatusCode::CREATED, &fields, body);
+    let location = format!("/keys/{}", created.ids[0]);
+    let location = HeaderValue::try_from(location).expect("an id is ASCII");
+    response.headers_mut().insert(LOCATION, location);
+    response
 }
 
-pub(super) async fn lease<S: Store>(State(store): State<Arc<S>>) -> Response {
-    answer(store.lease().await, |body, lease| wire::key_id(body, &lease.id))
+pub(super) async fn lease<S: Store>(
+    State(api): State<Api<S>>,
+    LeaseMs(lease_ms): LeaseMs,
+) -> Response {
+    let Ok(lease) = api.store.lease(Leasing { lease_ms }).await else {
+        let fields = Fields::of_exhausted(&*api.store).await;
+        return answer(&api, StatusCode::NOT_FOUND, &fields, "{}");
+    };
+    let mut body = Vec::new();
+    wire::key_id(&mut body, &lease.id);
+    answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body)
 }
 
-pub(super) async fn show<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.get(&id).await, |body, info| wire::info(body, &*store, &info))
+pub(super) async fn show<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    let info = api.store.get(&id).await?;
+    let mut body = Vec::new();
+    wire::info(&mut body, &*api.store, &info);
+    Ok(answer(&api, StatusCode::OK, &Fields::of_key(&info), body))
 }
 
-pub(super) async fn release<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.release(&id).await, |body, ()| wire::empty(body))
+pub(super) async fn release<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+    if_match: IfMatch,
+    CooldownMs(cooldown_ms): CooldownMs,
+) -> Result<Response, Error> {
+    api.store.release(&id, Release { fence: if_match.fence(), cooldown_ms }).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
 }
 
-pub(super) async fn delete<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.delete(&id).await, |body, ()| wire::empty(body))
+pub(super) async fn renew<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+    if_match: IfMatch,
+    LeaseMs(lease_ms): LeaseMs,
+) -> Result<Response, Error> {
+    let lease = api.store.renew(&id, Renewal { fence: if_match.fence(), lease_ms }).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::of_lease(&lease), "{}"))
 }
 
-pub(super) async fn keep_alive<S: Store>(State(store): State<Arc<S>>, Id(id): Id) -> Response {
-    answer(store.keep_alive(&id).await, |body, ()| wire::empty(body))
+pub(super) async fn delete<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+    if_match: IfMatch,
+) -> Result<Response, Error> {
+    api.store.delete(&id, if_match.fence()).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
 }
 
-fn answer<T>(result: Result<T, Error>, write: impl FnOnce(&mut Vec<u8>, T)) -> Response {
-    match result {
-        Ok(value) => {
-            let mut body = Vec::new();
-            write(&mut body, value);
-            json(StatusCode::OK, body)
-        }
-        Err(error) => error.into_response(),
-    }
+pub(super) async fn keep_alive<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    let ends = api.store.keep_alive(&id).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::of_life(ends), "{}"))
+}
+
+fn answer<S: Store>(
+    api: &Api<S>,
+    status: StatusCode,
+    fields: &Fields,
+    body: impl Into<axum::body::Body>,
+) -> Response {
+    let mut response = json(status, body);
+    fields.each(&*api.store, |name, value| {
+        let value = HeaderValue::from_bytes(value).expect("digits and punctuation");
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    });
+    response
 }
 
 /// Writes many ids without holding up others.

@@ -2,8 +2,10 @@
 
 mod body;
 mod error;
+mod fence;
 mod hot;
 mod keys;
+mod query;
 mod serve;
 mod wire;
 
@@ -17,8 +19,21 @@ use axum::routing::{MethodRouter, get, put};
 
 pub use self::body::BODY_BYTES_MAX;
 use self::error::Problem;
+pub use self::query::Limits;
 pub use self::serve::{ServeOptions, serve};
 use crate::store::Store;
+
+/// What handlers work with.
+struct Api<S> {
+    store: Arc<S>,
+    limits: Limits,
+}
+
+impl<S> Clone for Api<S> {
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), limits: self.limits }
+    }
+}
 
 /// The whole API over `store`.
 ///
@@ -27,29 +42,31 @@ use crate::store::Store;
 /// | `POST /keys` | [`Store::create`] | O(log n) a key |
 /// | `GET /keys` | [`Store::lease`] | O(log n), amortised |
 /// | `GET /keys/{id}` | [`Store::get`] | O(1) |
-/// | `PUT /keys/{id}` | [`Store::release`] | O(1), amortised |
+/// | `PUT /keys/{id}` | [`Store::release`] | O(1), amortised; O(log n) with a cool-down |
 /// | `DELETE /keys/{id}` | [`Store::delete`] | O(log n) |
+/// | `PUT /keys/{id}/lease` | [`Store::renew`] | O(1); O(log n) if it is cut shorter |
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
-fn router<S: Store>(store: Arc<S>) -> Router {
+fn router<S: Store>(store: Arc<S>, limits: Limits) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
     let pool =
         get(keys::lease::<S>).post(keys::create::<S>).head(async || not_allowed("GET, POST"));
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
-    let life = put(keys::keep_alive::<S>);
     let methods =
-        |router: MethodRouter<Arc<S>>, allowed| router.fallback(async move || not_allowed(allowed));
+        |router: MethodRouter<Api<S>>, allowed| router.fallback(async move || not_allowed(allowed));
     let key = methods(key, "GET, HEAD, PUT, DELETE");
-    let life = methods(life, "PUT");
+    let lease = methods(put(keys::renew::<S>), "PUT");
+    let life = methods(put(keys::keep_alive::<S>), "PUT");
     Router::new()
         .route("/keys", methods(pool, "GET, POST"))
         .route("/keys/{id}", key.clone())
+        .route("/keys/{id}/lease", lease)
         .route("/keepalive/{id}", life.clone())
         // The empty id: malformed, like any other.
         .route("/keys/", key)
         .route("/keepalive/", life)
         .fallback(async || Problem::NoSuchPath.response())
         .layer(from_fn(body::read))
-        .with_state(store)
+        .with_state(Api { store, limits })
 }
 
 fn not_allowed(allowed: &'static str) -> Response {

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::{hot, router};
+use super::{Limits, hot, router};
 use crate::store::Store;
 
 /// Limits of [`serve`].
@@ -28,6 +28,8 @@ pub struct ServeOptions {
     pub head_timeout: Duration,
     /// How long requests in flight may take after the shutdown began.
     pub drain_timeout: Duration,
+    /// What requests may ask for.
+    pub limits: Limits,
 }
 
 impl Default for ServeOptions {
@@ -36,6 +38,7 @@ impl Default for ServeOptions {
             connections_max: 50_000,
             head_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
+            limits: Limits::default(),
         }
     }
 }
@@ -53,8 +56,8 @@ pub async fn serve<S: Store>(
     shutdown: impl Future<Output = ()>,
 ) {
     let (stop, stopped) = watch::channel(());
-    let server =
-        Arc::new(Server { hyper: hyper(&options), router: router(store.clone()), store, options });
+    let router = router(store.clone(), options.limits);
+    let server = Arc::new(Server { hyper: hyper(&options), router, store, options });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;

@@ -13,10 +13,10 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::error;
 
-use super::Store;
+use super::{Created, Leasing, Release, Renewal, Store};
 use crate::engine::{Pool, Stats};
 use crate::error::Error;
-use crate::key::{KeyId, KeyInfo, Lease, Ttl};
+use crate::key::{Fence, KeyId, KeyInfo, Lease, Ttl};
 use crate::time::{Clock, Timestamp};
 
 /// Pause after a panic of the sweep, so that a lasting one does not fill the log.
@@ -137,7 +137,7 @@ impl<C: Clock> Memory<C> {
 }
 
 impl<C: Clock> Store for Memory<C> {
-    async fn create(&self, count: usize) -> Result<Vec<KeyId>, Error> {
+    async fn create(&self, count: usize) -> Result<Created, Error> {
         let Shared { pool, clock, .. } = &*self.shared;
         let mut room = loop {
             let now = clock.now();
@@ -149,8 +149,10 @@ impl<C: Clock> Store for Memory<C> {
             }
         };
         let mut ids = Vec::with_capacity(count);
+        let mut first_end = None;
         while ids.len() < count {
             let now = clock.now();
+            let life_ends = now.plus_ms(pool.ttl().key_ttl_ms);
             for _ in 0..Self::BATCH.min(count - ids.len()) {
                 let id = KeyId::random(&mut rand::rng());
                 // In the next batch another id is tried for one that was taken.
@@ -158,18 +160,21 @@ impl<C: Clock> Store for Memory<C> {
                     ids.push(id);
                 }
             }
-            self.note_deadline(now.plus_ms(pool.ttl().key_ttl_ms));
+            first_end.get_or_insert(life_ends);
+            self.note_deadline(life_ends);
             if ids.len() < count {
                 yield_now().await;
             }
         }
-        Ok(ids)
+        Ok(Created { ids, life_ends: first_end.unwrap_or_default() })
     }
 
-    async fn lease(&self) -> Result<Lease, Error> {
+    async fn lease(&self, leasing: Leasing) -> Result<Lease, Error> {
         let Shared { pool, clock, .. } = &*self.shared;
+        let ms = leasing.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
         let lease = loop {
-            if let Some(result) = pool.lease_within(clock.now(), &mut rand::rng(), Self::BATCH) {
+            let now = clock.now();
+            if let Some(result) = pool.lease_within(now, ms, &mut rand::rng(), Self::BATCH) {
                 break result?;
             }
             // Many keys have just died, or many leases ended: let others run in between.
@@ -179,17 +184,18 @@ impl<C: Clock> Store for Memory<C> {
         Ok(lease)
     }
 
-    async fn lease_many(&self, count: usize) -> Result<Vec<Lease>, Error> {
+    async fn lease_many(&self, leasing: Leasing, count: usize) -> Result<Vec<Lease>, Error> {
         let Shared { pool, clock, .. } = &*self.shared;
+        let ms = leasing.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
         let mut leases = Vec::with_capacity(count.min(Self::BATCH));
         while leases.len() < count {
             let (now, group) = (clock.now(), Self::BATCH.min(count - leases.len()));
             let before = leases.len();
-            pool.lease_group(now, &mut rand::rng(), group, &mut leases);
-            self.note_deadline(now.plus_ms(u64::from(pool.ttl().lease_ttl_ms)));
+            pool.lease_group(now, ms, &mut rand::rng(), group, &mut leases);
+            self.note_deadline(now.plus_ms(u64::from(ms)));
             if leases.len() < before + group {
                 // It knows for sure whether there is another.
-                match self.lease().await {
+                match self.lease(leasing).await {
                     Ok(lease) => leases.push(lease),
                     Err(exhausted) if leases.is_empty() => return Err(exhausted),
                     Err(_) => break,
@@ -206,20 +212,40 @@ impl<C: Clock> Store for Memory<C> {
         self.shared.pool.prefetch(ids);
     }
 
-    async fn release(&self, id: &KeyId) -> Result<(), Error> {
-        self.shared.pool.release(id, self.shared.clock.now())
+    async fn renew(&self, id: &KeyId, renewal: Renewal<'_>) -> Result<Lease, Error> {
+        let Shared { pool, clock, .. } = &*self.shared;
+        let ms = renewal.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
+        let lease = pool.renew(id, clock.now(), renewal.fence, ms)?;
+        self.note_deadline(lease.until);
+        Ok(lease)
     }
 
-    async fn keep_alive(&self, id: &KeyId) -> Result<(), Error> {
+    async fn release(&self, id: &KeyId, release: Release<'_>) -> Result<(), Error> {
+        let Shared { pool, clock, .. } = &*self.shared;
+        let now = clock.now();
+        pool.release(id, now, release.fence, release.cooldown_ms)?;
+        if release.cooldown_ms > 0 {
+            self.note_deadline(now.plus_ms(u64::from(release.cooldown_ms)));
+        }
+        Ok(())
+    }
+
+    async fn keep_alive(&self, id: &KeyId) -> Result<Timestamp, Error> {
         self.shared.pool.keep_alive(id, self.shared.clock.now())
     }
 
-    async fn delete(&self, id: &KeyId) -> Result<(), Error> {
-        self.shared.pool.delete(id, self.shared.clock.now())
+    async fn delete(&self, id: &KeyId, fence: Fence<'_>) -> Result<(), Error> {
+        self.shared.pool.delete(id, self.shared.clock.now(), fence)
     }
 
     async fn get(&self, id: &KeyId) -> Result<KeyInfo, Error> {
         self.shared.pool.get(id, self.shared.clock.now())
+    }
+
+    async fn next_release_ms(&self) -> Option<u64> {
+        let Shared { pool, clock, .. } = &*self.shared;
+        let now = clock.now();
+        Some(pool.next_release(now, Self::BATCH)?.ms_since(now))
     }
 
     async fn stats(&self) -> Stats {

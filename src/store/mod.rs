@@ -8,15 +8,52 @@ use std::time::SystemTime;
 pub use self::memory::{Memory, Options};
 use crate::engine::Stats;
 use crate::error::Error;
-use crate::key::{KeyId, KeyInfo, Lease};
+use crate::key::{Fence, KeyId, KeyInfo, Lease};
 use crate::time::Timestamp;
+
+/// Keys that were created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Their ids.
+    pub ids: Vec<KeyId>,
+    /// When the first of them dies unless it is kept alive.
+    pub life_ends: Timestamp,
+}
+
+/// How a key is leased.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Leasing {
+    /// For how many milliseconds, 1 at least; without it for the lease TTL.
+    pub lease_ms: Option<u32>,
+}
+
+/// How a key is taken back.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Release<'a> {
+    /// Which generation is meant.
+    pub fence: Fence<'a>,
+    /// For how many milliseconds the key rests before it is served again.
+    pub cooldown_ms: u32,
+}
+
+/// How a lease is renewed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Renewal<'a> {
+    /// Which generation is meant.
+    pub fence: Fence<'a>,
+    /// For how many milliseconds from now, 1 at least; without it for the lease TTL.
+    pub lease_ms: Option<u32>,
+}
 
 /// A pool of keys that die unless they are kept alive, and are leased one holder at a time.
 ///
 /// What every store promises:
 ///
-/// - A key has one holder at most. A lease lasts for the lease TTL, or until the key is released,
-///   deleted or dies; it is cut short by nothing else, and at its end the key is free at once.
+/// - A key has one holder at most. A lease lasts as long as was asked for, or until the key is
+///   released, deleted or dies; it is cut short by nothing else, and at its end the key is free at
+///   once. The same is true of a cool-down.
+/// - A generation never repeats for a key: a request that names the one of a lease that is over is
+///   refused.
 /// - [`Store::lease`] gives each free key with equal probability, and fails only if there was a
 ///   moment at which none was free.
 /// - A key dies one key TTL after its creation or its last keep-alive, leased or not. A dead key
@@ -31,21 +68,25 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::Full`]
-    fn create(&self, count: usize) -> impl Future<Output = Result<Vec<KeyId>, Error>> + Send;
+    fn create(&self, count: usize) -> impl Future<Output = Result<Created, Error>> + Send;
 
     /// Leases a random free key.
     ///
     /// # Errors
     ///
     /// [`Error::Exhausted`]
-    fn lease(&self) -> impl Future<Output = Result<Lease, Error>> + Send;
+    fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Lease, Error>> + Send;
 
     /// Leases up to `count` random free keys, at least one.
     ///
     /// # Errors
     ///
     /// [`Error::Exhausted`]
-    fn lease_many(&self, count: usize) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+    fn lease_many(
+        &self,
+        leasing: Leasing,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
 
     /// Tells which keys are about to be asked for, so that a store may fetch what it knows of them.
     /// Nothing is promised, and nothing changes.
@@ -53,26 +94,47 @@ pub trait Store: Send + Sync + 'static {
         let _ = ids;
     }
 
-    /// Takes a key back, whoever holds it. A free key stays free.
+    /// Starts a lease anew, with the same generation.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]
-    fn release(&self, id: &KeyId) -> impl Future<Output = Result<(), Error>> + Send;
+    /// [`Error::NotFound`], [`Error::Stale`], [`Error::NotLeased`]
+    fn renew(
+        &self,
+        id: &KeyId,
+        renewal: Renewal<'_>,
+    ) -> impl Future<Output = Result<Lease, Error>> + Send;
 
-    /// Starts a key's life anew. Its lease and its creation time stay as they are.
+    /// Takes a key back, whoever holds it. Without a cool-down a free key stays free, and one that
+    /// is cooling is free; a cool-down that lasts longer already is not cut short.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`]
+    fn release(
+        &self,
+        id: &KeyId,
+        release: Release<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Starts a key's life anew, and answers when it ends. Its lease and its creation time stay as
+    /// they are.
     ///
     /// # Errors
     ///
     /// [`Error::NotFound`]
-    fn keep_alive(&self, id: &KeyId) -> impl Future<Output = Result<(), Error>> + Send;
+    fn keep_alive(&self, id: &KeyId) -> impl Future<Output = Result<Timestamp, Error>> + Send;
 
     /// Removes a key, leased or not.
     ///
     /// # Errors
     ///
-    /// [`Error::NotFound`]
-    fn delete(&self, id: &KeyId) -> impl Future<Output = Result<(), Error>> + Send;
+    /// [`Error::NotFound`], [`Error::Stale`]
+    fn delete(
+        &self,
+        id: &KeyId,
+        fence: Fence<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// What is known of a key.
     ///
@@ -80,6 +142,9 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// [`Error::NotFound`]
     fn get(&self, id: &KeyId) -> impl Future<Output = Result<KeyInfo, Error>> + Send;
+
+    /// In how many milliseconds the next lease or cool-down ends, if there is one, and no later.
+    fn next_release_ms(&self) -> impl Future<Output = Option<u64>> + Send;
 
     /// Counts, at about one moment.
     fn stats(&self) -> impl Future<Output = Stats> + Send;

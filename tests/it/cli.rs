@@ -49,6 +49,8 @@ fn a_wrong_value_ends_with_one_line_and_status_2() {
         (&["--key-ttl", "soon"], "--key-ttl"),
         (&["--shards", "3"], "--shards"),
         (&["--max-keys", "0"], "--max-keys"),
+        (&["--max-lease", "59s"], "--max-lease"),
+        (&["--max-cooldown", "31d"], "--max-cooldown"),
         (&["--listen", "nowhere"], "--listen"),
         (&["serve", "--shards", "-1"], "-1"),
         (&["--unknown"], "--unknown"),

@@ -6,6 +6,7 @@ mod cli;
 mod client;
 mod connections;
 mod contract;
+mod features;
 mod memory;
 mod paths;
 mod races;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
-use token_orchestrator::store::{Memory, Options, Store};
+use token_orchestrator::store::{Leasing, Memory, Options, Store};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
 use tokio::task::yield_now;
 
@@ -46,7 +46,7 @@ async fn the_sweep_wakes_for_a_deadline_earlier_than_the_one_it_waits_for() {
     let (store, clock) = swept();
     store.create(1).await.unwrap();
     yield_now().await; // Now it waits for the end of the life.
-    store.lease().await.unwrap();
+    store.lease(Leasing::default()).await.unwrap();
     yield_now().await;
     clock.advance_ms(60_000);
     until("the lease is ended", || store.pool().stats().free == 1).await;
@@ -59,11 +59,11 @@ async fn the_sweep_goes_on_after_a_blocked_key_has_died() {
     for round in 0..5 {
         store.create(1).await.unwrap();
         clock.advance_ms(299_000);
-        store.lease().await.unwrap();
+        store.lease(Leasing::default()).await.unwrap();
         clock.advance_ms(1000);
         until(&format!("key {round} dies"), || store.pool().stats().keys == 0).await;
     }
-    until("no timer is left", || store.pool().stats().lease_entries == 0).await;
+    until("no timer is left", || store.pool().stats().hold_entries == 0).await;
 }
 
 /// A clock that fails a few times, as if the sweep had a bug.

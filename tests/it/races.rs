@@ -8,10 +8,11 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use token_orchestrator::engine::Pool;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{KeyId, Lease, Ttl};
+use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
 use token_orchestrator::time::Timestamp;
 
 const THREADS: u64 = 8;
+const LEASE_MS: u32 = 60_000;
 
 fn create(pool: &Pool, count: usize, now: Timestamp) -> Vec<KeyId> {
     let mut room = pool.reserve(count, now).unwrap();
@@ -40,7 +41,7 @@ fn two_gets_racing_do_not_get_one_key() {
         on_threads(|mut rng| {
             let mut leased = 0;
             while leased < 5000 {
-                let Ok(lease) = pool.lease(now, &mut rng) else {
+                let Ok(lease) = pool.lease(now, LEASE_MS, &mut rng) else {
                     thread::yield_now();
                     continue;
                 };
@@ -51,7 +52,7 @@ fn two_gets_racing_do_not_get_one_key() {
                     thread::yield_now();
                 }
                 assert_eq!(holders.lock().unwrap().remove(&lease.id), Some(lease.generation));
-                pool.release(&lease.id, now).unwrap();
+                pool.release(&lease.id, now, Fence::Open, 0).unwrap();
             }
         });
         pool.check_invariants();
@@ -70,9 +71,9 @@ fn groups_racing_share_no_key() {
         on_threads(|mut rng| {
             let mut leases = Vec::new();
             for group in 0..10 {
-                pool.lease_group(now, &mut rng, group * 2, &mut leases);
+                pool.lease_group(now, LEASE_MS, &mut rng, group * 2, &mut leases);
             }
-            while let Ok(lease) = pool.lease(now, &mut rng) {
+            while let Ok(lease) = pool.lease(now, LEASE_MS, &mut rng) {
                 leases.push(lease);
             }
             all.lock().unwrap().append(&mut leases);
@@ -83,7 +84,7 @@ fn groups_racing_share_no_key() {
         leased.dedup();
         assert_eq!(leased.len(), ids.len(), "round {round}: a key was served twice or not at all");
         for id in &ids {
-            pool.release(id, now).unwrap();
+            pool.release(id, now, Fence::Open, 0).unwrap();
         }
     }
 }
@@ -96,8 +97,8 @@ fn a_get_finds_the_free_key_that_is_always_there() {
     create(&pool, usize::try_from(THREADS).unwrap(), now);
     on_threads(|mut rng| {
         for _ in 0..30_000 {
-            let lease = pool.lease(now, &mut rng).expect("one key is free at any moment");
-            pool.release(&lease.id, now).unwrap();
+            let lease = pool.lease(now, LEASE_MS, &mut rng).expect("one key is free at any moment");
+            pool.release(&lease.id, now, Fence::Open, 0).unwrap();
         }
     });
     pool.check_invariants();
@@ -113,9 +114,9 @@ fn ended_leases_are_found_by_all_who_ask_at_once() {
         let barrier = std::sync::Barrier::new(usize::try_from(THREADS).unwrap());
         on_threads(|mut rng| {
             barrier.wait();
-            pool.lease(now, &mut rng).expect("a key for each");
+            pool.lease(now, LEASE_MS, &mut rng).expect("a key for each");
         });
-        assert_eq!(pool.lease(now, &mut rand::rng()), Err(Error::Exhausted));
+        assert_eq!(pool.lease(now, LEASE_MS, &mut rand::rng()), Err(Error::Exhausted));
         pool.check_invariants();
     }
 }
@@ -151,23 +152,23 @@ fn all_operations_racing_keep_every_promise() {
                     }
                 }
                 1..4 => {
-                    if let Ok(lease) = pool.lease(at, &mut rng) {
+                    if let Ok(lease) = pool.lease(at, 7, &mut rng) {
                         assert_eq!(lease.until, at.plus_ms(7));
                         own_leases.push(lease);
                     }
                 }
-                4 => pool.lease_group(at, &mut rng, 3, &mut own_leases),
+                4 => pool.lease_group(at, 7, &mut rng, 3, &mut own_leases),
                 5..7 => {
                     // Half of the keys are never released: their leases end by time.
                     let id = pick(&mut rng);
                     if id.as_bytes()[0].is_multiple_of(2) {
                         own_released.push((id, at));
-                        let _ = pool.release(&id, at);
+                        let _ = pool.release(&id, at, Fence::Open, 0);
                     }
                 }
                 7 => drop(pool.keep_alive(&pick(&mut rng), at)),
                 8 => drop(pool.get(&pick(&mut rng), at)),
-                _ if rng.random_ratio(1, 10) => drop(pool.delete(&pick(&mut rng), at)),
+                _ if rng.random_ratio(1, 10) => drop(pool.delete(&pick(&mut rng), at, Fence::Open)),
                 _ => drop(pool.expire(at, 3)),
             }
         }
@@ -181,7 +182,7 @@ fn all_operations_racing_keep_every_promise() {
     while pool.expire(end, 64) == 64 {}
     pool.check_invariants();
     let stats = pool.stats();
-    assert_eq!((stats.keys, stats.life_entries, stats.lease_entries), (0, 0, 0));
+    assert_eq!((stats.keys, stats.life_entries, stats.hold_entries), (0, 0, 0));
 }
 
 /// No lease of a key begins before the one before it has ended or was released.

@@ -11,7 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("key", &["time", "error"]),
     ("engine", &["time", "error", "key"]),
     ("store", &["time", "error", "key", "engine"]),
-    ("http", &["time", "error", "key", "store"]),
+    ("http", &["time", "error", "config", "key", "store"]),
     ("cli", &["time", "error", "key", "store", "http", "config"]),
 ];
 const LINES_MAX: usize = 400;

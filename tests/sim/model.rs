@@ -3,19 +3,36 @@
 use std::collections::BTreeMap;
 
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{KeyId, KeyInfo, Lease, Ttl};
+use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease, State, Ttl};
 use token_orchestrator::time::Timestamp;
 
 pub(crate) struct Model {
     ttl: Ttl,
     keys_max: usize,
-    /// Keys that are dead stay until they are removed, as in the pool.
+    /// As they were when they were last changed. Keys that are dead stay until they are removed,
+    /// as in the pool.
     keys: BTreeMap<KeyId, KeyInfo>,
+    /// Created, expired, deleted, leases, stale refusals.
+    pub(crate) created: u64,
+    pub(crate) expired: u64,
+    pub(crate) deleted: u64,
+    pub(crate) leases: u64,
+    pub(crate) stale_refusals: u64,
 }
 
 impl Model {
     pub(crate) fn new(ttl: Ttl, keys_max: usize) -> Self {
-        Self { ttl, keys_max, keys: BTreeMap::new() }
+        let keys = BTreeMap::new();
+        Self {
+            ttl,
+            keys_max,
+            keys,
+            created: 0,
+            expired: 0,
+            deleted: 0,
+            leases: 0,
+            stale_refusals: 0,
+        }
     }
 
     pub(crate) fn room(&self) -> usize {
@@ -24,43 +41,116 @@ impl Model {
 
     pub(crate) fn create(&mut self, id: KeyId, now: Timestamp) {
         let life_ends = now.plus_ms(self.ttl.key_ttl_ms);
-        self.keys.insert(id, KeyInfo { created_at: now, life_ends, lease: None });
+        let key = KeyInfo { created_at: now, life_ends, generation: 0, state: State::Free };
+        self.keys.insert(id, key);
+        self.created += 1;
     }
 
     /// A key as it is at `now`.
     pub(crate) fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
         let info = self.keys.get(id).filter(|info| info.life_ends > now).ok_or(Error::NotFound)?;
-        Ok(KeyInfo { lease: info.lease.filter(|lease| lease.until > now), ..*info })
+        Ok(match info.state {
+            State::Leased(lease) if lease.until <= now => {
+                KeyInfo { state: State::Free, generation: info.generation + 1, ..*info }
+            }
+            State::Cooling { until, .. } if until <= now => KeyInfo { state: State::Free, ..*info },
+            _ => *info,
+        })
     }
 
     pub(crate) fn free(&self, now: Timestamp) -> Vec<KeyId> {
-        let is_free = |id: &&KeyId| self.get(id, now).is_ok_and(|info| info.lease.is_none());
+        let is_free = |id: &&KeyId| self.get(id, now).is_ok_and(|info| info.state == State::Free);
         self.keys.keys().filter(is_free).copied().collect()
     }
 
-    /// Notes a lease that the pool gave.
-    pub(crate) fn lease(&mut self, lease: Lease) {
-        self.keys.get_mut(&lease.id).expect("a key of the model").lease = Some(lease);
+    /// The next end of a lease or a cool-down of a living key.
+    pub(crate) fn next_release(&self, now: Timestamp) -> Option<Timestamp> {
+        let infos = self.keys.keys().filter_map(|id| self.get(id, now).ok());
+        infos.filter_map(|info| info.state.blocked()).map(|(_, until)| until).min()
     }
 
-    pub(crate) fn release(&mut self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
-        self.change(id, now, |info| info.lease = None)
+    /// Notes a lease that the pool gave, which must be what the model would give.
+    pub(crate) fn lease(
+        &mut self,
+        id: &KeyId,
+        now: Timestamp,
+        lease_ms: u32,
+    ) -> Result<Lease, Error> {
+        let generation = self.get(id, now)?.generation + 1;
+        let until = now.plus_ms(u64::from(lease_ms));
+        let lease = Lease { id: *id, generation, since: now, until };
+        self.leases += 1;
+        self.change(id, now, Fence::Open, |info| {
+            (info.generation, info.state) = (generation, State::Leased(lease));
+            Ok(lease)
+        })
     }
 
-    pub(crate) fn keep_alive(&mut self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn release(
+        &mut self,
+        id: &KeyId,
+        now: Timestamp,
+        fence: Fence<'_>,
+        cooldown_ms: u32,
+    ) -> Result<(), Error> {
+        let end = now.plus_ms(u64::from(cooldown_ms));
+        self.change(id, now, fence, |info| {
+            let cooling = State::Cooling { since: now, until: end };
+            let rest = if cooldown_ms == 0 { State::Free } else { cooling };
+            (info.generation, info.state) = match info.state {
+                State::Free if cooldown_ms == 0 => (info.generation, State::Free),
+                State::Free => (info.generation + 2, rest),
+                State::Leased(_) => (info.generation + 1, rest),
+                State::Cooling { until, .. } if cooldown_ms > 0 && until >= end => {
+                    (info.generation, info.state)
+                }
+                State::Cooling { .. } => (info.generation, rest),
+            };
+            Ok(())
+        })
+    }
+
+    pub(crate) fn renew(
+        &mut self,
+        id: &KeyId,
+        now: Timestamp,
+        fence: Fence<'_>,
+        lease_ms: u32,
+    ) -> Result<Lease, Error> {
+        self.change(id, now, fence, |info| {
+            let State::Leased(lease) = info.state else { return Err(Error::NotLeased) };
+            let until = now.plus_ms(u64::from(lease_ms));
+            let lease = Lease { since: now, until, ..lease };
+            info.state = State::Leased(lease);
+            Ok(lease)
+        })
+    }
+
+    pub(crate) fn keep_alive(&mut self, id: &KeyId, now: Timestamp) -> Result<Timestamp, Error> {
         let end = now.plus_ms(self.ttl.key_ttl_ms);
-        self.change(id, now, |info| info.life_ends = end)
+        self.change(id, now, Fence::Open, |info| {
+            info.life_ends = end;
+            Ok(end)
+        })
     }
 
-    pub(crate) fn delete(&mut self, id: &KeyId, now: Timestamp) -> Result<(), Error> {
-        self.get(id, now)?;
+    pub(crate) fn delete(
+        &mut self,
+        id: &KeyId,
+        now: Timestamp,
+        fence: Fence<'_>,
+    ) -> Result<(), Error> {
+        self.change(id, now, fence, |_| Ok(()))?;
         self.keys.remove(id);
+        self.deleted += 1;
         Ok(())
     }
 
     /// Forgets the dead keys that the pool has removed.
     pub(crate) fn bury(&mut self, now: Timestamp, kept: &[KeyId]) {
+        let before = self.keys.len();
         self.keys.retain(|id, info| info.life_ends > now || kept.contains(id));
+        self.expired += (before - self.keys.len()) as u64;
     }
 
     pub(crate) fn ids(&self) -> Vec<KeyId> {
@@ -69,18 +159,25 @@ impl Model {
 
     /// All times at which something ends.
     pub(crate) fn deadlines(&self) -> Vec<Timestamp> {
-        let ends = |info: &KeyInfo| [Some(info.life_ends), info.lease.map(|lease| lease.until)];
+        let ends =
+            |info: &KeyInfo| [Some(info.life_ends), info.state.blocked().map(|(_, until)| until)];
         self.keys.values().flat_map(ends).flatten().collect()
     }
 
-    fn change(
+    fn change<T>(
         &mut self,
         id: &KeyId,
         now: Timestamp,
-        change: impl FnOnce(&mut KeyInfo),
-    ) -> Result<(), Error> {
-        self.get(id, now)?;
-        change(self.keys.get_mut(id).expect("it is there"));
-        Ok(())
+        fence: Fence<'_>,
+        change: impl FnOnce(&mut KeyInfo) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut info = self.get(id, now)?;
+        if !fence.admits(info.generation) {
+            self.stale_refusals += 1;
+            return Err(Error::Stale);
+        }
+        let result = change(&mut info);
+        self.keys.insert(*id, info);
+        result
     }
 }

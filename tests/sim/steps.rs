@@ -1,13 +1,11 @@
 //! Steps, and a world in which the pool and the model take them together.
 
-use std::collections::HashMap;
-
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use token_orchestrator::engine::Pool;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{KeyId, Lease, Ttl};
+use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
 use token_orchestrator::time::Timestamp;
 
 use crate::model::Model;
@@ -17,16 +15,42 @@ use crate::model::Model;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Create(usize),
-    Lease,
-    LeaseGroup(usize),
-    Release(usize),
+    Lease {
+        ms: u32,
+    },
+    LeaseGroup {
+        count: usize,
+        ms: u32,
+    },
+    Release {
+        key: usize,
+        fence: Aim,
+        cooldown_ms: u32,
+    },
+    Renew {
+        key: usize,
+        fence: Aim,
+        ms: u32,
+    },
     KeepAlive(usize),
-    Delete(usize),
+    Delete {
+        key: usize,
+        fence: Aim,
+    },
     Get(usize),
+    NextRelease,
     Expire(usize),
     Advance(u64),
     /// To just before, at or just after one of the deadlines ahead.
     AdvanceToDeadline(usize, i64),
+}
+
+/// Which generation a step is meant for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    Any,
+    /// So much more than the key's own.
+    Off(i64),
 }
 
 #[derive(Clone, Debug)]
@@ -54,16 +78,24 @@ pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
 
 fn step(weights: [u32; 10]) -> impl Strategy<Value = Step> {
     let key = 0..1000_usize;
-    let [create, lease, group, release, keep_alive, delete, get, expire, advance, deadline] =
+    let ms = 1..300_u32;
+    let fence = prop_oneof![3 => Just(Aim::Any), 3 => Just(Aim::Off(0)), 1 => (-3..3_i64).prop_map(Aim::Off)];
+    let cooldown = prop_oneof![2 => Just(0_u32), 1 => 1..300_u32];
+    let [create, lease, release, renew, keep_alive, delete, look, expire, advance, deadline] =
         weights;
     prop_oneof![
         1 + create => (1..6_usize).prop_map(Step::Create),
-        1 + lease => Just(Step::Lease),
-        group => (0..8_usize).prop_map(Step::LeaseGroup),
-        release => key.clone().prop_map(Step::Release),
+        1 + lease => prop_oneof![
+            2 => ms.clone().prop_map(|ms| Step::Lease { ms }),
+            1 => (0..8_usize, ms.clone()).prop_map(|(count, ms)| Step::LeaseGroup { count, ms }),
+        ],
+        release => (key.clone(), fence.clone(), cooldown)
+            .prop_map(|(key, fence, cooldown_ms)| Step::Release { key, fence, cooldown_ms }),
+        renew => (key.clone(), fence.clone(), ms)
+            .prop_map(|(key, fence, ms)| Step::Renew { key, fence, ms }),
         keep_alive => key.clone().prop_map(Step::KeepAlive),
-        delete => key.clone().prop_map(Step::Delete),
-        get => key.clone().prop_map(Step::Get),
+        delete => (key.clone(), fence).prop_map(|(key, fence)| Step::Delete { key, fence }),
+        look => prop_oneof![key.clone().prop_map(Step::Get), Just(Step::NextRelease)],
         expire => (1..8_usize).prop_map(Step::Expire),
         advance => (0..400_u64).prop_map(Step::Advance),
         deadline => (key, -1..=1_i64).prop_map(|(n, offset)| Step::AdvanceToDeadline(n, offset)),
@@ -76,7 +108,6 @@ pub(crate) struct World {
     now: Timestamp,
     rng: StdRng,
     created: Vec<KeyId>,
-    generations: HashMap<KeyId, u64>,
 }
 
 impl World {
@@ -88,7 +119,6 @@ impl World {
             now: Timestamp::default(),
             rng: StdRng::seed_from_u64(seed),
             created: Vec::new(),
-            generations: HashMap::new(),
         }
     }
 
@@ -97,6 +127,7 @@ impl World {
             self.take(step).map_err(|what| format!("step {number}, {step:?}: {what}"))?;
             self.pool.check_invariants();
             self.bury()?;
+            self.check_totals()?;
         }
         Ok(())
     }
@@ -105,25 +136,39 @@ impl World {
         let now = self.now;
         match step {
             Step::Create(count) => self.create(*count)?,
-            Step::Lease => self.lease()?,
-            Step::LeaseGroup(count) => {
+            Step::Lease { ms } => self.lease(*ms)?,
+            Step::LeaseGroup { count, ms } => {
                 let mut leases = Vec::new();
-                self.pool.lease_group(now, &mut self.rng, *count, &mut leases);
+                self.pool.lease_group(now, *ms, &mut self.rng, *count, &mut leases);
                 same(&(leases.len() <= *count), &true)?;
-                leases.into_iter().try_for_each(|lease| self.leased(lease))?;
+                leases.into_iter().try_for_each(|lease| self.leased(lease, *ms))?;
             }
-            Step::Release(key) => {
+            Step::Release { key, fence, cooldown_ms: ms } => {
                 let Some(id) = self.key(*key) else { return Ok(()) };
-                same(&self.pool.release(&id, now), &self.model.release(&id, now))?;
+                let aim = self.aim(&id, *fence);
+                let fence = fence_at(aim.as_ref());
+                let pool = self.pool.release(&id, now, fence, *ms);
+                same(&pool, &self.model.release(&id, now, fence, *ms))?;
+            }
+            Step::Renew { key, fence, ms } => {
+                let Some(id) = self.key(*key) else { return Ok(()) };
+                let aim = self.aim(&id, *fence);
+                let fence = fence_at(aim.as_ref());
+                let pool = self.pool.renew(&id, now, fence, *ms);
+                same(&pool, &self.model.renew(&id, now, fence, *ms))?;
             }
             Step::KeepAlive(key) => {
                 let Some(id) = self.key(*key) else { return Ok(()) };
                 same(&self.pool.keep_alive(&id, now), &self.model.keep_alive(&id, now))?;
             }
-            Step::Delete(key) => {
+            Step::Delete { key, fence } => {
                 let Some(id) = self.key(*key) else { return Ok(()) };
-                same(&self.pool.delete(&id, now), &self.model.delete(&id, now))?;
+                let aim = self.aim(&id, *fence);
+                let fence = fence_at(aim.as_ref());
+                let pool = self.pool.delete(&id, now, fence);
+                same(&pool, &self.model.delete(&id, now, fence))?;
             }
+            Step::NextRelease => self.next_release()?,
             Step::Get(key) => {
                 let Some(id) = self.key(*key) else { return Ok(()) };
                 same(&self.pool.get(&id, now), &self.model.get(&id, now))?;
@@ -166,30 +211,51 @@ impl World {
         }
     }
 
-    fn lease(&mut self) -> Result<(), String> {
+    fn lease(&mut self, ms: u32) -> Result<(), String> {
         let free = self.model.free(self.now);
-        match self.pool.lease(self.now, &mut self.rng) {
+        match self.pool.lease(self.now, ms, &mut self.rng) {
             Err(error) => {
                 same(&error, &Error::Exhausted)?;
                 same(&Vec::new(), &free)
             }
-            Ok(lease) => self.leased(lease),
+            Ok(lease) => self.leased(lease, ms),
         }
     }
 
     /// The pool gave this lease.
-    fn leased(&mut self, lease: Lease) -> Result<(), String> {
+    fn leased(&mut self, lease: Lease, ms: u32) -> Result<(), String> {
         same(&self.model.free(self.now).contains(&lease.id), &true)?;
-        same(&lease.since, &self.now)?;
-        let earlier = self.generations.insert(lease.id, lease.generation);
-        same(&(earlier < Some(lease.generation)), &true)?;
-        self.model.lease(lease);
-        let known = self.pool.get(&lease.id, self.now);
-        same(&known.map(|info| info.lease), &Ok(Some(lease)))?;
-        same(
-            &known.map(|info| info.lease),
-            &self.model.get(&lease.id, self.now).map(|info| info.lease),
-        )
+        same(&Ok(lease), &self.model.lease(&lease.id, self.now, ms))
+    }
+
+    /// It is told in time, and exactly if nothing is free, dead or overdue.
+    fn next_release(&self) -> Result<(), String> {
+        let (pool, model) =
+            (self.pool.next_release(self.now, 1000), self.model.next_release(self.now));
+        same(&(model.is_none() || pool.is_some_and(|pool| Some(pool) <= model)), &true)?;
+        let living = self.model.ids().iter().all(|id| self.model.get(id, self.now).is_ok());
+        if living && self.model.free(self.now).is_empty() {
+            same(&pool, &model)?;
+        }
+        Ok(())
+    }
+
+    fn check_totals(&self) -> Result<(), String> {
+        let (totals, model) = (self.pool.stats().totals, &self.model);
+        let pool =
+            [totals.created, totals.expired, totals.deleted, totals.leases, totals.stale_refusals];
+        let model =
+            [model.created, model.expired, model.deleted, model.leases, model.stale_refusals];
+        same(&pool, &model)
+    }
+
+    /// The generation that a step is meant for.
+    fn aim(&self, id: &KeyId, aim: Aim) -> Option<[u64; 1]> {
+        let generation = self.model.get(id, self.now).map_or(0, |info| info.generation);
+        match aim {
+            Aim::Any => None,
+            Aim::Off(by) => Some([generation.wrapping_add_signed(by)]),
+        }
     }
 
     /// The pool may remove dead keys when it likes, and nothing else.
@@ -203,6 +269,10 @@ impl World {
     fn key(&self, number: usize) -> Option<KeyId> {
         self.created.get(number % self.created.len().max(1)).copied()
     }
+}
+
+fn fence_at(aim: Option<&[u64; 1]>) -> Fence<'_> {
+    aim.map_or(Fence::Open, |generations| Fence::OneOf(generations))
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(pool: &T, model: &T) -> Result<(), String> {

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use token_orchestrator::error::Error;
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::key::{Fence, State};
+use token_orchestrator::store::{Leasing, Options, Release, Store};
 use token_orchestrator::time::Clock;
 
 use super::{Fixture, LEASE_MS, LIFE_MS};
@@ -25,12 +26,12 @@ pub(super) async fn a_key_past_its_life_is_not_served<S: Store>(
     let f = make(Options::default());
     f.store.create(10).await.unwrap();
     f.clock.advance_ms(LIFE_MS / 2);
-    let late: HashSet<_> = f.store.create(10).await.unwrap().into_iter().collect();
+    let late: HashSet<_> = f.store.create(10).await.unwrap().ids.into_iter().collect();
     f.clock.advance_ms(LIFE_MS / 2);
     for _ in 0..10 {
         assert!(late.contains(&f.lease().await.id));
     }
-    assert_eq!(f.store.lease().await, Err(Error::Exhausted));
+    assert_eq!(f.store.lease(Leasing::default()).await, Err(Error::Exhausted));
 }
 
 pub(super) async fn a_blocked_key_dies_too<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
@@ -47,7 +48,7 @@ pub(super) async fn a_dead_key_is_not_revived<S: Store>(make: &impl Fn(Options) 
     let id = f.create().await;
     f.clock.advance_ms(LIFE_MS);
     assert_eq!(f.store.keep_alive(&id).await, Err(Error::NotFound));
-    assert_eq!(f.store.release(&id).await, Err(Error::NotFound));
+    assert_eq!(f.store.release(&id, Release::default()).await, Err(Error::NotFound));
     f.assert_unknown(&id).await;
     f.clock.advance_ms(LEASE_MS);
     f.assert_unknown(&id).await;
@@ -96,7 +97,7 @@ pub(super) async fn keep_alive_moves_neither_creation_nor_lease<S: Store>(
     f.clock.advance_ms(LEASE_MS - 1);
     f.store.keep_alive(&id).await.unwrap();
     let info = f.store.get(&id).await.unwrap();
-    assert_eq!((info.created_at, info.lease), (created_at, Some(lease)));
+    assert_eq!((info.created_at, info.state), (created_at, State::Leased(lease)));
     f.clock.advance_ms(1);
     assert!(!f.is_blocked(&id).await);
 }
@@ -109,7 +110,7 @@ pub(super) async fn neither_lease_nor_release_lengthens_the_life<S: Store>(
     for _ in 0..3 {
         f.clock.advance_ms(LIFE_MS / 4);
         f.lease().await;
-        f.store.release(&id).await.unwrap();
+        f.store.release(&id, Release::default()).await.unwrap();
     }
     f.clock.advance_ms(LIFE_MS / 4 - 1);
     assert!(f.store.get(&id).await.is_ok());
@@ -120,7 +121,7 @@ pub(super) async fn neither_lease_nor_release_lengthens_the_life<S: Store>(
 pub(super) async fn a_deleted_key_is_gone<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
     let f = make(Options::default());
     let id = f.create().await;
-    f.store.delete(&id).await.unwrap();
+    f.store.delete(&id, Fence::Open).await.unwrap();
     f.assert_unknown(&id).await;
 }
 
@@ -128,7 +129,7 @@ pub(super) async fn a_deleted_leased_key_is_gone<S: Store>(make: &impl Fn(Option
     let f = make(Options::default());
     let id = f.create().await;
     f.lease().await;
-    f.store.delete(&id).await.unwrap();
+    f.store.delete(&id, Fence::Open).await.unwrap();
     f.assert_unknown(&id).await;
     f.clock.advance_ms(LEASE_MS);
     f.assert_unknown(&id).await;

@@ -1,0 +1,251 @@
+//! Who may have a key: leases, releases, renewals and cool-downs.
+
+use rand::Rng;
+
+use super::Pool;
+use super::free::Hint;
+use super::handle::Handle;
+use super::record::Record;
+use super::stats::Event;
+use crate::error::Error;
+use crate::key::{Fence, KeyId, Lease};
+use crate::time::Timestamp;
+
+/// What became of a hint that was drawn.
+enum Drawn {
+    Leased(Lease),
+    Stale,
+    Dead,
+}
+
+impl Pool {
+    /// How many ended leases a [`Pool::lease`] that found no free key handles at a time.
+    const LEASE_SWEEP: usize = 4;
+
+    /// Leases a uniformly random free key for `lease_ms` milliseconds, 1 at least. O(log n): O(1)
+    /// but for the entry in the index, which most leases find armed. Amortised over the dead keys,
+    /// stale hints and ended leases it meets, each of which is met once; [`Pool::lease_within`]
+    /// bounds how many that are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if there was a moment at which no key was free, but for those that
+    /// other calls were about to lease.
+    pub fn lease(&self, now: Timestamp, lease_ms: u32, rng: &mut impl Rng) -> Result<Lease, Error> {
+        loop {
+            if let Some(result) = self.lease_within(now, lease_ms, rng, usize::MAX) {
+                return result;
+            }
+        }
+    }
+
+    /// As [`Pool::lease`], but gives up after `steps` keys or entries that were of no use: `None`.
+    pub fn lease_within(
+        &self,
+        now: Timestamp,
+        lease_ms: u32,
+        rng: &mut impl Rng,
+        steps: usize,
+    ) -> Option<Result<Lease, Error>> {
+        for _ in 0..steps {
+            match self.free.draw(rng) {
+                Ok(hint) => match self.try_lease(hint, now, lease_ms) {
+                    Drawn::Leased(lease) => return Some(Ok(lease)),
+                    Drawn::Stale => self.free.drop_stale(hint.key),
+                    Drawn::Dead => {}
+                },
+                Err(empty) => {
+                    // A lease that has ended stays in the index until its hint is pushed. So if
+                    // none is there, and no hint came meanwhile, no key was free just now.
+                    if self.end_holds(now, Self::LEASE_SWEEP) == 0 && self.free.is_still(empty) {
+                        return Some(Err(Error::Exhausted));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Leases up to `count` uniformly random free keys for `lease_ms` milliseconds and appends the
+    /// leases to `leases`, as far as hints are at hand: fewer are no sign that no key is free.
+    /// O(c log n) for c keys.
+    ///
+    /// All hints are drawn first, then all records are looked at, and then the leases begin: so the
+    /// memory that is read for one key is on its way while the one before is waited for.
+    pub fn lease_group(
+        &self,
+        now: Timestamp,
+        lease_ms: u32,
+        rng: &mut impl Rng,
+        count: usize,
+        leases: &mut Vec<Lease>,
+    ) {
+        let draws = (0..count).map_while(|_| self.free.draw(rng).ok());
+        let hints: Vec<_> = draws.collect();
+        self.fetch(hints.iter().map(|hint| hint.key));
+        for hint in hints {
+            match self.try_lease(hint, now, lease_ms) {
+                Drawn::Leased(lease) => leases.push(lease),
+                Drawn::Stale => self.free.drop_stale(hint.key),
+                Drawn::Dead => {}
+            }
+        }
+    }
+
+    fn try_lease(&self, hint: Hint, now: Timestamp, lease_ms: u32) -> Drawn {
+        let mut drawn = Drawn::Stale;
+        let dead = self.records.remove_if_mut(&hint.key, |key, record| {
+            if record.hint(*key) != Some(hint) {
+                return false;
+            }
+            if record.is_dead(now) {
+                drawn = Drawn::Dead;
+                return true;
+            }
+            // Armed before the record says so: nobody may see a lease that no entry ends.
+            let until = now.plus_ms(u64::from(lease_ms.max(1)));
+            self.arm_hold(*key, record, until);
+            record.start_lease(now, until);
+            self.counters.add(*key, Event::Leased);
+            drawn = Drawn::Leased(record.lease(*key, now, until));
+            false
+        });
+        if let Some((key, record)) = dead {
+            self.forget(key, &record, now, Event::Expired);
+        }
+        drawn
+    }
+
+    /// Takes a key back, so that it is free for the next lease, or will be after `cooldown_ms`
+    /// milliseconds. Without a cool-down a free key stays as it is, and one that is cooling is
+    /// free. A cool-down that lasts longer already is not cut short. O(1) amortised, O(log n) with
+    /// a cool-down.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`]
+    pub fn release(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+        fence: Fence<'_>,
+        cooldown_ms: u32,
+    ) -> Result<(), Error> {
+        let mut crowded = None;
+        let result = self.with(id, now, fence, |key, record| {
+            self.end_if_over(key, record, now);
+            let (hold, is_leased) = (record.hold(), record.is_leased());
+            let until = now.plus_ms(u64::from(cooldown_ms));
+            match hold {
+                None if cooldown_ms == 0 => {}
+                Some(_) if cooldown_ms == 0 => {
+                    let event = if is_leased { Event::Released } else { Event::CoolDownEnd };
+                    self.free_up(key, record, event);
+                }
+                Some((_, longer)) if !is_leased && longer >= until => {}
+                _ => {
+                    self.arm_hold(key, record, until);
+                    record.cool(now, until);
+                    if is_leased {
+                        self.counters.add(key, Event::Released);
+                    }
+                    if is_leased || hold.is_none() {
+                        self.counters.add(key, Event::CoolDown);
+                    }
+                    if hold.is_none() && self.free.add_stale(key) {
+                        crowded = Some(key);
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Some(key) = crowded {
+            self.drop_stale_near(key);
+        }
+        result
+    }
+
+    /// Starts a lease anew, to last for `lease_ms` milliseconds from now, 1 at least; it keeps its
+    /// generation. O(1), O(log n) if it is cut shorter.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`], [`Error::NotLeased`]
+    pub fn renew(
+        &self,
+        id: &KeyId,
+        now: Timestamp,
+        fence: Fence<'_>,
+        lease_ms: u32,
+    ) -> Result<Lease, Error> {
+        self.with(id, now, fence, |key, record| {
+            self.end_if_over(key, record, now);
+            if !record.is_leased() {
+                return Err(Error::NotLeased);
+            }
+            let until = now.plus_ms(u64::from(lease_ms.max(1)));
+            self.arm_hold(key, record, until);
+            record.renew(now, until);
+            Ok(record.lease(key, now, until))
+        })
+    }
+
+    /// When the next lease or cool-down ends, if there is one, as far as at most `steps` entries
+    /// of the index tell: no later than that. O(steps log n).
+    #[must_use]
+    pub fn next_release(&self, now: Timestamp, steps: usize) -> Option<Timestamp> {
+        for _ in 0..steps {
+            let due = self.holds.first()?;
+            let (key, at) = (due.key(), due.at());
+            let Some(mut record) = self.records.get_mut(&key) else { continue };
+            if record.is_dead(now) {
+                drop(record);
+                self.remove_if(key, now, Event::Expired, |record| record.is_dead(now));
+                continue;
+            }
+            if record.hold_entry() == Some(at) {
+                let end = record.hold().map(|(_, until)| until);
+                if end.is_some_and(|end| end == at || end <= now) {
+                    return end;
+                }
+                // It was meant for an earlier hold.
+                if let Some(end) = end {
+                    self.holds.arm(end, key);
+                }
+                record.arm_hold(end);
+            }
+            drop(record);
+            due.remove();
+        }
+        self.holds.next_deadline()
+    }
+
+    /// Ends a lease or a cool-down whose time is over, and answers whether there was one.
+    pub(super) fn end_if_over(&self, key: Handle, record: &mut Record, now: Timestamp) -> bool {
+        let is_over = record.hold().is_some_and(|(_, until)| until <= now);
+        if is_over {
+            let event = if record.is_leased() { Event::LeaseTimeout } else { Event::CoolDownEnd };
+            self.free_up(key, record, event);
+        }
+        is_over
+    }
+
+    /// Makes a key free, and offers it.
+    fn free_up(&self, key: Handle, record: &mut Record, event: Event) {
+        self.counters.add(key, event);
+        record.end_hold();
+        self.free.push(Hint::new(key, record.generation()));
+    }
+
+    /// Makes sure that an entry stands at or before `until`.
+    fn arm_hold(&self, key: Handle, record: &mut Record, until: Timestamp) {
+        let armed = record.hold_entry();
+        if armed.is_none_or(|armed| armed > until) {
+            self.holds.arm(until, key);
+            if let Some(armed) = armed {
+                self.holds.disarm(armed, key);
+            }
+            record.arm_hold(Some(until));
+        }
+    }
+}

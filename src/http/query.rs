@@ -1,0 +1,76 @@
+//! Parameters in the query of a request, and within which limits they are taken.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde::Deserialize;
+
+use super::Api;
+use super::error::Problem;
+use crate::config;
+
+/// The longest times that requests may ask for, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A lease.
+    pub lease_ms_max: u32,
+    /// A cool-down.
+    pub cooldown_ms_max: u32,
+}
+
+impl Limits {
+    /// One hour.
+    pub const COOLDOWN_MS_MAX: u32 = 60 * 60 * 1000;
+}
+
+impl Default for Limits {
+    /// A lease of one minute, as the problem statement wants, and a cool-down of one hour.
+    fn default() -> Self {
+        Self { lease_ms_max: 60 * 1000, cooldown_ms_max: Self::COOLDOWN_MS_MAX }
+    }
+}
+
+/// What may be in a query. What else is in it means nothing.
+#[derive(Deserialize)]
+struct Parameters {
+    lease: Option<String>,
+    cooldown: Option<String>,
+}
+
+/// `lease`: for how long, in milliseconds.
+pub(super) struct LeaseMs(pub(super) Option<u32>);
+
+/// `cooldown`: for how long, in milliseconds; 0 for none.
+pub(super) struct CooldownMs(pub(super) u32);
+
+impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let lease = read(parts).await?.lease;
+        duration("lease", lease.as_deref(), api.limits.lease_ms_max).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<Api<S>> for CooldownMs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let cooldown = read(parts).await?.cooldown;
+        let ms = duration("cooldown", cooldown.as_deref(), api.limits.cooldown_ms_max)?;
+        Ok(Self(ms.unwrap_or(0)))
+    }
+}
+
+async fn read(parts: &mut Parts) -> Result<Parameters, Problem> {
+    let query = Query::<Parameters>::from_request_parts(parts, &()).await;
+    query.map(|Query(parameters)| parameters).map_err(|rejection: QueryRejection| {
+        Problem::InvalidParameter { detail: rejection.body_text() }
+    })
+}
+
+fn duration(name: &str, text: Option<&str>, max_ms: u32) -> Result<Option<u32>, Problem> {
+    text.map(|text| config::parse_ms_up_to(text, max_ms))
+        .transpose()
+        .map_err(|what| Problem::InvalidParameter { detail: format!("{name} {what}.") })
+}
