@@ -13,6 +13,8 @@ pub enum Error {
     NotLeased,
     /// The key has moved on from the generations that the request was meant for.
     Stale,
+    /// As many wait for a key as may.
+    TooManyWaiters,
     /// The pool has no room for that many more keys.
     Full {
         /// Milliseconds until the next key may die and make room.
@@ -27,6 +29,7 @@ impl fmt::Display for Error {
             Self::Exhausted => "no key is free",
             Self::NotLeased => "the key is not leased",
             Self::Stale => "the lease is over, or the key is at another generation",
+            Self::TooManyWaiters => "too many wait for a key already",
             Self::Full { .. } => "the pool has no room for that many more keys",
         })
     }

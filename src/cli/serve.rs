@@ -42,6 +42,14 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_COOLDOWN", default_value = "1h",
           value_name = "DURATION", value_parser = config::parse_max_ms)]
     max_cooldown: u32,
+    /// The longest that a request may wait for a key: from 1ms to 30d
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_WAIT", default_value = "60s",
+          value_name = "DURATION", value_parser = config::parse_max_ms)]
+    max_wait: u32,
+    /// How many requests may wait for a key at once
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_WAITERS", default_value_t = Options::WAITERS_MAX,
+          value_name = "NUMBER")]
+    max_waiters: usize,
     /// The most keys there may be at once, up to 4294967295
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Options::KEYS_MAX,
           value_name = "NUMBER", value_parser = config::parse_keys_max)]
@@ -97,10 +105,12 @@ async fn serve(args: &Args) -> io::Result<()> {
         ttl: Ttl { key_ttl_ms: args.key_ttl, lease_ttl_ms: args.lease_ttl },
         keys_max: args.max_keys,
         shards: args.shards,
+        waiters_max: args.max_waiters,
     };
     let limits = Limits {
         lease_ms_max: args.max_lease.unwrap_or(args.lease_ttl),
         cooldown_ms_max: args.max_cooldown,
+        wait_ms_max: args.max_wait,
     };
     let serve_options = ServeOptions { limits, ..ServeOptions::default() };
     let store = Memory::new(options, SystemClock::new());

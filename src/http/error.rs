@@ -16,6 +16,7 @@ impl IntoResponse for Error {
             Self::NotFound | Self::Exhausted => json(StatusCode::NOT_FOUND, "{}"),
             Self::NotLeased => Problem::NotLeased.response(),
             Self::Stale => Problem::Stale.response(),
+            Self::TooManyWaiters => Problem::TooManyWaiters.response(),
             Self::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.response(),
         }
     }
@@ -36,6 +37,7 @@ pub(super) enum Problem {
     MalformedBody { detail: String },
     NotLeased,
     Stale,
+    TooManyWaiters,
     InvalidBody,
     BodyTooLarge,
     BodyTimeout,
@@ -65,6 +67,9 @@ impl Problem {
             }
             Self::NotLeased => ("not-leased", StatusCode::CONFLICT, "The key is not leased"),
             Self::Stale => ("stale-lease", StatusCode::PRECONDITION_FAILED, "The lease is over"),
+            Self::TooManyWaiters => {
+                ("too-many-waiters", StatusCode::SERVICE_UNAVAILABLE, "Too many wait for a key")
+            }
             Self::MalformedBody { .. } => {
                 ("malformed-body", StatusCode::BAD_REQUEST, "The body is not JSON")
             }
@@ -90,6 +95,7 @@ impl Problem {
             Self::MalformedIfMatch => {
                 "A list of entity tags is expected, such as \"7\", or *.".to_owned()
             }
+            Self::TooManyWaiters => "No key is free, and as many wait as may.".to_owned(),
             Self::NotLeased => "There is no lease to renew.".to_owned(),
             Self::Stale => {
                 "The key has moved on from what If-Match names; nothing was done.".to_owned()
@@ -118,6 +124,9 @@ impl Problem {
             }
             Self::PoolFull { retry_after_ms } => {
                 headers.insert(RETRY_AFTER, retry_after_ms.div_ceil(1000).max(1).into());
+            }
+            Self::TooManyWaiters => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }

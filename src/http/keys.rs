@@ -12,12 +12,12 @@ use tokio::task::yield_now;
 
 use super::error::Problem;
 use super::fence::IfMatch;
-use super::query::{CooldownMs, LeaseMs};
+use super::query::{CooldownMs, LeaseMs, Wanted};
 use super::wire::Fields;
 use super::{Api, json, wire};
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::store::{Leasing, Release, Renewal, Store};
+use crate::store::{Release, Renewal, Store};
 
 /// The most keys that one request may create.
 pub(super) const COUNT_MAX: usize = 100_000;
@@ -80,11 +80,15 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
 
 pub(super) async fn lease<S: Store>(
     State(api): State<Api<S>>,
-    LeaseMs(lease_ms): LeaseMs,
+    Wanted(leasing): Wanted,
 ) -> Response {
-    let Ok(lease) = api.store.lease(Leasing { lease_ms }).await else {
-        let fields = Fields::of_exhausted(&*api.store).await;
-        return answer(&api, StatusCode::NOT_FOUND, &fields, "{}");
+    let lease = match api.store.lease(leasing).await {
+        Ok(lease) => lease,
+        Err(Error::Exhausted) => {
+            let fields = Fields::of_exhausted(&*api.store).await;
+            return answer(&api, StatusCode::NOT_FOUND, &fields, "{}");
+        }
+        Err(error) => return error.into_response(),
     };
     let mut body = Vec::new();
     wire::key_id(&mut body, &lease.id);

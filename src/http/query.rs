@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::Api;
 use super::error::Problem;
 use crate::config;
+use crate::store::Leasing;
 
 /// The longest times that requests may ask for, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -16,17 +17,26 @@ pub struct Limits {
     pub lease_ms_max: u32,
     /// A cool-down.
     pub cooldown_ms_max: u32,
+    /// Waiting for a key.
+    pub wait_ms_max: u32,
 }
 
 impl Limits {
     /// One hour.
     pub const COOLDOWN_MS_MAX: u32 = 60 * 60 * 1000;
+    /// One minute.
+    pub const WAIT_MS_MAX: u32 = 60 * 1000;
 }
 
 impl Default for Limits {
-    /// A lease of one minute, as the problem statement wants, and a cool-down of one hour.
+    /// A lease of one minute, as the problem statement wants, a cool-down of one hour, and one
+    /// minute to wait.
     fn default() -> Self {
-        Self { lease_ms_max: 60 * 1000, cooldown_ms_max: Self::COOLDOWN_MS_MAX }
+        Self {
+            lease_ms_max: 60 * 1000,
+            cooldown_ms_max: Self::COOLDOWN_MS_MAX,
+            wait_ms_max: Self::WAIT_MS_MAX,
+        }
     }
 }
 
@@ -35,10 +45,14 @@ impl Default for Limits {
 struct Parameters {
     lease: Option<String>,
     cooldown: Option<String>,
+    wait: Option<String>,
 }
 
 /// `lease`: for how long, in milliseconds.
 pub(super) struct LeaseMs(pub(super) Option<u32>);
+
+/// `lease` and `wait`: how a key is leased.
+pub(super) struct Wanted(pub(super) Leasing);
 
 /// `cooldown`: for how long, in milliseconds; 0 for none.
 pub(super) struct CooldownMs(pub(super) u32);
@@ -49,6 +63,17 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let lease = read(parts).await?.lease;
         duration("lease", lease.as_deref(), api.limits.lease_ms_max).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<Api<S>> for Wanted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let Parameters { lease, wait, .. } = read(parts).await?;
+        let lease_ms = duration("lease", lease.as_deref(), api.limits.lease_ms_max)?;
+        let wait_ms = duration("wait", wait.as_deref(), api.limits.wait_ms_max)?.unwrap_or(0);
+        Ok(Self(Leasing { lease_ms, wait_ms }))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Keys in this process's memory: a [`Pool`], a clock, ids, and the sweep.
 
+mod queue;
+mod waiting;
+
 use std::convert::Infallible;
 use std::future::pending;
 use std::panic::AssertUnwindSafe;
@@ -13,6 +16,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::error;
 
+use self::queue::Waiters;
 use super::{Created, Leasing, Release, Renewal, Store};
 use crate::engine::{Pool, Stats};
 use crate::error::Error;
@@ -31,6 +35,8 @@ pub struct Options {
     pub keys_max: usize,
     /// Into how many shards the keys are divided: a power of two from 2 to 4096.
     pub shards: usize,
+    /// The most who may wait for a key at once.
+    pub waiters_max: usize,
 }
 
 impl Options {
@@ -38,11 +44,18 @@ impl Options {
     pub const SHARDS: usize = 256;
     /// About 1.5 GB.
     pub const KEYS_MAX: usize = 10_000_000;
+    /// A few megabytes.
+    pub const WAITERS_MAX: usize = 10_000;
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ttl: Ttl::default(), keys_max: Self::KEYS_MAX, shards: Self::SHARDS }
+        Self {
+            ttl: Ttl::default(),
+            keys_max: Self::KEYS_MAX,
+            shards: Self::SHARDS,
+            waiters_max: Self::WAITERS_MAX,
+        }
     }
 }
 
@@ -57,7 +70,8 @@ struct Shared<C> {
     clock: C,
     /// The sweep sleeps until then, in milliseconds; 0 while it is awake.
     sweep_wakes_ms: AtomicU64,
-    earlier_deadline: Notify,
+    sweep_is_wanted: Notify,
+    waiters: Waiters,
 }
 
 impl<C: Clock> Memory<C> {
@@ -73,8 +87,9 @@ impl<C: Clock> Memory<C> {
     pub fn new(options: Options, clock: C) -> Self {
         let pool = Pool::new(options.ttl, options.keys_max, options.shards);
         let sweep_wakes_ms = AtomicU64::new(0);
-        let earlier_deadline = Notify::new();
-        Self { shared: Arc::new(Shared { pool, clock, sweep_wakes_ms, earlier_deadline }) }
+        let sweep_is_wanted = Notify::new();
+        let waiters = Waiters::new(options.waiters_max);
+        Self { shared: Arc::new(Shared { pool, clock, sweep_wakes_ms, sweep_is_wanted, waiters }) }
     }
 
     /// The pool, to look at.
@@ -86,8 +101,9 @@ impl<C: Clock> Memory<C> {
     /// Ends leases and lives when they are due, in small batches, and sleeps until the next
     /// deadline; never returns. A panic is logged, and the sweep goes on after a second.
     ///
-    /// Deadlines are exact without it: it makes ended leases known to the draw early, and gives
-    /// the memory of dead keys back.
+    /// Deadlines are exact without it, but for those who wait: it wakes them when a lease or a
+    /// cool-down ends. It also makes those known to the draw early, and gives the memory of dead
+    /// keys back.
     pub async fn sweep(self) {
         loop {
             let Err(_) = AssertUnwindSafe(self.sweep_until_panic()).catch_unwind().await;
@@ -99,7 +115,8 @@ impl<C: Clock> Memory<C> {
     async fn sweep_until_panic(&self) -> Infallible {
         let Shared { pool, clock, .. } = &*self.shared;
         loop {
-            if pool.expire(clock.now(), Self::BATCH) == Self::BATCH {
+            let is_behind = pool.expire(clock.now(), Self::BATCH) == Self::BATCH;
+            if !self.serve_all_waiters() || is_behind {
                 yield_now().await;
             } else {
                 self.sleep_until_next_deadline().await;
@@ -108,7 +125,7 @@ impl<C: Clock> Memory<C> {
     }
 
     async fn sleep_until_next_deadline(&self) {
-        let Shared { pool, clock, sweep_wakes_ms, earlier_deadline, .. } = &*self.shared;
+        let Shared { pool, clock, sweep_wakes_ms, sweep_is_wanted, .. } = &*self.shared;
         let next = || pool.next_deadline().map_or(u64::MAX, Timestamp::as_ms);
         let wakes_ms = next();
         sweep_wakes_ms.store(wakes_ms, SeqCst);
@@ -122,7 +139,7 @@ impl<C: Clock> Memory<C> {
             };
             tokio::select! {
                 () = deadline => {}
-                () = earlier_deadline.notified() => {}
+                () = sweep_is_wanted.notified() => {}
             }
         }
         sweep_wakes_ms.store(0, SeqCst);
@@ -131,7 +148,7 @@ impl<C: Clock> Memory<C> {
     /// Wakes the sweep if it would sleep past `deadline`.
     fn note_deadline(&self, deadline: Timestamp) {
         if deadline.as_ms() < self.shared.sweep_wakes_ms.load(SeqCst) {
-            self.shared.earlier_deadline.notify_one();
+            self.shared.sweep_is_wanted.notify_one();
         }
     }
 }
@@ -144,7 +161,10 @@ impl<C: Clock> Store for Memory<C> {
             match pool.reserve(count, now) {
                 Ok(room) => break room,
                 // Dead keys take room until they are swept.
-                Err(_) if pool.expire(now, Self::BATCH) > 0 => yield_now().await,
+                Err(_) if pool.expire(now, Self::BATCH) > 0 => {
+                    self.serve_waiters();
+                    yield_now().await;
+                }
                 Err(full) => return Err(full),
             }
         };
@@ -162,6 +182,7 @@ impl<C: Clock> Store for Memory<C> {
             }
             first_end.get_or_insert(life_ends);
             self.note_deadline(life_ends);
+            self.serve_waiters();
             if ids.len() < count {
                 yield_now().await;
             }
@@ -170,34 +191,36 @@ impl<C: Clock> Store for Memory<C> {
     }
 
     async fn lease(&self, leasing: Leasing) -> Result<Lease, Error> {
-        let Shared { pool, clock, .. } = &*self.shared;
-        let ms = leasing.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
-        let lease = loop {
-            let now = clock.now();
-            if let Some(result) = pool.lease_within(now, ms, &mut rand::rng(), Self::BATCH) {
-                break result?;
+        let ms = leasing.lease_ms.unwrap_or(self.shared.pool.ttl().lease_ttl_ms);
+        match self.lease_now(ms).await {
+            Err(Error::Exhausted) if leasing.wait_ms > 0 => {
+                self.lease_waiting(ms, leasing.wait_ms).await
             }
-            // Many keys have just died, or many leases ended: let others run in between.
-            yield_now().await;
-        };
-        self.note_deadline(lease.until);
-        Ok(lease)
+            result => result,
+        }
     }
 
     async fn lease_many(&self, leasing: Leasing, count: usize) -> Result<Vec<Lease>, Error> {
-        let Shared { pool, clock, .. } = &*self.shared;
+        let Shared { pool, clock, waiters, .. } = &*self.shared;
         let ms = leasing.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
         let mut leases = Vec::with_capacity(count.min(Self::BATCH));
         while leases.len() < count {
             let (now, group) = (clock.now(), Self::BATCH.min(count - leases.len()));
             let before = leases.len();
-            pool.lease_group(now, ms, &mut rand::rng(), group, &mut leases);
-            self.note_deadline(now.plus_ms(u64::from(ms)));
+            if waiters.is_empty() {
+                pool.lease_group(now, ms, &mut rand::rng(), group, &mut leases);
+                self.note_deadline(now.plus_ms(u64::from(ms)));
+            }
             if leases.len() < before + group {
                 // It knows for sure whether there is another.
-                match self.lease(leasing).await {
+                let result = if leases.is_empty() {
+                    self.lease(leasing).await
+                } else {
+                    self.lease_now(ms).await
+                };
+                match result {
                     Ok(lease) => leases.push(lease),
-                    Err(exhausted) if leases.is_empty() => return Err(exhausted),
+                    Err(error) if leases.is_empty() => return Err(error),
                     Err(_) => break,
                 }
             }
@@ -215,9 +238,13 @@ impl<C: Clock> Store for Memory<C> {
     async fn renew(&self, id: &KeyId, renewal: Renewal<'_>) -> Result<Lease, Error> {
         let Shared { pool, clock, .. } = &*self.shared;
         let ms = renewal.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
-        let lease = pool.renew(id, clock.now(), renewal.fence, ms)?;
-        self.note_deadline(lease.until);
-        Ok(lease)
+        let renewed = pool.renew(id, clock.now(), renewal.fence, ms);
+        match &renewed {
+            Ok(lease) => self.note_deadline(lease.until),
+            // It may have found the lease to be over.
+            Err(_) => self.serve_waiters(),
+        }
+        renewed
     }
 
     async fn release(&self, id: &KeyId, release: Release<'_>) -> Result<(), Error> {
@@ -227,6 +254,7 @@ impl<C: Clock> Store for Memory<C> {
         if release.cooldown_ms > 0 {
             self.note_deadline(now.plus_ms(u64::from(release.cooldown_ms)));
         }
+        self.serve_waiters();
         Ok(())
     }
 
@@ -246,6 +274,10 @@ impl<C: Clock> Store for Memory<C> {
         let Shared { pool, clock, .. } = &*self.shared;
         let now = clock.now();
         Some(pool.next_release(now, Self::BATCH)?.ms_since(now))
+    }
+
+    async fn waiting(&self) -> usize {
+        self.shared.waiters.len()
     }
 
     async fn stats(&self) -> Stats {

@@ -25,6 +25,8 @@ pub struct Created {
 pub struct Leasing {
     /// For how many milliseconds, 1 at least; without it for the lease TTL.
     pub lease_ms: Option<u32>,
+    /// For how many milliseconds to wait until a key is free.
+    pub wait_ms: u32,
 }
 
 /// How a key is taken back.
@@ -70,18 +72,22 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Full`]
     fn create(&self, count: usize) -> impl Future<Output = Result<Created, Error>> + Send;
 
-    /// Leases a random free key.
+    /// Leases a random free key; if none is free, waits for one as long as it was told.
+    ///
+    /// First come, first served: while somebody waits, a lease that does not wait is told that no
+    /// key is free. One who waits is woken by whatever frees a key, and nobody else is. If the
+    /// future is dropped, it leaves the queue and takes no key with it.
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`]
+    /// [`Error::Exhausted`], [`Error::TooManyWaiters`]
     fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Lease, Error>> + Send;
 
-    /// Leases up to `count` random free keys, at least one.
+    /// Leases up to `count` random free keys, at least one. It waits for the first only.
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`]
+    /// As [`Store::lease`].
     fn lease_many(
         &self,
         leasing: Leasing,
@@ -145,6 +151,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// In how many milliseconds the next lease or cool-down ends, if there is one, and no later.
     fn next_release_ms(&self) -> impl Future<Output = Option<u64>> + Send;
+
+    /// How many wait for a key, at about one moment.
+    fn waiting(&self) -> impl Future<Output = usize> + Send;
 
     /// Counts, at about one moment.
     fn stats(&self) -> impl Future<Output = Stats> + Send;

@@ -4,8 +4,11 @@
 
 mod holds;
 mod lives;
+mod waiting;
 
 use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Mutex;
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, State};
@@ -23,19 +26,29 @@ use self::holds::{
 use self::lives::{
     a_blocked_key_dies_too, a_dead_key_is_not_revived, a_deleted_key_is_gone,
     a_deleted_leased_key_is_gone, a_key_dies_exactly_after_its_life,
-    a_key_past_its_life_is_not_served, dead_keys_make_room,
+    a_key_past_its_life_is_not_served, dead_keys_are_not_leased_among_others, dead_keys_make_room,
     keep_alive_moves_neither_creation_nor_lease, keep_alive_starts_the_life_anew,
     neither_lease_nor_release_lengthens_the_life,
     the_life_of_other_keys_goes_on_after_a_blocked_key_dies,
+};
+use self::waiting::{
+    first_come_first_served, many_are_waited_for_like_one, no_more_wait_than_may,
+    nobody_waits_who_could_be_served_and_no_key_is_lost, who_goes_away_takes_no_key_along,
+    who_waits_gets_the_key_that_is_released, who_waits_in_vain_is_told_so_in_time,
+    who_waits_is_woken_by_all_that_frees_a_key,
 };
 
 const LIFE_MS: u64 = 300_000;
 const LEASE_MS: u64 = 60_000;
 
+type Sweep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A store with default TTLs, a time that moves by hand, and nothing that runs in the background.
 pub(crate) struct Fixture<S> {
     pub(crate) store: S,
     pub(crate) clock: ManualClock,
+    /// What would run there.
+    sweep: Mutex<Option<Sweep>>,
 }
 
 impl<S: Store> Fixture<S> {
@@ -49,6 +62,16 @@ impl<S: Store> Fixture<S> {
 
     async fn is_blocked(&self, id: &KeyId) -> bool {
         self.store.get(id).await.unwrap().state != State::Free
+    }
+
+    async fn free_ids(&self, ids: &[KeyId]) -> Vec<KeyId> {
+        let mut free = Vec::new();
+        for id in ids {
+            if self.store.get(id).await.is_ok_and(|info| info.state == State::Free) {
+                free.push(*id);
+            }
+        }
+        free
     }
 
     async fn keep_all_alive(&self, ids: &[KeyId]) {
@@ -84,7 +107,9 @@ mod memory {
 
     fn make(options: Options) -> Fixture<Memory<ManualClock>> {
         let clock = ManualClock::default();
-        Fixture { store: Memory::new(options, clock.clone()), clock }
+        let store = Memory::new(options, clock.clone());
+        let sweep: Sweep = Box::pin(store.clone().sweep());
+        Fixture { store, clock, sweep: Mutex::new(Some(sweep)) }
     }
 
     contract! { make;
@@ -130,6 +155,14 @@ mod memory {
         a_key_dies_while_it_cools
         the_next_release_is_told
         the_totals_tell_what_happened
+        who_waits_gets_the_key_that_is_released
+        who_waits_is_woken_by_all_that_frees_a_key
+        first_come_first_served
+        who_waits_in_vain_is_told_so_in_time
+        who_goes_away_takes_no_key_along
+        no_more_wait_than_may
+        many_are_waited_for_like_one
+        nobody_waits_who_could_be_served_and_no_key_is_lost
     }
 }
 
@@ -325,18 +358,6 @@ async fn many_keys_are_leased_at_once<S: Store>(make: &impl Fn(Options) -> Fixtu
     assert_eq!(f.store.lease_many(Leasing::default(), 1).await, Err(Error::Exhausted));
     f.clock.advance_ms(1);
     assert_eq!(f.store.lease_many(Leasing::default(), 501).await.unwrap().len(), 500);
-}
-
-async fn dead_keys_are_not_leased_among_others<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {
-    let f = make(Options::default());
-    f.store.create(300).await.unwrap();
-    f.clock.advance_ms(1);
-    let living: HashSet<_> = f.store.create(10).await.unwrap().ids.into_iter().collect();
-    f.clock.advance_ms(LIFE_MS - 1);
-    let leases = f.store.lease_many(Leasing::default(), 100).await.unwrap();
-    assert_eq!(leases.into_iter().map(|lease| lease.id).collect::<HashSet<_>>(), living);
-    f.clock.advance_ms(1);
-    assert_eq!(f.store.lease_many(Leasing::default(), 100).await, Err(Error::Exhausted));
 }
 
 async fn prefetching_changes_nothing<S: Store>(make: &impl Fn(Options) -> Fixture<S>) {

@@ -3,6 +3,8 @@
 use token_orchestrator::http::{Limits, ServeOptions};
 use token_orchestrator::store::{Options, Store};
 
+use tokio::task::yield_now;
+
 use crate::api::{assert_json, assert_problem};
 use crate::client::{Answer, Client, Server};
 
@@ -181,4 +183,85 @@ async fn who_finds_no_key_is_told_when_to_come_back() {
     let none = client.send("GET", "/keys", "").await;
     assert_eq!((none.status, none.header("retry-after")), (404, None));
     assert_eq!(client.send("GET", &path, "").await.header("retry-after"), None);
+}
+
+/// Sends a GET that waits, and returns when it is in the queue.
+async fn wait(server: &Server, path: &str) -> Client {
+    let before = server.store.waiting().await;
+    let mut client = server.connect().await;
+    client.write(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+    while server.store.waiting().await == before {
+        yield_now().await;
+    }
+    client
+}
+
+async fn nobody_waits(server: &Server) {
+    while server.store.waiting().await > 0 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_get_waits_for_a_key_and_is_not_overtaken() {
+    let (server, mut client, path) = one_key().await;
+    let first = client.send("GET", "/keys?wait=10s", "").await;
+    assert_eq!(first.status, 200);
+    let mut waiters = [wait(&server, "/keys?wait=10s").await, wait(&server, "/keys?wait=1m").await];
+    for waiter in &mut waiters {
+        assert_eq!(client.send("GET", "/keys", "").await.status, 404);
+        let pipeline =
+            format!("PUT {path} HTTP/1.1\r\nHost: a\r\n\r\nGET /keys HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.write(&pipeline).await;
+        assert_eq!(client.read("PUT").await.status, 200);
+        assert_eq!(client.read("GET").await.status, 404, "it has overtaken one who waits");
+        let lease = waiter.read("GET").await;
+        assert_eq!((lease.status, lease.body.as_str()), (200, first.body.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_get_waits_no_longer_than_it_said() {
+    let (server, mut client, _) = one_key().await;
+    client.send("GET", "/keys", "").await;
+    let mut waiter = wait(&server, "/keys?wait=1500ms").await;
+    server.clock.advance_ms(1500);
+    let none = waiter.read("GET").await;
+    assert_json(&none, 404, "{}");
+    assert_eq!(none.header("retry-after"), Some("59"));
+    for text in ["0s", "61s", "x", ""] {
+        let answer = client.send("GET", &format!("/keys?wait={text}"), "").await;
+        assert_problem(&answer, 400, "invalid-parameter");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_the_queue() {
+    let (server, mut client, path) = one_key().await;
+    client.send("GET", "/keys", "").await;
+    drop(wait(&server, "/keys?wait=10s").await);
+    nobody_waits(&server).await;
+    let mut http2 = server.connect_http2().await;
+    let request =
+        hyper::Request::get("http://a/keys?wait=10s").body(http_body_util::Full::default());
+    let waiter = tokio::spawn(http2.send_request(request.unwrap()));
+    while server.store.waiting().await == 0 {
+        yield_now().await;
+    }
+    waiter.abort();
+    nobody_waits(&server).await;
+    client.send("PUT", &path, "").await;
+    assert_eq!(client.send("GET", "/keys", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn past_the_limit_nobody_waits() {
+    let options = Options { waiters_max: 1, ..Options::default() };
+    let server = Server::start(options, ServeOptions::default()).await;
+    let mut waiter = wait(&server, "/keys?wait=10s").await;
+    let refused = server.send("GET", "/keys?wait=10s", "").await;
+    assert_problem(&refused, 503, "too-many-waiters");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    server.create().await;
+    assert_eq!(waiter.read("GET").await.status, 200);
 }

@@ -114,7 +114,8 @@ pub(super) async fn a_lease_lasts_as_long_as_was_asked_for<S: Store>(
     let f = make(Options::default());
     let id = f.create().await;
     for ms in [1, 7, 100_000, 3] {
-        let lease = f.store.lease(Leasing { lease_ms: Some(ms) }).await.unwrap();
+        let lease =
+            f.store.lease(Leasing { lease_ms: Some(ms), ..Leasing::default() }).await.unwrap();
         assert_eq!(lease.until, f.clock.now().plus_ms(u64::from(ms)));
         f.clock.advance_ms(u64::from(ms) - 1);
         assert!(f.is_blocked(&id).await);

@@ -142,3 +142,17 @@ pub(super) async fn dead_keys_make_room<S: Store>(make: &impl Fn(Options) -> Fix
     f.store.create(1000).await.unwrap();
     assert_eq!(f.store.stats().await.keys, 1000);
 }
+
+pub(super) async fn dead_keys_are_not_leased_among_others<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = make(Options::default());
+    f.store.create(300).await.unwrap();
+    f.clock.advance_ms(1);
+    let living: HashSet<_> = f.store.create(10).await.unwrap().ids.into_iter().collect();
+    f.clock.advance_ms(LIFE_MS - 1);
+    let leases = f.store.lease_many(Leasing::default(), 100).await.unwrap();
+    assert_eq!(leases.into_iter().map(|lease| lease.id).collect::<HashSet<_>>(), living);
+    f.clock.advance_ms(1);
+    assert_eq!(f.store.lease_many(Leasing::default(), 100).await, Err(Error::Exhausted));
+}
