@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
+use axum::http::Method;
 use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::Response;
@@ -12,8 +13,10 @@ use tokio::time::timeout;
 
 use super::error::Problem;
 
-/// The largest body that is read, in bytes.
+/// The largest body that is read, in bytes, but for batches.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The largest body that is read of a batch, in bytes: 100,000 ids, and some room.
+const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A body that takes longer than this to arrive is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is refused is read and forgotten, so that a client that sends all of it
@@ -28,23 +31,30 @@ pub(super) async fn read(request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
+    let max = max_bytes(&request);
     let waits = request.headers().contains_key(EXPECT);
     let (head, mut body) = request.into_parts();
-    let is_too_large = body.size_hint().lower() > BODY_BYTES_MAX as u64;
+    let is_too_large = body.size_hint().lower() > max as u64;
     if is_too_large && waits {
         // It is not sent unless it is read.
-        return Problem::BodyTooLarge.response();
+        return Problem::BodyTooLarge { max }.response();
     }
-    let limit = if is_too_large { 0 } else { BODY_BYTES_MAX };
+    let limit = if is_too_large { 0 } else { max };
     match timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes.to_bytes()))).await,
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             discard(body).await;
-            Problem::BodyTooLarge.response()
+            Problem::BodyTooLarge { max }.response()
         }
         Ok(Err(error)) => Problem::MalformedBody { detail: error.to_string() }.response(),
         Err(_) => Problem::BodyTimeout.response(),
     }
+}
+
+fn max_bytes(request: &Request) -> usize {
+    let is_batch =
+        request.method() == Method::PUT && matches!(request.uri().path(), "/keys" | "/keepalive");
+    if is_batch { BATCH_BYTES_MAX } else { BODY_BYTES_MAX }
 }
 
 async fn discard(body: Body) {

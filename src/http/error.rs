@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::keys::COUNT_MAX;
-use super::{BODY_BYTES_MAX, json, respond};
+use super::{json, respond};
 use crate::error::Error;
 
 impl IntoResponse for Error {
@@ -39,7 +39,7 @@ pub(super) enum Problem {
     Stale,
     TooManyWaiters,
     InvalidBody,
-    BodyTooLarge,
+    BodyTooLarge { max: usize },
     BodyTimeout,
     PoolFull { retry_after_ms: u64 },
 }
@@ -76,9 +76,9 @@ impl Problem {
             Self::InvalidBody => (
                 "invalid-body",
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "The body does not say what to create",
+                "The body does not say what to do",
             ),
-            Self::BodyTooLarge => {
+            Self::BodyTooLarge { .. } => {
                 ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large")
             }
             Self::BodyTimeout => {
@@ -100,12 +100,12 @@ impl Problem {
             Self::Stale => {
                 "The key has moved on from what If-Match names; nothing was done.".to_owned()
             }
-            Self::InvalidBody => {
-                format!(
-                    "An object is expected, with no field but count: a number from 1 to {COUNT_MAX}."
-                )
-            }
-            Self::BodyTooLarge => format!("At most {BODY_BYTES_MAX} bytes are read."),
+            Self::InvalidBody => format!(
+                "An object is expected: with no field but count, a number from 1 to {COUNT_MAX}, \
+                 to create keys; with no field but keyIds, a list of at most {COUNT_MAX} ids, to \
+                 release or keep alive."
+            ),
+            Self::BodyTooLarge { max } => format!("At most {max} bytes are read."),
             Self::BodyTimeout => "Send the body right behind its head.".to_owned(),
             Self::PoolFull { .. } => "No key was created: there is no room for all.".to_owned(),
         };

@@ -14,12 +14,12 @@ use super::error::Problem;
 use super::fence::IfMatch;
 use super::query::{CooldownMs, LeaseMs, Wanted};
 use super::wire::Fields;
-use super::{Api, json, wire};
+use super::{Api, batches, json, wire};
 use crate::error::Error;
 use crate::key::KeyId;
 use crate::store::{Release, Renewal, Store};
 
-/// The most keys that one request may create.
+/// The most keys that one request may create, lease, release or keep alive.
 pub(super) const COUNT_MAX: usize = 100_000;
 /// How many ids are written at a time: some 30 µs.
 const IDS_BATCH: usize = 1024;
@@ -78,21 +78,27 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
     response
 }
 
-pub(super) async fn lease<S: Store>(
-    State(api): State<Api<S>>,
-    Wanted(leasing): Wanted,
-) -> Response {
-    let lease = match api.store.lease(leasing).await {
-        Ok(lease) => lease,
-        Err(Error::Exhausted) => {
-            let fields = Fields::of_exhausted(&*api.store).await;
-            return answer(&api, StatusCode::NOT_FOUND, &fields, "{}");
+pub(super) async fn lease<S: Store>(State(api): State<Api<S>>, wanted: Wanted) -> Response {
+    if let Some(count) = wanted.count {
+        return batches::lease(&api, &wanted, count).await;
+    }
+    match api.store.lease(wanted.leasing).await {
+        Ok(lease) => {
+            let mut body = Vec::new();
+            wire::key_id(&mut body, &lease.id);
+            answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body)
         }
-        Err(error) => return error.into_response(),
-    };
-    let mut body = Vec::new();
-    wire::key_id(&mut body, &lease.id);
-    answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body)
+        Err(error) => no_lease(&api, error).await,
+    }
+}
+
+/// The answer to a request that got no key.
+pub(super) async fn no_lease<S: Store>(api: &Api<S>, error: Error) -> Response {
+    if error != Error::Exhausted {
+        return error.into_response();
+    }
+    let fields = Fields::of_exhausted(&*api.store).await;
+    answer(api, StatusCode::NOT_FOUND, &fields, "{}")
 }
 
 pub(super) async fn show<S: Store>(
@@ -142,7 +148,7 @@ pub(super) async fn keep_alive<S: Store>(
     Ok(answer(&api, StatusCode::OK, &Fields::of_life(ends), "{}"))
 }
 
-fn answer<S: Store>(
+pub(super) fn answer<S: Store>(
     api: &Api<S>,
     status: StatusCode,
     fields: &Fields,
@@ -181,8 +187,11 @@ fn parse(body: &[u8]) -> Result<Create, Problem> {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
         return Err(Problem::MalformedBody { detail: error.to_string() });
     }
-    // To serde an array is a struct without names.
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    let create = serde_json::from_slice(body).ok().filter(|_| is_object);
+    let create = serde_json::from_slice(body).ok().filter(|_| is_object(body));
     create.ok_or(Problem::InvalidBody)
+}
+
+/// Whether JSON is an object. To serde an array is a struct without names.
+pub(super) fn is_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
 }

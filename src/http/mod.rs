@@ -1,5 +1,6 @@
 //! The HTTP API: the only place that knows axum and JSON.
 
+mod batches;
 mod body;
 mod error;
 mod fence;
@@ -7,11 +8,13 @@ mod hot;
 mod keys;
 mod query;
 mod serve;
+mod stats;
 mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn;
 use axum::response::Response;
@@ -22,6 +25,9 @@ use self::error::Problem;
 pub use self::query::Limits;
 pub use self::serve::{ServeOptions, serve};
 use crate::store::Store;
+
+/// What `/keys` knows.
+const POOL_METHODS: &str = "GET, POST, PUT";
 
 /// What handlers work with.
 struct Api<S> {
@@ -41,30 +47,41 @@ impl<S> Clone for Api<S> {
 /// |---|---|---|
 /// | `POST /keys` | [`Store::create`] | O(log n) a key |
 /// | `GET /keys` | [`Store::lease`] | O(log n), amortised |
+/// | `PUT /keys` | [`Store::release`] | O(1) a key, amortised |
 /// | `GET /keys/{id}` | [`Store::get`] | O(1) |
 /// | `PUT /keys/{id}` | [`Store::release`] | O(1), amortised; O(log n) with a cool-down |
 /// | `DELETE /keys/{id}` | [`Store::delete`] | O(log n) |
 /// | `PUT /keys/{id}/lease` | [`Store::renew`] | O(1); O(log n) if it is cut shorter |
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
+/// | `PUT /keepalive` | [`Store::keep_alive`] | O(1) a key |
+/// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
 fn router<S: Store>(store: Arc<S>, limits: Limits) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
-    let pool =
-        get(keys::lease::<S>).post(keys::create::<S>).head(async || not_allowed("GET, POST"));
+    let pool = get(keys::lease::<S>)
+        .post(keys::create::<S>)
+        .put(batches::release::<S>)
+        .head(async || not_allowed(POOL_METHODS));
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
     let methods =
         |router: MethodRouter<Api<S>>, allowed| router.fallback(async move || not_allowed(allowed));
     let key = methods(key, "GET, HEAD, PUT, DELETE");
     let lease = methods(put(keys::renew::<S>), "PUT");
     let life = methods(put(keys::keep_alive::<S>), "PUT");
+    let lives = methods(put(batches::keep_alive::<S>), "PUT");
+    let stats = methods(get(stats::show::<S>), "GET, HEAD");
     Router::new()
-        .route("/keys", methods(pool, "GET, POST"))
+        .route("/keys", methods(pool, POOL_METHODS))
         .route("/keys/{id}", key.clone())
         .route("/keys/{id}/lease", lease)
+        .route("/keepalive", lives)
         .route("/keepalive/{id}", life.clone())
+        .route("/stats", stats)
         // The empty id: malformed, like any other.
         .route("/keys/", key)
         .route("/keepalive/", life)
         .fallback(async || Problem::NoSuchPath.response())
+        // Bodies are read, within limits, before they come to a handler.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn(body::read))
         .with_state(Api { store, limits })
 }

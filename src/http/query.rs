@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::error::Problem;
+use super::keys::COUNT_MAX;
 use crate::config;
 use crate::store::Leasing;
 
@@ -46,13 +47,18 @@ struct Parameters {
     lease: Option<String>,
     cooldown: Option<String>,
     wait: Option<String>,
+    count: Option<String>,
 }
 
 /// `lease`: for how long, in milliseconds.
 pub(super) struct LeaseMs(pub(super) Option<u32>);
 
-/// `lease` and `wait`: how a key is leased.
-pub(super) struct Wanted(pub(super) Leasing);
+/// `lease`, `wait` and `count`: how keys are leased.
+pub(super) struct Wanted {
+    pub(super) leasing: Leasing,
+    /// How many; without it one, which is answered in another form.
+    pub(super) count: Option<usize>,
+}
 
 /// `cooldown`: for how long, in milliseconds; 0 for none.
 pub(super) struct CooldownMs(pub(super) u32);
@@ -70,10 +76,17 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for Wanted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
-        let Parameters { lease, wait, .. } = read(parts).await?;
+        let Parameters { lease, wait, count, .. } = read(parts).await?;
         let lease_ms = duration("lease", lease.as_deref(), api.limits.lease_ms_max)?;
         let wait_ms = duration("wait", wait.as_deref(), api.limits.wait_ms_max)?.unwrap_or(0);
-        Ok(Self(Leasing { lease_ms, wait_ms }))
+        let count = count.map(|text| match text.parse() {
+            Ok(count) if (1..=COUNT_MAX).contains(&count) => Ok(count),
+            _ => {
+                let detail = format!("count must be a number from 1 to {COUNT_MAX}.");
+                Err(Problem::InvalidParameter { detail })
+            }
+        });
+        Ok(Self { leasing: Leasing { lease_ms, wait_ms }, count: count.transpose()? })
     }
 }
 

@@ -13,6 +13,15 @@ pub(super) fn key_id(body: &mut Vec<u8>, id: &KeyId) {
     body.extend_from_slice(br#""}"#);
 }
 
+/// `{"keyId":"…","etag":"\"…\""}`
+pub(super) fn lease(body: &mut Vec<u8>, lease: &Lease) {
+    body.extend_from_slice(br#"{"keyId":""#);
+    text(body, &lease.id);
+    body.extend_from_slice(br#"","etag":"\""#);
+    body.extend_from_slice(itoa::Buffer::new().format(lease.generation).as_bytes());
+    body.extend_from_slice(br#"\""}"#);
+}
+
 /// An id without quotes.
 pub(super) fn text(body: &mut Vec<u8>, id: &KeyId) {
     body.extend_from_slice(id.encode(&mut [0; KeyId::TEXT_LEN]).as_bytes());

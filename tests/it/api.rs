@@ -215,7 +215,7 @@ async fn head_does_not_lease_a_key() {
     let server = Server::default().await;
     let id = server.create().await;
     let answer = server.send("HEAD", "/keys", "").await;
-    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST")));
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, POST, PUT")));
     assert_eq!(server.store.stats().await.free, 1);
     let answer = server.send("HEAD", &format!("/keys/{id}"), "").await;
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("75")));
@@ -226,10 +226,12 @@ async fn other_methods_are_refused_with_those_that_are_allowed() {
     let server = Server::default().await;
     let id = server.create().await;
     for (path, methods, allowed) in [
-        ("/keys".to_owned(), "PUT DELETE PATCH OPTIONS TRACE FOO", "GET, POST"),
+        ("/keys".to_owned(), "DELETE PATCH OPTIONS TRACE FOO", "GET, POST, PUT"),
         (format!("/keys/{id}"), "POST PATCH OPTIONS FOO", "GET, HEAD, PUT, DELETE"),
         (format!("/keepalive/{id}"), "GET HEAD POST DELETE PATCH OPTIONS", "PUT"),
         ("/keys/x".to_owned(), "POST", "GET, HEAD, PUT, DELETE"),
+        ("/keepalive".to_owned(), "GET HEAD POST DELETE", "PUT"),
+        ("/stats".to_owned(), "POST PUT DELETE", "GET, HEAD"),
     ] {
         for method in methods.split(' ') {
             let answer = server.send(method, &path, "").await;
@@ -246,7 +248,7 @@ async fn other_methods_are_refused_with_those_that_are_allowed() {
 #[tokio::test]
 async fn other_paths_are_unknown() {
     let server = Server::default().await;
-    for path in ["/", "/key", "/keepalive", "/keys/a/b", "/KEYS", "//keys"] {
+    for path in ["/", "/key", "/keepalives", "/stats/", "/keys/a/b", "/KEYS", "//keys"] {
         assert_problem(&server.send("GET", path, "").await, 404, "no-such-path");
     }
     assert_eq!(server.send("POST", "/keys?x=1", "").await.status, 201);

@@ -2,6 +2,7 @@
 //! that race, and rules about the source.
 
 mod api;
+mod batches;
 mod cli;
 mod client;
 mod connections;

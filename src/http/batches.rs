@@ -1,0 +1,114 @@
+//! Many keys by one request. Each key is its own atomic step.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::task::{spawn_blocking, yield_now};
+
+use super::error::Problem;
+use super::keys::{COUNT_MAX, answer, is_object};
+use super::query::Wanted;
+use super::wire::{self, Fields};
+use super::{Api, json};
+use crate::key::KeyId;
+use crate::store::{Release, Store};
+
+/// How many keys are handled before others get a chance to run: some 100 µs.
+const BATCH: usize = 64;
+
+/// The body of a request for many keys.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Keys {
+    #[serde(rename = "keyIds")]
+    key_ids: Vec<String>,
+}
+
+/// Leases up to `count` keys: those that are there.
+pub(super) async fn lease<S: Store>(api: &Api<S>, wanted: &Wanted, count: usize) -> Response {
+    let leases = match api.store.lease_many(wanted.leasing, count).await {
+        Ok(leases) => leases,
+        Err(error) => return super::keys::no_lease(api, error).await,
+    };
+    let mut body = Vec::with_capacity(leases.len() * (KeyId::TEXT_LEN + 40) + 16);
+    body.extend_from_slice(br#"{"keys":["#);
+    for batch in leases.chunks(1024) {
+        for lease in batch {
+            wire::lease(&mut body, lease);
+            body.push(b',');
+        }
+        yield_now().await;
+    }
+    body.pop(); // The last comma: there is at least one lease.
+    body.extend_from_slice(b"]}");
+    let first_end = leases.iter().map(|lease| lease.until).min();
+    let fields = Fields { blocked_until: first_end, ..Fields::default() };
+    answer(api, StatusCode::OK, &fields, body)
+}
+
+pub(super) async fn release<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
+    each(&api, body, Act::Release).await
+}
+
+pub(super) async fn keep_alive<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
+    each(&api, body, Act::KeepAlive).await
+}
+
+/// What is done to each key.
+#[derive(Clone, Copy)]
+enum Act {
+    Release,
+    KeepAlive,
+}
+
+impl Act {
+    async fn is_done(self, store: &impl Store, id: &KeyId) -> bool {
+        match self {
+            Self::Release => store.release(id, Release::default()).await.is_ok(),
+            Self::KeepAlive => store.keep_alive(id).await.is_ok(),
+        }
+    }
+}
+
+/// Does something to each key that the body names; answers which of them were not there.
+async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
+    // A body of megabytes takes a while to read.
+    let names = match spawn_blocking(move || parse(&body)).await.expect("no panic") {
+        Ok(names) => names,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut missing = Vec::new();
+    for batch in names.chunks(BATCH) {
+        let ids: Vec<Option<KeyId>> = batch.iter().map(|name| name.parse().ok()).collect();
+        api.store.prefetch(&ids.iter().flatten().copied().collect::<Vec<_>>());
+        for (name, id) in batch.iter().zip(ids) {
+            let is_there = match id {
+                Some(id) => act.is_done(&*api.store, &id).await,
+                None => false,
+            };
+            if !is_there {
+                serde_json::to_writer(&mut missing, name).expect("memory takes all");
+                missing.push(b',');
+            }
+        }
+        yield_now().await;
+    }
+    missing.pop(); // The last comma, if there is one.
+    json(StatusCode::OK, [br#"{"missing":["#, &missing[..], b"]}"].concat())
+}
+
+fn parse(body: &[u8]) -> Result<Vec<String>, Problem> {
+    let keys: Keys = serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            Problem::InvalidBody
+        } else {
+            Problem::MalformedBody { detail: error.to_string() }
+        }
+    })?;
+    if keys.key_ids.len() > COUNT_MAX || !is_object(body) {
+        return Err(Problem::InvalidBody);
+    }
+    Ok(keys.key_ids)
+}
