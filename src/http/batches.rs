@@ -8,12 +8,12 @@ use serde::Deserialize;
 use tokio::task::{spawn_blocking, yield_now};
 
 use super::error::Problem;
-use super::keys::{COUNT_MAX, answer, is_object};
+use super::keys::{COUNT_MAX, answer, is_object, no_lease};
 use super::query::Wanted;
 use super::wire::{self, Fields};
 use super::{Api, json};
 use crate::key::KeyId;
-use crate::store::{Release, Store};
+use crate::store::{Leasing, Release, Store};
 
 /// How many keys are handled before others get a chance to run: some 100 µs.
 const BATCH: usize = 64;
@@ -28,10 +28,17 @@ struct Keys {
 
 /// Leases up to `count` keys: those that are there.
 pub(super) async fn lease<S: Store>(api: &Api<S>, wanted: &Wanted, count: usize) -> Response {
-    let leases = match api.store.lease_many(wanted.leasing, count).await {
-        Ok(leases) => leases,
-        Err(error) => return super::keys::no_lease(api, error).await,
+    // Only the first is waited for: what was leased must be told, even if the server stops.
+    let first = match api.unless_stopped(api.store.lease(wanted.leasing)).await {
+        Ok(Ok(lease)) => lease,
+        Ok(Err(error)) => return no_lease(api, error).await,
+        Err(problem) => return problem.into_response(),
     };
+    let mut leases = vec![first];
+    if count > 1 {
+        let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
+        leases.extend(api.store.lease_many(at_once, count - 1).await.unwrap_or_default());
+    }
     let mut body = Vec::with_capacity(leases.len() * (KeyId::TEXT_LEN + 40) + 16);
     body.extend_from_slice(br#"{"keys":["#);
     for batch in leases.chunks(1024) {

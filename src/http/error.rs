@@ -38,6 +38,7 @@ pub(super) enum Problem {
     NotLeased,
     Stale,
     TooManyWaiters,
+    Stopping,
     InvalidBody,
     BodyTooLarge { max: usize },
     BodyTimeout,
@@ -67,6 +68,9 @@ impl Problem {
             }
             Self::NotLeased => ("not-leased", StatusCode::CONFLICT, "The key is not leased"),
             Self::Stale => ("stale-lease", StatusCode::PRECONDITION_FAILED, "The lease is over"),
+            Self::Stopping => {
+                ("stopping", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping")
+            }
             Self::TooManyWaiters => {
                 ("too-many-waiters", StatusCode::SERVICE_UNAVAILABLE, "Too many wait for a key")
             }
@@ -95,6 +99,7 @@ impl Problem {
             Self::MalformedIfMatch => {
                 "A list of entity tags is expected, such as \"7\", or *.".to_owned()
             }
+            Self::Stopping => "Ask another, or the same when it is back.".to_owned(),
             Self::TooManyWaiters => "No key is free, and as many wait as may.".to_owned(),
             Self::NotLeased => "There is no lease to renew.".to_owned(),
             Self::Stale => {
@@ -125,7 +130,7 @@ impl Problem {
             Self::PoolFull { retry_after_ms } => {
                 headers.insert(RETRY_AFTER, retry_after_ms.div_ceil(1000).max(1).into());
             }
-            Self::TooManyWaiters => {
+            Self::TooManyWaiters | Self::Stopping => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

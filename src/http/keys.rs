@@ -82,7 +82,11 @@ pub(super) async fn lease<S: Store>(State(api): State<Api<S>>, wanted: Wanted) -
     if let Some(count) = wanted.count {
         return batches::lease(&api, &wanted, count).await;
     }
-    match api.store.lease(wanted.leasing).await {
+    let leased = match api.unless_stopped(api.store.lease(wanted.leasing)).await {
+        Ok(leased) => leased,
+        Err(problem) => return problem.into_response(),
+    };
+    match leased {
         Ok(lease) => {
             let mut body = Vec::new();
             wire::key_id(&mut body, &lease.id);

@@ -20,6 +20,8 @@ use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, put};
 
+use tokio::sync::watch;
+
 pub use self::body::BODY_BYTES_MAX;
 use self::error::Problem;
 pub use self::query::Limits;
@@ -33,11 +35,26 @@ const POOL_METHODS: &str = "GET, POST, PUT";
 struct Api<S> {
     store: Arc<S>,
     limits: Limits,
+    /// Changes when the server stops.
+    stopped: watch::Receiver<()>,
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
-        Self { store: Arc::clone(&self.store), limits: self.limits }
+        let (store, stopped) = (Arc::clone(&self.store), self.stopped.clone());
+        Self { store, limits: self.limits, stopped }
+    }
+}
+
+impl<S> Api<S> {
+    /// What `act` ends with, unless the server stops before: nobody waits for a key then.
+    async fn unless_stopped<T>(&self, act: impl Future<Output = T>) -> Result<T, Problem> {
+        let mut stopped = self.stopped.clone();
+        tokio::select! {
+            biased;
+            result = act => Ok(result),
+            _ = stopped.changed() => Err(Problem::Stopping),
+        }
     }
 }
 
@@ -55,7 +72,7 @@ impl<S> Clone for Api<S> {
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
 /// | `PUT /keepalive` | [`Store::keep_alive`] | O(1) a key |
 /// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
-fn router<S: Store>(store: Arc<S>, limits: Limits) -> Router {
+fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
     let pool = get(keys::lease::<S>)
         .post(keys::create::<S>)
@@ -83,7 +100,7 @@ fn router<S: Store>(store: Arc<S>, limits: Limits) -> Router {
         // Bodies are read, within limits, before they come to a handler.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(body::read))
-        .with_state(Api { store, limits })
+        .with_state(Api { store, limits, stopped })
 }
 
 fn not_allowed(allowed: &'static str) -> Response {

@@ -56,7 +56,7 @@ pub async fn serve<S: Store>(
     shutdown: impl Future<Output = ()>,
 ) {
     let (stop, stopped) = watch::channel(());
-    let router = router(store.clone(), options.limits);
+    let router = router(store.clone(), options.limits, stopped.clone());
     let server = Arc::new(Server { hyper: hyper(&options), router, store, options });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);

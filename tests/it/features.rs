@@ -265,3 +265,17 @@ async fn past_the_limit_nobody_waits() {
     server.create().await;
     assert_eq!(waiter.read("GET").await.status, 200);
 }
+
+#[tokio::test]
+async fn who_waits_is_told_when_the_server_stops() {
+    let server = Server::default().await;
+    let mut waiters =
+        [wait(&server, "/keys?wait=10s").await, wait(&server, "/keys?wait=1m&count=5").await];
+    let store = server.store.clone();
+    let ended = server.stop();
+    for waiter in &mut waiters {
+        assert_problem(&waiter.read("GET").await, 503, "stopping");
+    }
+    ended.await.unwrap();
+    assert_eq!(store.waiting().await, 0);
+}
