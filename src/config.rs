@@ -71,14 +71,22 @@ pub fn parse_keys_max(text: &str) -> Result<usize, String> {
 }
 
 fn parse_ms<T: TryFrom<u128>>(text: &str, max_days: u64) -> Result<T, String> {
-    let duration = humantime::parse_duration(text)
-        .map_err(|_| "must be a duration such as 60s, 1500ms or 5m".to_owned())?;
+    let duration = Some(text)
+        .filter(|text| is_moderate(text))
+        .and_then(|text| humantime::parse_duration(text).ok())
+        .ok_or_else(|| "must be a duration such as 60s, 1500ms or 5m".to_owned())?;
     if duration.subsec_nanos() % 1_000_000 != 0 {
         return Err("must be a whole number of milliseconds".to_owned());
     }
     let ms = T::try_from(duration.as_millis()).ok();
     ms.filter(|_| !duration.is_zero() && duration <= Duration::from_hours(24 * max_days))
         .ok_or_else(|| format!("must be from 1ms to {max_days}d"))
+}
+
+/// Whether the numbers are small enough to be added up: `humantime` panics at 2^64 seconds.
+fn is_moderate(text: &str) -> bool {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+    text.len() <= 24 && numbers.all(|digits| digits.len() <= 11)
 }
 
 #[cfg(test)]
@@ -97,9 +105,11 @@ mod tests {
 
     #[test]
     fn other_durations_are_refused() {
-        for text in ["", "0s", "5", "-1s", "1us", "1.0005s", "soon", "9999999999999y", "31d"] {
+        let huge = ["18446744073709551615s1000ms", "9999999999999y", "99999999999y99999999999y"];
+        for text in ["", "0s", "5", "-1s", "1us", "1.0005s", "soon", "31d"].iter().chain(&huge) {
             assert!(parse_lease_ttl_ms(text).is_err(), "{text}");
         }
+        assert_eq!(parse_key_ttl_ms("31536000000ms"), Ok(365 * 24 * 60 * 60 * 1000));
         assert!(parse_key_ttl_ms("31d").is_ok() && parse_key_ttl_ms("2y").is_err());
     }
 

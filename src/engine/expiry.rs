@@ -64,6 +64,12 @@ impl Due<'_> {
         self.0.key().1
     }
 
+    /// Whether somebody has removed it; there may be another for the same time and key. Nobody adds
+    /// one while the guard of the key's record is held. O(1).
+    pub(super) fn is_removed(&self) -> bool {
+        self.0.is_removed()
+    }
+
     /// Removes this very entry, not one that was armed for the same time since. O(log n).
     pub(super) fn remove(self) {
         self.0.remove();

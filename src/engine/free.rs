@@ -1,7 +1,7 @@
 //! The free vectors: hints at free keys, and the uniform draw among them.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -94,6 +94,8 @@ impl FreeLists {
         shard.pushes.store(shard.pushes.load(Relaxed) + 1, Release);
         let len = shard.len.load(Relaxed);
         drop(hints);
+        // Who lowers the height looks at the lengths after that, and this at it after the length.
+        fence(SeqCst);
         if len > self.height.load(SeqCst) {
             // A little more than needed, so that it is not written for each push.
             self.height.fetch_max(len.saturating_add(len / 16), Relaxed);

@@ -190,12 +190,12 @@ impl Pool {
         })
     }
 
-    /// When the next lease or cool-down ends, if there is one, as far as at most `steps` entries
-    /// of the index tell: no later than that. O(steps log n).
+    /// When the next lease or cool-down ends, if there is one; or `None` if that is not known after
+    /// `steps` entries that stood too early, each of which is met once. O(steps log n).
     #[must_use]
-    pub fn next_release(&self, now: Timestamp, steps: usize) -> Option<Timestamp> {
+    pub fn next_release_within(&self, now: Timestamp, steps: usize) -> Option<Option<Timestamp>> {
         for _ in 0..steps {
-            let due = self.holds.first()?;
+            let Some(due) = self.holds.first() else { return Some(None) };
             let (key, at) = (due.key(), due.at());
             let Some(mut record) = self.records.get_mut(&key) else { continue };
             if record.is_dead(now) {
@@ -203,10 +203,10 @@ impl Pool {
                 self.remove_if(key, now, Event::Expired, |record| record.is_dead(now));
                 continue;
             }
-            if record.hold_entry() == Some(at) {
+            if record.hold_entry() == Some(at) && !due.is_removed() {
                 let end = record.hold().map(|(_, until)| until);
                 if end.is_some_and(|end| end == at || end <= now) {
-                    return end;
+                    return Some(end);
                 }
                 // It was meant for an earlier hold.
                 if let Some(end) = end {
@@ -217,7 +217,7 @@ impl Pool {
             drop(record);
             due.remove();
         }
-        self.holds.next_deadline()
+        None
     }
 
     /// Ends a lease or a cool-down whose time is over, and answers whether there was one.

@@ -20,7 +20,7 @@ pub struct Stats {
     pub leased: u64,
     /// Keys that were released and rest.
     pub cooling: u64,
-    /// Hints at free keys that have died and were not yet removed.
+    /// Hints at keys that died or were rested while they were free, and that were not yet removed.
     pub stale_hints: u64,
     /// Entries in the index of lives.
     pub life_entries: u64,

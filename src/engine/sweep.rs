@@ -34,6 +34,7 @@ impl Pool {
             let key = due.key();
             if let Some(mut record) = self.records.get_mut(&key)
                 && record.hold_entry() == Some(due.at())
+                && !due.is_removed()
             {
                 let next = match record.hold() {
                     Some((_, until)) if until > now => Some(until),
@@ -56,7 +57,7 @@ impl Pool {
             let Some(due) = self.lives.due(now) else { return looked };
             let (key, at) = (due.key(), due.at());
             self.remove_if(key, now, Event::Expired, |record| {
-                let is_current = record.life_entry() == at;
+                let is_current = record.life_entry() == at && !due.is_removed();
                 if is_current && !record.is_dead(now) {
                     self.lives.arm(record.life_ends(), key);
                     record.arm_life(record.life_ends());

@@ -21,16 +21,17 @@ impl IfMatch {
         if matches!(lines[..], [] | [b"*"]) {
             return Some(Self(None));
         }
-        let mut generations = Vec::new();
+        let (mut generations, mut has_tag) = (Vec::new(), false);
         for line in lines {
-            read_list(line, &mut generations)?;
+            has_tag |= read_list(line, &mut generations)?;
         }
-        Some(Self(Some(generations)))
+        has_tag.then_some(Self(Some(generations)))
     }
 }
 
-/// Reads `#entity-tag`. A weak tag never matches, and one that is no generation is none of ours.
-fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<()> {
+/// Reads `#entity-tag`, and answers whether there was one. A weak tag never matches, and one that is
+/// no generation is none of ours.
+fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<bool> {
     let mut has_tag = false;
     loop {
         list = list.trim_ascii_start();
@@ -55,7 +56,7 @@ fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<()> {
             return None;
         }
     }
-    has_tag.then_some(())
+    Some(has_tag)
 }
 
 /// The generation that a tag of ours stands for.
@@ -98,6 +99,7 @@ mod tests {
             (&["\"7\", \"9\""], &[7, 9]),
             (&[" , \"7\" ,,\"9\","], &[7, 9]),
             (&["\"7\"", "\"9\""], &[7, 9]),
+            (&["", "\"9\"", ","], &[9]),
             (&["W/\"7\", \"9\""], &[9]),
             (&["\"a,b\", \"x\""], &[]),
             (&["\"\""], &[]),

@@ -22,6 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::wire::{self, Fields};
@@ -35,7 +36,8 @@ const INPUT_BYTES: usize = 16 * 1024;
 const HEAD_BYTES_MAX: usize = INPUT_BYTES / 2;
 /// A head with more fields is left to hyper.
 const FIELDS_MAX: usize = 32;
-/// A connection is given up if it brings no request for so many times half the head timeout.
+/// A connection is given up if it brings no request for so many halves of the head timeout, the first
+/// of which may have begun before.
 const IDLE_TICKS: u32 = 5;
 /// The same while a head has begun.
 const HEAD_TICKS: u32 = 2;
@@ -99,17 +101,22 @@ pub(super) async fn serve<S: Store>(
     let mut tick = pin!(sleep(period));
     let mut is_armed = false;
     loop {
+        let was_idle = input.is_empty();
         let event = poll_fn(|cx| {
             if let Poll::Ready(read) = poll_read(stream, &mut input, cx) {
                 let has_input = read.is_ok_and(|length| length > 0);
                 return Poll::Ready(if has_input { Event::Input } else { Event::End });
             }
+            if has_stopped.has_changed().unwrap_or(true) {
+                return Poll::Ready(Event::End);
+            }
             // What was polled once wakes this task when its time comes, however often the task
             // has been woken by input since. So it is not polled for each request.
-            if is_armed && !tick.is_elapsed() && has_stopped.has_changed().is_ok_and(|it| !it) {
+            if is_armed && !tick.is_elapsed() {
                 return Poll::Pending;
             }
-            is_armed = true;
+            // Without a budget nothing is armed, but this task is polled again at once.
+            is_armed = has_budget_remaining();
             if stop.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Event::End);
             }
@@ -119,6 +126,8 @@ pub(super) async fn serve<S: Store>(
             Poll::Ready(Event::Tick)
         });
         match event.await {
+            // Half the head timeout at least is left to a head that begins.
+            Event::Input if was_idle => idle_ticks = 0,
             Event::Input => {}
             Event::End => return End::Closed,
             Event::Tick => {

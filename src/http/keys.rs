@@ -117,9 +117,9 @@ pub(super) async fn show<S: Store>(
 
 pub(super) async fn release<S: Store>(
     State(api): State<Api<S>>,
-    Id(id): Id,
     if_match: IfMatch,
     CooldownMs(cooldown_ms): CooldownMs,
+    Id(id): Id,
 ) -> Result<Response, Error> {
     api.store.release(&id, Release { fence: if_match.fence(), cooldown_ms }).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
@@ -127,9 +127,9 @@ pub(super) async fn release<S: Store>(
 
 pub(super) async fn renew<S: Store>(
     State(api): State<Api<S>>,
-    Id(id): Id,
     if_match: IfMatch,
     LeaseMs(lease_ms): LeaseMs,
+    Id(id): Id,
 ) -> Result<Response, Error> {
     let lease = api.store.renew(&id, Renewal { fence: if_match.fence(), lease_ms }).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::of_lease(&lease), "{}"))
@@ -137,8 +137,8 @@ pub(super) async fn renew<S: Store>(
 
 pub(super) async fn delete<S: Store>(
     State(api): State<Api<S>>,
-    Id(id): Id,
     if_match: IfMatch,
+    Id(id): Id,
 ) -> Result<Response, Error> {
     api.store.delete(&id, if_match.fence()).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))

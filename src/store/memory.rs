@@ -272,8 +272,13 @@ impl<C: Clock> Store for Memory<C> {
 
     async fn next_release_ms(&self) -> Option<u64> {
         let Shared { pool, clock, .. } = &*self.shared;
-        let now = clock.now();
-        Some(pool.next_release(now, Self::BATCH)?.ms_since(now))
+        loop {
+            let now = clock.now();
+            if let Some(next) = pool.next_release_within(now, Self::BATCH) {
+                return next.map(|at| at.ms_since(now));
+            }
+            yield_now().await;
+        }
     }
 
     async fn waiting(&self) -> usize {

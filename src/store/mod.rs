@@ -149,7 +149,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::NotFound`]
     fn get(&self, id: &KeyId) -> impl Future<Output = Result<KeyInfo, Error>> + Send;
 
-    /// In how many milliseconds the next lease or cool-down ends, if there is one, and no later.
+    /// In how many milliseconds the next lease or cool-down ends, if there is one.
     fn next_release_ms(&self) -> impl Future<Output = Option<u64>> + Send;
 
     /// How many wait for a key, at about one moment.

@@ -141,6 +141,11 @@ impl Client {
         Answer { status, head, headers, body }
     }
 
+    /// The socket alone.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Whether the server has closed the connection, without a word.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.fill().await

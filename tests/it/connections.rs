@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::store::{Options, Store};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use crate::api::{assert_json, assert_problem};
 use crate::client::{Client, Server};
@@ -143,4 +145,36 @@ async fn connections_past_the_limit_wait_their_turn() {
     assert_eq!(second.send("GET", "/keys", "").await.status, 200);
     drop(first);
     assert_eq!(third.read("GET").await.status, 404);
+}
+
+/// So much that the task of the connection spends its budget before it ever waits.
+#[tokio::test]
+async fn a_connection_that_begins_with_megabytes_hears_of_the_stop() {
+    let server = Server::start(
+        Options::default(),
+        ServeOptions {
+            head_timeout: Duration::from_hours(1),
+            drain_timeout: Duration::from_hours(1),
+            ..ServeOptions::default()
+        },
+    )
+    .await;
+    let request = format!("GET /keys HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(7000));
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let (mut read, mut write) = server.connect().await.into_stream().into_split();
+        let all = request.repeat(1000);
+        let writer = tokio::spawn(async move {
+            write.write_all(all.as_bytes()).await.unwrap();
+            write
+        });
+        let (mut answers, mut buffer) = (0, vec![0; 1 << 16]);
+        while answers < 1000 {
+            let length = read.read(&mut buffer).await.unwrap();
+            assert!(length > 0, "closed");
+            answers += buffer[..length].split(|byte| *byte == b'}').count() - 1;
+        }
+        clients.push((read, writer.await.unwrap()));
+    }
+    timeout(Duration::from_secs(10), server.stop()).await.expect("it hangs").unwrap();
 }

@@ -1,11 +1,11 @@
 //! Threads that race on one pool.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, RwLock};
+use std::sync::{Barrier, Mutex, RwLock};
 use std::thread;
 
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use token_orchestrator::engine::Pool;
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
@@ -111,7 +111,7 @@ fn ended_leases_are_found_by_all_who_ask_at_once() {
     create(&pool, usize::try_from(THREADS).unwrap(), Timestamp::default());
     for round in 0..4 {
         let now = Timestamp::from_ms(round * 60_000);
-        let barrier = std::sync::Barrier::new(usize::try_from(THREADS).unwrap());
+        let barrier = Barrier::new(usize::try_from(THREADS).unwrap());
         on_threads(|mut rng| {
             barrier.wait();
             pool.lease(now, LEASE_MS, &mut rng).expect("a key for each");
@@ -204,4 +204,50 @@ fn check_leases(mut leases: Vec<Lease>, released: &[(KeyId, Timestamp)]) {
         assert!(was_released || first.until <= second.since, "{first:?} overlaps {second:?}");
     }
     assert!(ended_by_time > 100, "only {ended_by_time} leases were ended by time");
+}
+
+/// Few keys, and all that moves their entries in the index of holds: shortened leases, cool-downs,
+/// and GETs that find nothing. Time moves between rounds only.
+#[test]
+fn holds_that_move_leave_no_entries_behind() {
+    for seed in 0..4 {
+        let pool = Pool::new(Ttl { key_ttl_ms: 60, lease_ttl_ms: 20 }, 6, 2);
+        let mut time = 1000;
+        for round in 0..200 {
+            let now = Timestamp::from_ms(time);
+            on_threads(|mut rng| {
+                for _ in 0..seed * 200 + round {
+                    rng.next_u32();
+                }
+                let mut ids = pool.ids();
+                for _ in 0..150 {
+                    let ms = [1, 2, 5, 20, 50][rng.random_range(0..5)];
+                    if let Ok(mut room) = pool.reserve(1, now) {
+                        let id = KeyId::random(&mut rand::rng());
+                        assert!(room.create(id, now));
+                        ids.push(id);
+                    }
+                    let Some(id) = ids.get(rng.random_range(0..ids.len().max(1))) else { continue };
+                    match rng.random_range(0..8) {
+                        0..2 => drop(pool.lease(now, ms, &mut rng)),
+                        2 => drop(pool.release(id, now, Fence::Open, 0)),
+                        3 => drop(pool.release(id, now, Fence::Open, ms)),
+                        4 => drop(pool.renew(id, now, Fence::Open, ms)),
+                        5 if ms == 1 => drop(pool.delete(id, now, Fence::Open)),
+                        6 => drop(pool.expire(now, 3)),
+                        _ => drop(pool.next_release_within(now, 9)),
+                    }
+                }
+            });
+            pool.check_invariants();
+            time += (seed + round) % 8;
+        }
+        let end = Timestamp::from_ms(time + 1000);
+        while pool.expire(end, 100) > 0 {}
+        pool.check_invariants();
+        let stats = pool.stats();
+        let left =
+            (stats.keys, stats.life_entries, stats.hold_entries, stats.leased, stats.cooling);
+        assert_eq!(left, (0, 0, 0, 0, 0), "{stats:?}");
+    }
 }

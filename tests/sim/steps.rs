@@ -230,8 +230,10 @@ impl World {
 
     /// It is told in time, and exactly if nothing is free, dead or overdue.
     fn next_release(&self) -> Result<(), String> {
-        let (pool, model) =
-            (self.pool.next_release(self.now, 1000), self.model.next_release(self.now));
+        let (pool, model) = (
+            self.pool.next_release_within(self.now, 1000).ok_or("not known")?,
+            self.model.next_release(self.now),
+        );
         same(&(model.is_none() || pool.is_some_and(|pool| Some(pool) <= model)), &true)?;
         let living = self.model.ids().iter().all(|id| self.model.get(id, self.now).is_ok());
         if living && self.model.free(self.now).is_empty() {
