@@ -209,10 +209,7 @@ impl Pool {
                     return Some(end);
                 }
                 // It was meant for an earlier hold.
-                if let Some(end) = end {
-                    self.holds.arm(end, key);
-                }
-                record.arm_hold(end);
+                self.move_hold_entry(key, &mut record, end);
             }
             drop(record);
             due.remove();
@@ -220,14 +217,12 @@ impl Pool {
         None
     }
 
-    /// Ends a lease or a cool-down whose time is over, and answers whether there was one.
-    pub(super) fn end_if_over(&self, key: Handle, record: &mut Record, now: Timestamp) -> bool {
-        let is_over = record.hold().is_some_and(|(_, until)| until <= now);
-        if is_over {
+    /// Ends a lease or a cool-down whose time is over.
+    pub(super) fn end_if_over(&self, key: Handle, record: &mut Record, now: Timestamp) {
+        if record.hold().is_some_and(|(_, until)| until <= now) {
             let event = if record.is_leased() { Event::LeaseTimeout } else { Event::CoolDownEnd };
             self.free_up(key, record, event);
         }
-        is_over
     }
 
     /// Makes a key free, and offers it.
@@ -235,6 +230,14 @@ impl Pool {
         self.counters.add(key, event);
         record.end_hold();
         self.free.push(Hint::new(key, record.generation()));
+    }
+
+    /// Lets an entry that the caller removes then stand at `end` instead, or nowhere.
+    pub(super) fn move_hold_entry(&self, key: Handle, record: &mut Record, end: Option<Timestamp>) {
+        if let Some(end) = end {
+            self.holds.arm(end, key);
+        }
+        record.arm_hold(end);
     }
 
     /// Makes sure that an entry stands at or before `until`.

@@ -36,14 +36,8 @@ impl Pool {
                 && record.hold_entry() == Some(due.at())
                 && !due.is_removed()
             {
-                let next = match record.hold() {
-                    Some((_, until)) if until > now => Some(until),
-                    _ => None,
-                };
-                if let Some(until) = next {
-                    self.holds.arm(until, key);
-                }
-                record.arm_hold(next);
+                let end = record.hold().map(|(_, until)| until).filter(|until| *until > now);
+                self.move_hold_entry(key, &mut record, end);
                 self.end_if_over(key, &mut record, now);
             }
             // Not before: who finds no hint relies on the entry.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::task::{spawn_blocking, yield_now};
 
 use super::error::Problem;
-use super::keys::{COUNT_MAX, answer, is_object, no_lease};
+use super::keys::{COUNT_MAX, answer, is_object, list, no_lease};
 use super::query::Wanted;
 use super::wire::{self, Fields};
 use super::{Api, json};
@@ -39,17 +39,7 @@ pub(super) async fn lease<S: Store>(api: &Api<S>, wanted: &Wanted, count: usize)
         let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
         leases.extend(api.store.lease_many(at_once, count - 1).await.unwrap_or_default());
     }
-    let mut body = Vec::with_capacity(leases.len() * (KeyId::TEXT_LEN + 40) + 16);
-    body.extend_from_slice(br#"{"keys":["#);
-    for batch in leases.chunks(1024) {
-        for lease in batch {
-            wire::lease(&mut body, lease);
-            body.push(b',');
-        }
-        yield_now().await;
-    }
-    body.pop(); // The last comma: there is at least one lease.
-    body.extend_from_slice(b"]}");
+    let body = list("keys", &leases, wire::lease).await;
     let first_end = leases.iter().map(|lease| lease.until).min();
     let fields = Fields { blocked_until: first_end, ..Fields::default() };
     answer(api, StatusCode::OK, &fields, body)

@@ -2,8 +2,8 @@
 //!
 //! Each connection begins here. Its input is read into one buffer, and for as long as it holds
 //! nothing but hot requests (no body, nothing unusual in the head) the answers to all of them are
-//! written into another and sent in one go. What pipelined requests need is fetched beforehand. With the first request that is not hot, the connection
-//! and what was read of it go to hyper for good. Both paths give the same bytes for the same
+//! written into another and sent in one go. What pipelined requests need is fetched beforehand.
+//! With the first request that is not hot, the connection and what was read of it go to hyper for good. Both paths give the same bytes for the same
 //! request: `tests/it/paths.rs` compares them.
 //!
 //! How it compares with bare hyper and with a loop that parses nothing: `loadtest/results/`.
@@ -167,8 +167,9 @@ pub(super) async fn serve<S: Store>(
     }
 }
 
-/// Reads once, at most what `input` has room for. As tokio does, but without libc, which asks before and after whether the thread was
-/// cancelled: a tenth of what a request costs outside the kernel.
+/// Reads once, at most what `input` has room for. As tokio does, but without libc, which asks
+/// before and after whether the thread was cancelled: a tenth of what a request costs outside the
+/// kernel.
 fn poll_read(
     stream: &TcpStream,
     input: &mut Vec<u8>,
@@ -266,17 +267,13 @@ impl Answers {
             let done = self.act(store, request).await;
             return self.add(store, done).await;
         }
-        if requests.len() > 1 {
-            let ids = requests.iter().filter_map(|request| match request {
-                Hot::Lease => None,
-                Hot::Show(id) | Hot::Release(id) | Hot::Delete(id) | Hot::KeepAlive(id) => {
-                    Some(*id)
-                }
-            });
-            self.ids.extend(ids);
-            store.prefetch(&self.ids);
-            self.ids.clear();
-        }
+        let ids = requests.iter().filter_map(|request| match request {
+            Hot::Lease => None,
+            Hot::Show(id) | Hot::Release(id) | Hot::Delete(id) | Hot::KeepAlive(id) => Some(*id),
+        });
+        self.ids.extend(ids);
+        store.prefetch(&self.ids);
+        self.ids.clear();
         for run in requests.chunk_by(|a, b| matches!((a, b), (Hot::Lease, Hot::Lease))) {
             if let [Hot::Lease, _, ..] = run {
                 // Those that follow one another are leased together, which is faster.

@@ -21,8 +21,8 @@ use crate::store::{Release, Renewal, Store};
 
 /// The most keys that one request may create, lease, release or keep alive.
 pub(super) const COUNT_MAX: usize = 100_000;
-/// How many ids are written at a time: some 30 µs.
-const IDS_BATCH: usize = 1024;
+/// How many items are written at a time: some 30 µs.
+const LIST_BATCH: usize = 1024;
 
 /// The id in a path.
 pub(super) struct Id(KeyId);
@@ -67,7 +67,12 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
     };
     let fields = Fields::of_life(created.life_ends);
     if create.count.is_some() {
-        return answer(&api, StatusCode::CREATED, &fields, list(&created.ids).await);
+        return answer(
+            &api,
+            StatusCode::CREATED,
+            &fields,
+            list("keyIds", &created.ids, wire::quoted).await,
+        );
     }
     let mut body = Vec::new();
     wire::key_id(&mut body, &created.ids[0]);
@@ -166,21 +171,20 @@ pub(super) fn answer<S: Store>(
     response
 }
 
-/// Writes many ids without holding up others.
-async fn list(ids: &[KeyId]) -> Bytes {
-    let mut body = Vec::with_capacity(ids.len() * (KeyId::TEXT_LEN + 3) + 16);
-    body.extend_from_slice(br#"{"keyIds":["#);
-    for batch in ids.chunks(IDS_BATCH) {
-        for id in batch {
-            body.push(b'"');
-            wire::text(&mut body, id);
-            body.extend_from_slice(b"\",");
+/// Writes an object with one list, of one item at least, without holding up others.
+pub(super) async fn list<T>(name: &str, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) -> Vec<u8> {
+    let mut body = format!(r#"{{"{name}":["#).into_bytes();
+    body.reserve(items.len() * (KeyId::TEXT_LEN + 3) + 2);
+    for batch in items.chunks(LIST_BATCH) {
+        for item in batch {
+            write(&mut body, item);
+            body.push(b',');
         }
         yield_now().await;
     }
-    body.pop(); // The last comma: there is at least one id.
+    body.pop(); // The last comma.
     body.extend_from_slice(b"]}");
-    body.into()
+    body
 }
 
 /// Reads a body as JSON, whatever its media type; an empty one says nothing.

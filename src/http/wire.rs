@@ -22,8 +22,15 @@ pub(super) fn lease(body: &mut Vec<u8>, lease: &Lease) {
     body.extend_from_slice(br#"\""}"#);
 }
 
+/// An id with quotes.
+pub(super) fn quoted(body: &mut Vec<u8>, id: &KeyId) {
+    body.push(b'"');
+    text(body, id);
+    body.push(b'"');
+}
+
 /// An id without quotes.
-pub(super) fn text(body: &mut Vec<u8>, id: &KeyId) {
+fn text(body: &mut Vec<u8>, id: &KeyId) {
     body.extend_from_slice(id.encode(&mut [0; KeyId::TEXT_LEN]).as_bytes());
 }
 
