@@ -4,12 +4,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::{spawn_blocking, yield_now};
+use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::keys::{COUNT_MAX, answer, is_object, list, no_lease};
 use super::query::Wanted;
+use super::schema::Missing;
 use super::wire::{self, Fields};
 use super::{Api, json};
 use crate::key::KeyId;
@@ -18,11 +20,11 @@ use crate::store::{Leasing, Release, Store};
 /// How many keys are handled before others get a chance to run: some 100 µs.
 const BATCH: usize = 64;
 
-/// The body of a request for many keys.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Keys {
-    #[serde(rename = "keyIds")]
+/// Many keys.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct Keys {
+    #[schema(max_items = 100_000, example = json!(["936da01f-9abd-4d9d-80c7-02af85c822a8"]))]
     key_ids: Vec<String>,
 }
 
@@ -45,10 +47,26 @@ pub(super) async fn lease<S: Store>(api: &Api<S>, wanted: &Wanted, count: usize)
     answer(api, StatusCode::OK, &fields, body)
 }
 
+/// Releases many keys
+///
+/// Each is its own atomic step. Those that are free stay free.
+#[utoipa::path(
+    put, path = "/keys", operation_id = "releaseKeys", tag = "many",
+    request_body(content = Keys, content_type = "application/json"),
+    responses((status = 200, description = "Done, but for those that were not there", body = Missing)),
+)]
 pub(super) async fn release<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
     each(&api, body, Act::Release).await
 }
 
+/// Keeps many keys alive
+///
+/// Each is its own atomic step.
+#[utoipa::path(
+    put, path = "/keepalive", operation_id = "keepKeysAlive", tag = "many",
+    request_body(content = Keys, content_type = "application/json"),
+    responses((status = 200, description = "Done, but for those that were not there", body = Missing)),
+)]
 pub(super) async fn keep_alive<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
     each(&api, body, Act::KeepAlive).await
 }

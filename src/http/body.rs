@@ -16,7 +16,7 @@ use super::error::Problem;
 /// The largest body that is read, in bytes, but for batches.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// The largest body that is read of a batch, in bytes: 100,000 ids, and some room.
-const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(super) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// A body that takes longer than this to arrive is given up.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a body that is refused is read and forgotten, so that a client that sends all of it

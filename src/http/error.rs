@@ -4,6 +4,7 @@ use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::keys::COUNT_MAX;
 use super::{json, respond};
@@ -28,6 +29,9 @@ impl IntoResponse for Problem {
     }
 }
 
+/// The media type of a refusal.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
 /// A refusal that the problem statement does not know, told as RFC 9457 says.
 pub(super) enum Problem {
     NoSuchPath,
@@ -45,16 +49,24 @@ pub(super) enum Problem {
     PoolFull { retry_after_ms: u64 },
 }
 
-#[derive(Serialize)]
-struct Details<'a> {
-    r#type: &'a str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
+/// A refusal, as RFC 9457 says.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Details {
+    /// What was refused, for programs: it stays the same from version to version.
+    #[schema(format = "uri-reference")]
+    pub(super) r#type: String,
+    /// The same, for people.
+    pub(super) title: &'static str,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    pub(super) status: u16,
+    /// What is wrong here.
+    detail: String,
 }
 
 impl Problem {
-    pub(super) fn response(self) -> Response {
+    pub(super) fn details(&self) -> Details {
         let (kind, status, title) = match self {
             Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed { .. } => {
@@ -92,7 +104,7 @@ impl Problem {
                 ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool has no room")
             }
         };
-        let detail = match &self {
+        let detail = match self {
             Self::NoSuchPath => "See the table of paths in the documentation.".to_owned(),
             Self::MethodNotAllowed { allowed } => format!("This path knows {allowed}."),
             Self::InvalidParameter { detail } | Self::MalformedBody { detail } => detail.clone(),
@@ -114,14 +126,15 @@ impl Problem {
             Self::BodyTimeout => "Send the body right behind its head.".to_owned(),
             Self::PoolFull { .. } => "No key was created: there is no room for all.".to_owned(),
         };
-        let details = Details {
-            r#type: &format!("/problems/{kind}"),
-            title,
-            status: status.as_u16(),
-            detail: &detail,
-        };
+        let r#type = format!("/problems/{kind}");
+        Details { r#type, title, status: status.as_u16(), detail }
+    }
+
+    pub(super) fn response(self) -> Response {
+        let details = self.details();
+        let status = StatusCode::from_u16(details.status).expect("a status");
         let body = serde_json::to_vec(&details).expect("strings and a number");
-        let mut response = respond(status, "application/problem+json", body.into());
+        let mut response = respond(status, PROBLEM_JSON, body.into());
         let headers = response.headers_mut();
         match self {
             Self::MethodNotAllowed { allowed } => {

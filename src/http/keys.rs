@@ -6,13 +6,15 @@ use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::de::IgnoredAny;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use tokio::task::yield_now;
+use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::fence::IfMatch;
-use super::query::{CooldownMs, LeaseMs, Wanted};
+use super::query::{CooldownMs, LeaseMs, LeaseQuery, ReleaseQuery, RenewalQuery, Wanted};
+use super::schema::{Created, Empty, IfMatchHeader, Info, KeyPath, Leased};
 use super::wire::Fields;
 use super::{Api, batches, json, wire};
 use crate::error::Error;
@@ -38,19 +40,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// The optional body of `POST /keys`.
-#[derive(Default, Deserialize)]
+/// What to create.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Create {
-    #[serde(default, deserialize_with = "not_null")]
+pub(super) struct Create {
+    /// How many keys; without it one, which is answered in another form.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(nullable = false, minimum = 1, maximum = 100_000, example = 3)]
     count: Option<u64>,
 }
 
-/// A field may be left out, but then it is not `null`.
-fn not_null<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
-    u64::deserialize(field).map(Some)
+/// A whole number, as JSON sees it: also 3.0. A field may be left out, but then it is not `null`.
+fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
+    let number = f64::deserialize(field)?;
+    number.to_string().parse().map(Some).map_err(|_| D::Error::custom("no whole number"))
 }
 
+/// Creates keys
+///
+/// All of them, or none if there is no room. The body is optional.
+#[utoipa::path(
+    post, path = "/keys", operation_id = "createKeys", tag = "pool",
+    request_body(content = Create, content_type = "application/json"),
+    responses((
+        status = 201, description = "Created", body = Created,
+        headers(("Location" = String), ("Key-Expires-At" = String)),
+        examples(
+            ("one" = (value = json!({"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8"}))),
+            ("several" = (value = json!({"keyIds": ["936da01f-9abd-4d9d-80c7-02af85c822a8"]}))),
+        ),
+    )),
+)]
 pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
     let create = match parse(&body) {
         Ok(create) => create,
@@ -83,6 +103,26 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
     response
 }
 
+/// Leases a random free key
+///
+/// Each free key is equally likely. Nobody else gets it until the lease ends.
+#[utoipa::path(
+    get, path = "/keys", operation_id = "leaseKey", tag = "pool",
+    params(LeaseQuery),
+    responses(
+        (
+            status = 200, description = "Leased", body = Leased,
+            headers(("ETag" = String), ("Lease-Expires-At" = String)),
+            examples(
+                ("one" = (value = json!({"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8"}))),
+                ("several" = (value = json!({"keys": [
+                    {"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8", "etag": "\"1\""},
+                ]}))),
+            ),
+        ),
+        (status = 404, description = "No key is free", body = Empty, headers(("Retry-After" = String))),
+    ),
+)]
 pub(super) async fn lease<S: Store>(State(api): State<Api<S>>, wanted: Wanted) -> Response {
     if let Some(count) = wanted.count {
         return batches::lease(&api, &wanted, count).await;
@@ -110,6 +150,18 @@ pub(super) async fn no_lease<S: Store>(api: &Api<S>, error: Error) -> Response {
     answer(api, StatusCode::NOT_FOUND, &fields, "{}")
 }
 
+/// Shows a key
+#[utoipa::path(
+    get, path = "/keys/{id}", operation_id = "showKey", tag = "key",
+    params(KeyPath),
+    responses(
+        (
+            status = 200, description = "What is known of it", body = Info,
+            headers(("ETag" = String), ("Lease-Expires-At" = String), ("Key-Expires-At" = String)),
+        ),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
 pub(super) async fn show<S: Store>(
     State(api): State<Api<S>>,
     Id(id): Id,
@@ -120,6 +172,17 @@ pub(super) async fn show<S: Store>(
     Ok(answer(&api, StatusCode::OK, &Fields::of_key(&info), body))
 }
 
+/// Releases a key
+///
+/// A free one stays free. Without a cool-down, one that rests is free.
+#[utoipa::path(
+    put, path = "/keys/{id}", operation_id = "releaseKey", tag = "key",
+    params(KeyPath, ReleaseQuery, IfMatchHeader),
+    responses(
+        (status = 200, description = "Released", body = Empty),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
 pub(super) async fn release<S: Store>(
     State(api): State<Api<S>>,
     if_match: IfMatch,
@@ -130,6 +193,20 @@ pub(super) async fn release<S: Store>(
     Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
 }
 
+/// Renews a lease
+///
+/// It starts anew, and its `ETag` stays.
+#[utoipa::path(
+    put, path = "/keys/{id}/lease", operation_id = "renewLease", tag = "key",
+    params(KeyPath, RenewalQuery, IfMatchHeader),
+    responses(
+        (
+            status = 200, description = "Renewed", body = Empty,
+            headers(("ETag" = String), ("Lease-Expires-At" = String)),
+        ),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
 pub(super) async fn renew<S: Store>(
     State(api): State<Api<S>>,
     if_match: IfMatch,
@@ -140,6 +217,17 @@ pub(super) async fn renew<S: Store>(
     Ok(answer(&api, StatusCode::OK, &Fields::of_lease(&lease), "{}"))
 }
 
+/// Removes a key
+///
+/// Leased or not.
+#[utoipa::path(
+    delete, path = "/keys/{id}", operation_id = "deleteKey", tag = "key",
+    params(KeyPath, IfMatchHeader),
+    responses(
+        (status = 200, description = "Removed", body = Empty),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
 pub(super) async fn delete<S: Store>(
     State(api): State<Api<S>>,
     if_match: IfMatch,
@@ -149,6 +237,20 @@ pub(super) async fn delete<S: Store>(
     Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
 }
 
+/// Keeps a key alive
+///
+/// Its life starts anew; its lease stays as it is.
+#[utoipa::path(
+    put, path = "/keepalive/{id}", operation_id = "keepKeyAlive", tag = "key",
+    params(KeyPath),
+    responses(
+        (
+            status = 200, description = "Kept alive", body = Empty,
+            headers(("Key-Expires-At" = String)),
+        ),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
 pub(super) async fn keep_alive<S: Store>(
     State(api): State<Api<S>>,
     Id(id): Id,

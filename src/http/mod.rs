@@ -6,7 +6,10 @@ mod error;
 mod fence;
 mod hot;
 mod keys;
+mod openapi;
+mod pattern;
 mod query;
+mod schema;
 mod serve;
 mod stats;
 mod wire;
@@ -72,6 +75,7 @@ impl<S> Api<S> {
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
 /// | `PUT /keepalive` | [`Store::keep_alive`] | O(1) a key |
 /// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
+/// | `GET /openapi.json`, `GET /docs` | the description of all that | O(1) |
 fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
     let pool = get(keys::lease::<S>)
@@ -79,8 +83,6 @@ fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>)
         .put(batches::release::<S>)
         .head(async || not_allowed(POOL_METHODS));
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
-    let methods =
-        |router: MethodRouter<Api<S>>, allowed| router.fallback(async move || not_allowed(allowed));
     let key = methods(key, "GET, HEAD, PUT, DELETE");
     let lease = methods(put(keys::renew::<S>), "PUT");
     let life = methods(put(keys::keep_alive::<S>), "PUT");
@@ -96,11 +98,20 @@ fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>)
         // The empty id: malformed, like any other.
         .route("/keys/", key)
         .route("/keepalive/", life)
+        .merge(openapi::routes(limits))
         .fallback(async || Problem::NoSuchPath.response())
         // Bodies are read, within limits, before they come to a handler.
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(body::read))
         .with_state(Api { store, limits, stopped })
+}
+
+/// Answers other methods than those that `router` knows.
+fn methods<T: Clone + Send + Sync + 'static>(
+    router: MethodRouter<T>,
+    allowed: &'static str,
+) -> MethodRouter<T> {
+    router.fallback(async move || not_allowed(allowed))
 }
 
 fn not_allowed(allowed: &'static str) -> Response {

@@ -4,6 +4,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::Api;
 use super::error::Problem;
@@ -41,13 +43,37 @@ impl Default for Limits {
     }
 }
 
-/// What may be in a query. What else is in it means nothing.
-#[derive(Deserialize)]
-struct Parameters {
+/// The query of `GET /keys`. What else is in a query means nothing.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LeaseQuery {
+    /// How long the lease lasts
+    #[param(nullable = false)]
     lease: Option<String>,
-    cooldown: Option<String>,
+    /// How long to wait for a key at most
+    #[param(nullable = false)]
     wait: Option<String>,
+    /// How many keys; without it one, which is answered in another form
+    #[param(nullable = false, value_type = u64, minimum = 1, maximum = 100_000, required = false)]
     count: Option<String>,
+}
+
+/// The query of `PUT /keys/{id}/lease`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct RenewalQuery {
+    /// How long the lease lasts from now on
+    #[param(nullable = false)]
+    lease: Option<String>,
+}
+
+/// The query of `PUT /keys/{id}`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ReleaseQuery {
+    /// How long the key rests before it is served again
+    #[param(nullable = false)]
+    cooldown: Option<String>,
 }
 
 /// `lease`: for how long, in milliseconds.
@@ -67,7 +93,7 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
-        let lease = read(parts).await?.lease;
+        let RenewalQuery { lease } = read(parts).await?;
         duration("lease", lease.as_deref(), api.limits.lease_ms_max).map(Self)
     }
 }
@@ -76,7 +102,7 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for Wanted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
-        let Parameters { lease, wait, count, .. } = read(parts).await?;
+        let LeaseQuery { lease, wait, count } = read(parts).await?;
         let lease_ms = duration("lease", lease.as_deref(), api.limits.lease_ms_max)?;
         let wait_ms = duration("wait", wait.as_deref(), api.limits.wait_ms_max)?.unwrap_or(0);
         let count = count.map(|text| match text.parse() {
@@ -94,14 +120,14 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for CooldownMs {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
-        let cooldown = read(parts).await?.cooldown;
+        let ReleaseQuery { cooldown } = read(parts).await?;
         let ms = duration("cooldown", cooldown.as_deref(), api.limits.cooldown_ms_max)?;
         Ok(Self(ms.unwrap_or(0)))
     }
 }
 
-async fn read(parts: &mut Parts) -> Result<Parameters, Problem> {
-    let query = Query::<Parameters>::from_request_parts(parts, &()).await;
+async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
+    let query = Query::<T>::from_request_parts(parts, &()).await;
     query.map(|Query(parameters)| parameters).map_err(|rejection: QueryRejection| {
         Problem::InvalidParameter { detail: rejection.body_text() }
     })

@@ -4,36 +4,71 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Api, json};
 use crate::store::Store;
 
 /// Counts at about one moment.
-#[derive(Serialize)]
-struct Stats {
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Stats {
+    /// Keys that live: free, blocked and cooling ones.
+    #[schema(example = 3)]
     keys: u64,
+    /// Keys for whoever asks next.
+    #[schema(example = 1)]
     free: u64,
-    /// Leased.
+    /// Leased keys.
+    #[schema(example = 2)]
     blocked: u64,
+    /// Keys that rest.
+    #[schema(example = 0)]
     cooling: u64,
+    /// Requests that wait for a key.
+    #[schema(example = 0)]
     waiting: usize,
     totals: Totals,
 }
 
 /// Counts since the start.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Totals {
+    /// Keys that were created.
+    #[schema(example = 3)]
     created: u64,
+    /// Leases that were given.
+    #[schema(example = 6)]
     leased: u64,
+    /// Leases that ended by a release.
+    #[schema(example = 3)]
     released: u64,
+    /// Leases that ended by themselves.
+    #[schema(example = 1)]
     lease_timeouts: u64,
+    /// Leases whose keys died or were deleted.
+    #[schema(example = 0)]
     leases_lost: u64,
+    /// Keys that died.
+    #[schema(example = 0)]
     expired: u64,
+    /// Keys that were deleted.
+    #[schema(example = 0)]
     deleted: u64,
+    /// Requests that were refused by their `If-Match`.
+    #[schema(example = 1)]
     stale_refusals: u64,
 }
 
+/// Counts
+///
+/// All at about one moment. A lease that ran out counts as blocked until the sweep has come by, which
+/// takes milliseconds.
+#[utoipa::path(
+    get, path = "/stats", operation_id = "showStats", tag = "pool",
+    responses((status = 200, description = "The counts", body = Stats)),
+)]
 pub(super) async fn show<S: Store>(State(api): State<Api<S>>) -> Response {
     let (stats, waiting) = (api.store.stats().await, api.store.waiting().await);
     let totals = stats.totals;

@@ -136,7 +136,7 @@ impl Client {
             assert!(self.fill().await, "the server hung up in its answer");
         }
         let rest = self.buffer.split_off(head_end + 4 + length);
-        let body = String::from_utf8(self.buffer.split_off(head_end + 4)).unwrap();
+        let body = String::from_utf8_lossy(&self.buffer.split_off(head_end + 4)).into_owned();
         self.buffer = rest;
         Answer { status, head, headers, body }
     }

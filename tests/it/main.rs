@@ -9,6 +9,7 @@ mod connections;
 mod contract;
 mod features;
 mod memory;
+mod openapi;
 mod paths;
 mod races;
 mod source;

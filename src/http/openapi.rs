@@ -1,0 +1,239 @@
+//! The description of the API: `/openapi.json`, and `/docs` for people.
+//!
+//! The handlers say what they take and answer with; what several have in common is filled in here.
+//! Refusals come with what the server really answers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Path;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::json;
+use utoipa::OpenApi;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::link::Link;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
+use utoipa::openapi::response::Response as Described;
+use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema};
+use utoipa_swagger_ui::{Config, serve};
+
+use super::error::{Details, PROBLEM_JSON, Problem};
+use super::query::Limits;
+use super::{batches, body, json, keys, methods, pattern, respond, stats};
+
+/// What is done to a key.
+const LINKS: [&str; 5] = ["showKey", "keepKeyAlive", "renewLease", "releaseKey", "deleteKey"];
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Token Orchestrator",
+        description = "Leases random free keys from a pool, takes them back, and lets the unused die.\n\n\
+            Unknown, dead, deleted and malformed ids are answered alike: 404 `{}`. Other refusals are \
+            `application/problem+json` (RFC 9457) with a `type` that stays. A method that a path does not know gets 405 with \
+            `Allow`. No answer may be cached.",
+        contact(),
+    ),
+    paths(
+        keys::create,
+        keys::lease,
+        keys::show,
+        keys::release,
+        keys::renew,
+        keys::delete,
+        keys::keep_alive,
+        batches::release,
+        batches::keep_alive,
+        stats::show,
+    ),
+    components(schemas(Details)),
+    tags(
+        (name = "pool", description = "The pool as a whole"),
+        (name = "key", description = "One key"),
+        (name = "many", description = "Many keys by one request"),
+    ),
+)]
+struct Document;
+
+/// The document, and a page that shows it. It tells the limits of this server.
+pub(super) fn routes<T: Clone + Send + Sync + 'static>(limits: Limits) -> Router<T> {
+    let document = Bytes::from(document(limits).to_pretty_json().expect("strings and numbers"));
+    // Without a validator, which would be asked elsewhere.
+    let config = Config::from("/openapi.json").validator_url("none");
+    let config = Arc::new(config.display_request_duration(true).use_base_layout());
+    let page = move |path: Option<Path<String>>| {
+        let path = path.map_or_else(String::new, |Path(path)| path);
+        async move { page(&path, config) }
+    };
+    let document = get(async move || json(StatusCode::OK, document));
+    Router::new()
+        .route("/openapi.json", methods(document, "GET, HEAD"))
+        .route("/docs", methods(get(async || to_page()), "GET, HEAD"))
+        .route("/docs/", methods(get(page.clone()), "GET, HEAD"))
+        .route("/docs/{*path}", methods(get(page), "GET, HEAD"))
+}
+
+fn to_page() -> Response {
+    let mut response = json(StatusCode::PERMANENT_REDIRECT, "{}");
+    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/docs/"));
+    response
+}
+
+fn page(path: &str, config: Arc<Config<'static>>) -> Response {
+    match serve(path, config) {
+        Ok(Some(file)) => {
+            let mut response = respond(StatusCode::OK, "text/html", file.bytes.into_owned().into());
+            let content_type = file.content_type.parse().expect("a media type");
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+            response
+        }
+        _ => Problem::NoSuchPath.response(),
+    }
+}
+
+fn document(limits: Limits) -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        operations.into_iter().flatten().for_each(|operation| complete(operation, limits));
+    }
+    document
+}
+
+fn complete(operation: &mut Operation, limits: Limits) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            describe_parameter(parameter, limits);
+        }
+    }
+    let id = operation.operation_id.as_deref().expect("each has one");
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(if id == "createKeys" { Required::False } else { Required::True });
+    }
+    let responses = &mut operation.responses.responses;
+    for (status, response) in responses.iter_mut() {
+        if let RefOr::T(response) = response {
+            let headers = response.headers.iter_mut();
+            headers.for_each(|(name, header)| *header = describe_header(name).into());
+            if matches!((id, status.as_str()), ("createKeys", "201") | ("leaseKey", "200")) {
+                let links = LINKS.iter().map(|to| ((*to).to_owned(), link(to).into()));
+                response.links.extend(links);
+            }
+        }
+    }
+    let refusals = refusals(id);
+    let mut by_status = BTreeMap::<u16, Vec<Details>>::new();
+    for refusal in refusals.iter().map(Problem::details) {
+        by_status.entry(refusal.status).or_default().push(refusal);
+    }
+    for (status, refusals) in by_status {
+        responses.insert(status.to_string(), describe_refusals(status, &refusals).into());
+    }
+}
+
+/// What a client that has a key may do next.
+fn link(operation: &str) -> Link {
+    Link::builder().operation_id(operation).parameter("id", "$response.body#/keyId").build()
+}
+
+/// Durations have limits, which the operator sets.
+fn describe_parameter(parameter: &mut Parameter, limits: Limits) {
+    let max_ms = match parameter.name.as_str() {
+        "lease" => limits.lease_ms_max,
+        "wait" => limits.wait_ms_max,
+        "cooldown" => limits.cooldown_ms_max,
+        _ => return,
+    };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else {
+        unreachable!("durations are strings")
+    };
+    schema.pattern = Some(pattern::duration(max_ms));
+    let example = if max_ms < 30_000 { format!("{max_ms}ms") } else { "30s".to_owned() };
+    let described = ParameterBuilder::from(std::mem::take(parameter));
+    *parameter = described.example(Some(example.into())).build();
+}
+
+fn describe_header(name: &str) -> Header {
+    let time = json!({"type": "string", "format": "date-time"});
+    let at = "2026-11-22T18:20:31.246Z";
+    let (description, schema, example) = match name {
+        "ETag" => (
+            "The generation of the key, which names its lease. It never repeats for a key",
+            json!({"type": "string", "pattern": pattern::ETAG}),
+            json!("\"1\""),
+        ),
+        "Lease-Expires-At" => ("When the lease or the cool-down ends", time, json!(at)),
+        "Key-Expires-At" => ("When the key dies unless it is kept alive", time, json!(at)),
+        "Location" => (
+            "The path of the key, if it is one",
+            json!({"type": "string", "format": "uri-reference"}),
+            json!("/keys/936da01f-9abd-4d9d-80c7-02af85c822a8"),
+        ),
+        "Retry-After" => (
+            "After how many seconds it may be worth to come back",
+            json!({"type": "integer", "minimum": 1}),
+            json!(28),
+        ),
+        other => unreachable!("{other} is not described"),
+    };
+    let schema: Schema = serde_json::from_value(schema).expect("a schema");
+    let mut header = Header::new(schema);
+    header.description = Some(description.to_owned());
+    header.example = Some(example);
+    header
+}
+
+/// The refusals that an operation knows, but for 404 `{}`.
+fn refusals(operation: &str) -> Vec<Problem> {
+    let parameter =
+        Problem::InvalidParameter { detail: "lease must be from 1ms to 1m.".to_owned() };
+    let not_json = "expected value at line 1 column 1".to_owned();
+    let own = match operation {
+        "createKeys" => vec![Problem::InvalidBody, Problem::PoolFull { retry_after_ms: 1 }],
+        "leaseKey" => vec![parameter, Problem::TooManyWaiters, Problem::Stopping],
+        "releaseKey" => vec![parameter, Problem::MalformedIfMatch, Problem::Stale],
+        "renewLease" => {
+            vec![parameter, Problem::MalformedIfMatch, Problem::NotLeased, Problem::Stale]
+        }
+        "deleteKey" => vec![Problem::MalformedIfMatch, Problem::Stale],
+        "releaseKeys" | "keepKeysAlive" => vec![Problem::InvalidBody],
+        _ => vec![],
+    };
+    // Bodies are read of all requests, also of those that need none.
+    let max = match operation {
+        "releaseKeys" | "keepKeysAlive" => body::BATCH_BYTES_MAX,
+        _ => body::BODY_BYTES_MAX,
+    };
+    let all = [
+        Problem::MalformedBody { detail: not_json },
+        Problem::BodyTooLarge { max },
+        Problem::BodyTimeout,
+    ];
+    own.into_iter().chain(all).collect()
+}
+
+/// All refusals of one status, each with an example.
+fn describe_refusals(status: u16, refusals: &[Details]) -> Described {
+    let titles: Vec<_> = refusals.iter().map(|details| details.title).collect();
+    let examples = refusals.iter().map(|details| {
+        let name = details.r#type.trim_start_matches("/problems/").to_owned();
+        let value = serde_json::to_value(details).expect("strings and a number");
+        (name, ExampleBuilder::new().value(Some(value)).build())
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Details")))
+        .examples_from_iter(examples);
+    let response = ResponseBuilder::new()
+        .description(titles.join("; "))
+        .content(PROBLEM_JSON, content.build());
+    if status == 503 {
+        response.header("Retry-After", describe_header("Retry-After")).build()
+    } else {
+        response.build()
+    }
+}

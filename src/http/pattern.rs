@@ -1,0 +1,79 @@
+//! Regular expressions (ECMA-262) for the description of the API.
+
+/// An `ETag` of ours.
+pub(super) const ETAG: &str = r#"^"[0-9]+"$"#;
+/// Durations in one unit, from a millisecond to `max_ms` milliseconds.
+///
+/// More is read, such as 1m30s; this is the form to be recommended.
+pub(super) fn duration(max_ms: u32) -> String {
+    const UNITS: [(&str, u32); 5] =
+        [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+    let reached = UNITS.iter().filter(|(_, ms)| *ms <= max_ms);
+    let units: Vec<_> =
+        reached.map(|(unit, ms)| format!("({}){unit}", numbers(max_ms / ms))).collect();
+    format!("^({})$", units.join("|"))
+}
+
+/// Numbers from 1 to `max`.
+fn numbers(max: u32) -> String {
+    let max = max.to_string();
+    let mut parts = Vec::new();
+    if max.len() > 1 {
+        parts.push(format!("[1-9]{}", digits(0, max.len() - 2)));
+    }
+    // As long as the greatest, and at one place the first to be less.
+    for (place, digit) in max.char_indices() {
+        let least = if place == 0 { '1' } else { '0' };
+        if digit > least {
+            let less = char::from(digit as u8 - 1);
+            let rest = max.len() - place - 1;
+            parts.push(format!("{}[{least}-{less}]{}", &max[..place], digits(rest, rest)));
+        }
+    }
+    parts.push(max);
+    parts.join("|")
+}
+
+fn digits(min: usize, max: usize) -> String {
+    match (min, max) {
+        (_, 0) => String::new(),
+        (1, 1) => "[0-9]".to_owned(),
+        (min, max) if min == max => format!("[0-9]{{{max}}}"),
+        (min, max) => format!("[0-9]{{{min},{max}}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use regex::Regex;
+
+    use super::*;
+    use crate::config;
+
+    #[test]
+    fn durations_are_those_that_are_read() {
+        let numbers = |max: u64| {
+            let tens = (0..10).map(|power| 10_u64.pow(power));
+            let mut all: Vec<_> =
+                tens.chain([max]).flat_map(|n| [n.saturating_sub(1), n, n + 1]).collect();
+            all.extend((1..=9).map(|digit| digit * max.max(9) / 9));
+            all
+        };
+        for max_ms in [1, 7, 10, 999, 1000, 45_678, 60_000, 3_600_000, 2_592_000_000] {
+            let pattern = Regex::new(&duration(max_ms)).unwrap();
+            for (unit, ms) in
+                [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]
+            {
+                for number in numbers(u64::from(max_ms) / ms) {
+                    let text = format!("{number}{unit}");
+                    let is_read = config::parse_ms_up_to(&text, max_ms).is_ok();
+                    assert_eq!(pattern.is_match(&text), is_read, "{text} up to {max_ms}");
+                }
+            }
+        }
+        assert_eq!(
+            duration(60_000),
+            "^(([1-9][0-9]{0,3}|[1-5][0-9]{4}|60000)ms|([1-9]|[1-5][0-9]|60)s|(1)m)$"
+        );
+    }
+}

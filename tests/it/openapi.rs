@@ -1,0 +1,89 @@
+//! The description of the API, and the page that shows it.
+
+use std::{env, fs};
+
+use serde_json::Value;
+use token_orchestrator::http::{Limits, ServeOptions};
+use token_orchestrator::store::Options;
+
+use crate::client::Server;
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi/openapi.json");
+
+/// The description is part of the API: a change of it must be seen in a review.
+/// `UPDATE_GOLDEN=1 cargo test` writes it anew.
+#[tokio::test]
+async fn the_description_is_the_one_that_was_agreed_on() {
+    let answer = Server::default().await.send("GET", "/openapi.json", "").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    if env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(GOLDEN, format!("{}\n", answer.body)).unwrap();
+    }
+    let golden: Value = serde_json::from_str(&fs::read_to_string(GOLDEN).unwrap()).unwrap();
+    assert!(answer.json() == golden, "run UPDATE_GOLDEN=1 cargo test and look at the difference");
+    assert_eq!(golden["openapi"], "3.1.0");
+}
+
+/// Every path and method that the router knows is described, and nothing else.
+#[tokio::test]
+async fn all_routes_are_described() {
+    let server = Server::default().await;
+    let document = server.send("GET", "/openapi.json", "").await.json();
+    let id = server.create().await;
+    let mut operations = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let described: Vec<_> =
+            item.as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
+        operations += described.len();
+        let answer = server.send("PATCH", &path.replace("{id}", &id), "").await;
+        assert_eq!(answer.status, 405);
+        let allowed = answer.header("allow").unwrap();
+        let mut allowed: Vec<_> = allowed.split(", ").filter(|method| *method != "HEAD").collect();
+        allowed.sort_unstable();
+        let mut described: Vec<_> = described.iter().map(String::as_str).collect();
+        described.sort_unstable();
+        assert_eq!(allowed, described, "{path}");
+    }
+    assert_eq!(operations, 10);
+}
+
+/// Limits are those of the server that is asked.
+#[tokio::test]
+async fn limits_are_told() {
+    let limits = Limits { wait_ms_max: 50, ..Limits::default() };
+    let serve = ServeOptions { limits, ..ServeOptions::default() };
+    let server = Server::start(Options::default(), serve).await;
+    let document = server.send("GET", "/openapi.json", "").await.json();
+    let parameters = document["paths"]["/keys"]["get"]["parameters"].as_array().unwrap().clone();
+    let wait = parameters.iter().find(|parameter| parameter["name"] == "wait").unwrap();
+    assert_eq!(wait["schema"]["pattern"], "^(([1-9]|[1-4][0-9]|50)ms)$");
+    assert_eq!(wait["example"], "50ms");
+}
+
+/// The page and all that it loads come from here.
+#[tokio::test]
+async fn the_page_needs_no_other_host() {
+    let server = Server::default().await;
+    let moved = server.send("GET", "/docs", "").await;
+    assert_eq!((moved.status, moved.header("location")), (308, Some("/docs/")));
+    let page = server.send("GET", "/docs/", "").await;
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html")));
+    let mut loaded = 0;
+    for attribute in ["src=\"", "href=\""] {
+        for rest in page.body.split(attribute).skip(1) {
+            let link = rest.split('"').next().unwrap();
+            let name = link.strip_prefix("./").unwrap_or(link);
+            assert!(!name.contains("//"), "{link} is elsewhere");
+            let file = server.send("GET", &format!("/docs/{name}"), "").await;
+            assert!(file.status == 200 && !file.body.is_empty(), "{name}");
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 5, "{loaded}");
+    let start = server.send("GET", "/docs/swagger-initializer.js", "").await;
+    assert!(start.body.contains("\"url\": \"/openapi.json\""), "{}", start.body);
+    assert!(start.body.contains("\"validatorUrl\": \"none\""), "a validator elsewhere is asked");
+    assert_eq!(server.send("GET", "/docs/nothing", "").await.status, 404);
+    assert_eq!(server.send("POST", "/docs/", "").await.status, 405);
+}
