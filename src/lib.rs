@@ -36,7 +36,7 @@
 //! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
 //! | [`store`] | the contract of a store, and the one in memory | `engine` |
 //! | [`http`] | the API, its errors, the accept loop | `store` |
-//! | [`cli`] | arguments, and the composition of all | `http`, `config` |
+//! | [`cli`] | arguments, the composition of all, and a client | `http`, `config` |
 //!
 //! # Invariants
 //!

@@ -4,6 +4,8 @@ use std::env;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use token_orchestrator::cli;
+
 /// Keys, index nodes and requests are many small allocations, freed by other threads than those
 /// that made them: mimalloc is made for that. Version 2 keeps the least memory: see `allocator.md`
 /// in `loadtest/results/`.
@@ -14,8 +16,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 
 fn main() -> ExitCode {
-    purge_at_once();
-    token_orchestrator::cli::main()
+    match cli::parse() {
+        Ok(command) => {
+            if command.is_server() {
+                purge_at_once();
+            }
+            command.run()
+        }
+        Err(status) => status,
+    }
 }
 
 /// Lets mimalloc give freed memory back at once, unless the environment says otherwise.

@@ -1,4 +1,4 @@
-//! The HTTP API: the only place that knows axum and JSON.
+//! The HTTP API: the only place that knows axum.
 
 mod batches;
 mod body;

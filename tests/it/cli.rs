@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
-fn binary() -> Command {
+pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_token-orchestrator"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TOKEN_ORCHESTRATOR_")) {
         command.env_remove(name);
@@ -13,14 +13,14 @@ fn binary() -> Command {
     command
 }
 
-fn error_line(output: &Output) -> String {
+pub(crate) fn error_line(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(text.lines().count(), 1, "not one line: {text}");
     text
 }
 
 /// Starts the server; answers with it and the address it says it listens on.
-fn start(command: &mut Command) -> (Child, String, impl Iterator<Item = String>) {
+pub(crate) fn start(command: &mut Command) -> (Child, String, impl Iterator<Item = String>) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.next().expect("a line that says where it listens");
@@ -28,12 +28,12 @@ fn start(command: &mut Command) -> (Child, String, impl Iterator<Item = String>)
     (child, address.to_owned(), lines)
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-fn request(address: &str, method: &str, path: &str) -> String {
+pub(crate) fn request(address: &str, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();

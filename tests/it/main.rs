@@ -5,6 +5,7 @@ mod api;
 mod batches;
 mod cli;
 mod client;
+mod commands;
 mod connections;
 mod contract;
 mod features;

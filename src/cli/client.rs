@@ -1,0 +1,212 @@
+//! Requests to a server.
+
+use std::error::Error;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, IF_MATCH};
+use reqwest::{Method, Url};
+use serde_json::Value;
+
+use crate::config;
+use crate::key::KeyId;
+
+/// How long an answer may take, but for the time that a request asks to wait.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Which server is asked.
+#[derive(clap::Args)]
+pub(super) struct Server {
+    /// The server to ask
+    #[arg(
+        long,
+        env = "TOKEN_ORCHESTRATOR_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    server: Url,
+}
+
+pub(super) struct Client {
+    http: reqwest::Client,
+    server: Url,
+}
+
+/// A request.
+pub(super) struct Ask<'a> {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    if_match: Option<&'a str>,
+    body: Option<Value>,
+    patience: Duration,
+}
+
+/// An answer that says that something was done.
+pub(super) struct Answer {
+    pub(super) body: Value,
+    headers: reqwest::header::HeaderMap,
+}
+
+/// Why nothing was done.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There was no answer, so it may have been done after all.
+    NoAnswer(String),
+    Refused {
+        status: u16,
+        body: Value,
+        /// In seconds.
+        retry_after: Option<String>,
+    },
+}
+
+impl Server {
+    pub(super) fn client(self) -> Client {
+        Client { http: reqwest::Client::new(), server: self.server }
+    }
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
+        let (path, query) = (path.into(), Vec::new());
+        Self { method, path, query, if_match: None, body: None, patience: PATIENCE }
+    }
+
+    /// A parameter in milliseconds.
+    pub(super) fn ms(self, name: &'static str, ms: Option<u32>) -> Self {
+        self.parameter(name, ms.map(|ms| format!("{ms}ms")))
+    }
+
+    pub(super) fn parameter(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.query.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    /// Asks for a key, and to wait for one.
+    pub(super) fn wait(mut self, ms: Option<u32>) -> Self {
+        self.patience += Duration::from_millis(ms.unwrap_or(0).into());
+        self.ms("wait", ms)
+    }
+
+    pub(super) fn if_match(mut self, etag: Option<&'a str>) -> Self {
+        self.if_match = etag;
+        self
+    }
+
+    pub(super) fn body(mut self, body: Option<Value>) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+impl Client {
+    /// Sends a request and reads the answer.
+    pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
+        let mut url = self.server.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(ask.path.split('/'));
+        }
+        if !ask.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(ask.query);
+        }
+        let mut request = self.http.request(ask.method, url).timeout(ask.patience);
+        if let Some(etag) = ask.if_match {
+            request = request.header(IF_MATCH, etag);
+        }
+        if let Some(body) = ask.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
+        }
+        let answer = request.send().await.map_err(|error| self.no_answer(error))?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = answer.bytes().await.map_err(|error| self.no_answer(error))?;
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        if status.is_success() && body.is_object() {
+            return Ok(Answer { body, headers });
+        }
+        let retry_after = header(&headers, "retry-after").map(str::to_owned);
+        Err(Failure::Refused { status: status.as_u16(), body, retry_after })
+    }
+
+    fn no_answer(&self, error: reqwest::Error) -> Failure {
+        // The address may hold a key, and the innermost cause says most.
+        let error = error.without_url();
+        let mut cause: &dyn Error = &error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        Failure::NoAnswer(format!("no answer from {}: {cause}", self.server))
+    }
+}
+
+impl Answer {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.headers, name)
+    }
+
+    /// A field of the body, if it is text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.body[name].as_str()
+    }
+}
+
+fn header<'a>(headers: &'a reqwest::header::HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+impl Failure {
+    /// What it means for the lease or the key that the request was about: there is none.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Refused { status: 404 | 409 | 412, .. })
+    }
+
+    /// In one line.
+    pub(super) fn message(&self, about: &str) -> String {
+        match self {
+            Self::NoAnswer(why) => format!("{why}."),
+            Self::Refused { body, status, retry_after } => {
+                let text = |name: &str| body[name].as_str();
+                let what = match (status, text("title"), text("detail")) {
+                    (_, Some(title), Some(detail)) => format!("{title}. {detail}"),
+                    (404, ..) => about.to_owned(),
+                    _ => format!("the server answered {status}."),
+                };
+                let when = retry_after.as_ref().map(|s| format!(" Try again in {s} s."));
+                format!("{what}{}", when.unwrap_or_default())
+            }
+        }
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self, about: &str) -> Value {
+        match self {
+            Self::Refused { body, .. } if body["type"].is_string() => body.clone(),
+            Self::Refused { status, .. } => {
+                serde_json::json!({"status": status, "detail": self.message(about)})
+            }
+            Self::NoAnswer(why) => serde_json::json!({"detail": why}),
+        }
+    }
+}
+
+/// Reads a key id.
+pub(super) fn parse_id(text: &str) -> Result<KeyId, String> {
+    text.parse()
+        .map_err(|_| "must be a key id, such as 936da01f-9abd-4d9d-80c7-02af85c822a8".to_owned())
+}
+
+/// Reads an `ETag`, with or without its quotes.
+pub(super) fn parse_etag(text: &str) -> Result<String, String> {
+    let digits = text.trim_matches('"');
+    if text == "*" {
+        Ok(text.to_owned())
+    } else if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(format!("\"{digits}\""))
+    } else {
+        Err("must be an ETag, such as 1".to_owned())
+    }
+}
+
+/// Reads how long something shall last, in milliseconds; the server knows how long it may.
+pub(super) fn parse_ms(text: &str) -> Result<u32, String> {
+    config::parse_max_ms(text)
+}
