@@ -1,15 +1,20 @@
 //! Threads that race on one pool.
 
-use std::collections::HashMap;
-use std::sync::{Barrier, Mutex, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Barrier, Mutex, RwLock};
 use std::thread;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use token_orchestrator::engine::Pool;
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
-use token_orchestrator::time::Timestamp;
+use token_orchestrator::store::{Leasing, Memory, Options, Release, Store};
+use token_orchestrator::time::{SystemClock, Timestamp};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 const THREADS: u64 = 8;
 const LEASE_MS: u32 = 60_000;
@@ -143,7 +148,7 @@ fn all_operations_racing_keep_every_promise() {
                 let created = created.lock().unwrap();
                 created[rng.random_range(created.len().saturating_sub(300)..created.len())]
             };
-            match rng.random_range(0..10) {
+            match rng.random_range(0..12) {
                 0 => {
                     if let Ok(mut room) = pool.reserve(2, at) {
                         let id = KeyId::random(&mut rand::rng());
@@ -164,6 +169,14 @@ fn all_operations_racing_keep_every_promise() {
                     if id.as_bytes()[0].is_multiple_of(2) {
                         own_released.push((id, at));
                         let _ = pool.release(&id, at, Fence::Open, 0);
+                    }
+                }
+                10.. if !own_leases.is_empty() => {
+                    // A holder that may come too late, and then must free nobody else's lease.
+                    let lease: Lease = own_leases[rng.random_range(0..own_leases.len())];
+                    let fence = Fence::OneOf(&[lease.generation]);
+                    if pool.release(&lease.id, at, fence, 0) == Ok(()) {
+                        own_released.push((lease.id, at));
                     }
                 }
                 7 => drop(pool.keep_alive(&pick(&mut rng), at)),
@@ -250,4 +263,43 @@ fn holds_that_move_leave_no_entries_behind() {
             (stats.keys, stats.life_entries, stats.hold_entries, stats.leased, stats.cooling);
         assert_eq!(left, (0, 0, 0, 0, 0), "{stats:?}");
     }
+}
+
+/// Clients on several threads wait for few keys, take them, hang up, and run out of time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn those_who_wait_share_no_key_and_none_is_lost() {
+    const KEYS: usize = 5;
+    let store = Memory::new(Options::default(), SystemClock::new());
+    let sweep = tokio::spawn(store.clone().sweep());
+    let ids = store.create(KEYS).await.unwrap().ids;
+    let held = Arc::new(Mutex::new(HashSet::new()));
+    let served = Arc::new(AtomicUsize::new(0));
+    let client = |seed| {
+        let (store, held, served) = (store.clone(), Arc::clone(&held), Arc::clone(&served));
+        let mut rng = SmallRng::seed_from_u64(seed);
+        async move {
+            for _ in 0..200 {
+                let wait_ms = rng.random_range(0..20);
+                let waiting = store.lease(Leasing { wait_ms, lease_ms: None });
+                let patience = Duration::from_micros(rng.random_range(0..20_000));
+                // Whoever is given up has hung up: it must not take a key with it.
+                let Ok(Ok(lease)) = timeout(patience, waiting).await else { continue };
+                assert!(held.lock().unwrap().insert(lease.id), "two holders");
+                yield_now().await;
+                served.fetch_add(1, Relaxed);
+                assert!(held.lock().unwrap().remove(&lease.id));
+                let fence = Fence::OneOf(&[lease.generation]);
+                store.release(&lease.id, Release { fence, cooldown_ms: 0 }).await.unwrap();
+            }
+        }
+    };
+    let clients: Vec<_> = (0..50).map(|seed| tokio::spawn(client(seed))).collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    sweep.abort();
+    assert!(served.load(Relaxed) > 2000, "{served:?}");
+    let stats = store.stats().await;
+    assert_eq!((stats.free, stats.leased, store.waiting().await), (KEYS as u64, 0, 0));
+    assert_eq!(store.lease_many(Leasing::default(), ids.len()).await.unwrap().len(), KEYS);
 }
