@@ -134,7 +134,7 @@ fn all_operations_racing_keep_every_promise() {
     let pool = Pool::new(ttl, 300, 8);
     let now = RwLock::new(1);
     let leases = Mutex::new(Vec::<Lease>::new());
-    let released = Mutex::new(Vec::<(KeyId, Timestamp)>::new());
+    let released = Mutex::new(Vec::<Released>::new());
     let created = Mutex::new(create(&pool, 100, Timestamp::from_ms(1)));
     on_threads(|mut rng| {
         let (mut own_leases, mut own_released) = (Vec::new(), Vec::new());
@@ -167,7 +167,7 @@ fn all_operations_racing_keep_every_promise() {
                     // Half of the keys are never released: their leases end by time.
                     let id = pick(&mut rng);
                     if id.as_bytes()[0].is_multiple_of(2) {
-                        own_released.push((id, at));
+                        own_released.push((id, at, None));
                         let _ = pool.release(&id, at, Fence::Open, 0);
                     }
                 }
@@ -176,7 +176,7 @@ fn all_operations_racing_keep_every_promise() {
                     let lease: Lease = own_leases[rng.random_range(0..own_leases.len())];
                     let fence = Fence::OneOf(&[lease.generation]);
                     if pool.release(&lease.id, at, fence, 0) == Ok(()) {
-                        own_released.push((lease.id, at));
+                        own_released.push((lease.id, at, Some(lease.generation)));
                     }
                 }
                 7 => drop(pool.keep_alive(&pick(&mut rng), at)),
@@ -198,11 +198,14 @@ fn all_operations_racing_keep_every_promise() {
     assert_eq!((stats.keys, stats.life_entries, stats.hold_entries), (0, 0, 0));
 }
 
+/// A release that was done, and of which lease, if it named one.
+type Released = (KeyId, Timestamp, Option<u64>);
+
 /// No lease of a key begins before the one before it has ended or was released.
-fn check_leases(mut leases: Vec<Lease>, released: &[(KeyId, Timestamp)]) {
-    let mut times = HashMap::<KeyId, Vec<Timestamp>>::new();
-    for (id, at) in released {
-        times.entry(*id).or_default().push(*at);
+fn check_leases(mut leases: Vec<Lease>, released: &[Released]) {
+    let mut times = HashMap::<KeyId, Vec<_>>::new();
+    for (id, at, generation) in released {
+        times.entry(*id).or_default().push((*at, *generation));
     }
     assert!(leases.len() > 1000, "only {} leases", leases.len());
     leases.sort_by_key(|lease| (lease.id, lease.generation));
@@ -210,9 +213,11 @@ fn check_leases(mut leases: Vec<Lease>, released: &[(KeyId, Timestamp)]) {
     for pair in leases.windows(2).filter(|pair| pair[0].id == pair[1].id) {
         let [first, second] = pair else { unreachable!() };
         assert!(first.generation < second.generation, "a generation repeats");
-        let was_released = times
-            .get(&first.id)
-            .is_some_and(|times| times.iter().any(|at| (first.since..=second.since).contains(at)));
+        let ended_it = |(at, generation): &(Timestamp, Option<u64>)| {
+            (first.since..=second.since).contains(at)
+                && generation.is_none_or(|generation| generation == first.generation)
+        };
+        let was_released = times.get(&first.id).is_some_and(|times| times.iter().any(ended_it));
         ended_by_time += u32::from(!was_released);
         assert!(was_released || first.until <= second.since, "{first:?} overlaps {second:?}");
     }
