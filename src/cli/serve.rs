@@ -122,7 +122,7 @@ async fn serve(args: &Args) -> io::Result<()> {
             _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
         }
     };
-    http::serve(listener, Arc::new(store), serve_options, shutdown).await;
+    http::serve(listener, Arc::new(store), serve_options, shutdown).await?;
     info!("stopped");
     Ok(())
 }

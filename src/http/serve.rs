@@ -11,11 +11,13 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::hot::{Mailbox, Other};
 use super::{Limits, hot, router};
 use crate::store::Store;
 
@@ -49,19 +51,33 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves `store` on `listener` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is
 /// ready. Then it accepts no more, and returns when all requests in flight are answered or the
 /// drain timeout is over.
+///
+/// # Errors
+///
+/// If the system lacks what it needs to begin.
 pub async fn serve<S: Store>(
     listener: TcpListener,
     store: Arc<S>,
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,
-) {
+) -> io::Result<()> {
     let (stop, stopped) = watch::channel(());
     let router = router(store.clone(), options.limits, stopped.clone());
-    let server = Arc::new(Server { hyper: hyper(&options), router, store, options });
+    let server = Arc::new(Server { hyper: hyper(&options), router });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;
-    let mut connections = JoinSet::new();
+    let (handover, others) = mpsc::unbounded_channel();
+    let mut threads = Threads(Vec::new());
+    for _ in 0..Handle::current().metrics().num_workers() {
+        let mailbox = Arc::new(Mailbox::new()?);
+        threads.0.push(Arc::clone(&mailbox));
+        hot::start(Arc::clone(&store), mailbox, handover.clone(), options.head_timeout)?;
+    }
+    drop(handover);
+    let mut rest = JoinSet::new();
+    rest.spawn(server.connections(others, stopped));
+    let mut next = threads.0.iter().cycle();
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -71,41 +87,46 @@ pub async fn serve<S: Store>(
             accepted = accepted => accepted,
             () = &mut shutdown => break,
         };
-        let stream = match accepted.and_then(|(stream, _)| prepare(stream)) {
-            Ok(stream) => stream,
-            Err(error) if is_the_clients(&error) => continue,
+        // There is always a thread, and places are never closed.
+        let (Some(thread), Ok(place)) = (next.next(), place) else { break };
+        match accepted.and_then(|(stream, _)| prepare(stream)) {
+            Ok(stream) => {
+                is_failing = false;
+                thread.add(stream, place);
+            }
+            Err(error) if is_the_clients(&error) => {}
             Err(error) => {
                 if !is_failing {
                     warn!("cannot accept connections: {error}");
                 }
                 is_failing = true;
                 sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        is_failing = false;
-        let (server, stopped) = (Arc::clone(&server), stopped.clone());
-        connections.spawn(async move {
-            server.connection(stream, stopped).await;
-            drop(place);
-        });
-        while connections.try_join_next().is_some() {}
+        }
     }
     drop(listener);
     stop.send_replace(());
-    let drained = async { while connections.join_next().await.is_some() {} };
-    if timeout(options.drain_timeout, drained).await.is_err() {
+    threads.0.iter().for_each(|mailbox| mailbox.stop());
+    if timeout(options.drain_timeout, rest.join_next()).await.is_err() {
         info!("requests were still in flight after {:?}; they are cut off", options.drain_timeout);
-        connections.shutdown().await;
+        rest.shutdown().await;
+    }
+    Ok(())
+}
+
+/// The threads of the hot path, by what reaches them. They end with this.
+struct Threads(Vec<Arc<Mailbox>>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|mailbox| mailbox.cut_off());
     }
 }
 
 /// What all connections share.
-struct Server<S> {
-    store: Arc<S>,
+struct Server {
     router: Router,
     hyper: Builder<TokioExecutor>,
-    options: ServeOptions,
 }
 
 fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
@@ -118,13 +139,27 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
     builder
 }
 
-impl<S: Store> Server<S> {
+impl Server {
+    /// Serves the connections that come, until no more can come and all have ended.
+    async fn connections(
+        self: Arc<Self>,
+        mut others: mpsc::UnboundedReceiver<Other>,
+        stopped: watch::Receiver<()>,
+    ) {
+        let mut connections = JoinSet::new();
+        while let Some(other) = others.recv().await {
+            connections.spawn(Arc::clone(&self).connection(other, stopped.clone()));
+            while connections.try_join_next().is_some() {}
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
     /// Serves a connection to its end; after `stopped` has changed, to that of its requests.
-    async fn connection(&self, mut stream: TcpStream, mut stopped: watch::Receiver<()>) {
-        let head_timeout = self.options.head_timeout;
-        let read = match hot::serve(&mut stream, &*self.store, head_timeout, &mut stopped).await {
-            hot::End::Closed => return,
-            hot::End::Other(read) => read,
+    async fn connection(self: Arc<Self>, other: Other, mut stopped: watch::Receiver<()>) {
+        let Other { stream, read, place: _place } = other;
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return debug!("a connection cannot be waited for: {error}"),
         };
         let (rest, write) = stream.into_split();
         let stream = tokio::io::join(Cursor::new(read).chain(rest), write);
@@ -143,10 +178,10 @@ impl<S: Store> Server<S> {
     }
 }
 
-fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
+fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     // An answer must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
-    Ok(stream)
+    stream.into_std()
 }
 
 /// Whether the connection failed before it was accepted, which is nobody's trouble here.

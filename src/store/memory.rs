@@ -154,6 +154,9 @@ impl<C: Clock> Memory<C> {
 }
 
 impl<C: Clock> Store for Memory<C> {
+    /// Only a lease ever gives way, and only before it has begun.
+    const MAY_ASK_AGAIN: bool = true;
+
     async fn create(&self, count: usize) -> Result<Created, Error> {
         let Shared { pool, clock, .. } = &*self.shared;
         let mut room = loop {
@@ -201,16 +204,12 @@ impl<C: Clock> Store for Memory<C> {
     }
 
     async fn lease_many(&self, leasing: Leasing, count: usize) -> Result<Vec<Lease>, Error> {
-        let Shared { pool, clock, waiters, .. } = &*self.shared;
-        let ms = leasing.lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
+        let ms = leasing.lease_ms.unwrap_or(self.shared.pool.ttl().lease_ttl_ms);
         let mut leases = Vec::with_capacity(count.min(Self::BATCH));
         while leases.len() < count {
-            let (now, group) = (clock.now(), Self::BATCH.min(count - leases.len()));
+            let group = Self::BATCH.min(count - leases.len());
             let before = leases.len();
-            if waiters.is_empty() {
-                pool.lease_group(now, ms, &mut rand::rng(), group, &mut leases);
-                self.note_deadline(now.plus_ms(u64::from(ms)));
-            }
+            self.lease_group(ms, group, &mut leases);
             if leases.len() < before + group {
                 // It knows for sure whether there is another.
                 let result = if leases.is_empty() {
@@ -229,6 +228,10 @@ impl<C: Clock> Store for Memory<C> {
             }
         }
         Ok(leases)
+    }
+
+    fn lease_at_once(&self, count: usize, leases: &mut Vec<Lease>) {
+        self.lease_group(self.shared.pool.ttl().lease_ttl_ms, count, leases);
     }
 
     fn prefetch(&self, ids: &[KeyId]) {

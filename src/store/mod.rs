@@ -64,6 +64,10 @@ pub struct Renewal<'a> {
 /// - Operations may be called from any number of tasks. One that is dropped before its end has
 ///   either happened or not; a creation may have happened for some of its keys.
 pub trait Store: Send + Sync + 'static {
+    /// Whether an operation on one key that is not ready when it is first polled has done nothing
+    /// yet, so that it may be dropped and asked for again. If not, each has a task of its own.
+    const MAY_ASK_AGAIN: bool = false;
+
     /// Creates `count` free keys; none if there is no room for all of them. It may give way to
     /// others in between, so that its keys are not of one moment.
     ///
@@ -93,6 +97,12 @@ pub trait Store: Send + Sync + 'static {
         leasing: Leasing,
         count: usize,
     ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+
+    /// Leases up to `count` random free keys for the lease TTL, as far as that needs no waiting at
+    /// all, and appends the leases to `leases`. Fewer are no sign that no key is free.
+    fn lease_at_once(&self, count: usize, leases: &mut Vec<Lease>) {
+        let _ = (count, leases);
+    }
 
     /// Tells which keys are about to be asked for, so that a store may fetch what it knows of them.
     /// Nothing is promised, and nothing changes.

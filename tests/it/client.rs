@@ -1,5 +1,6 @@
 //! A server on a real socket with a manual clock, and a client that sends exactly what it is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,7 @@ pub(crate) const WALL_AT_ORIGIN: Duration = Duration::from_millis(1_709_251_199_
 pub(crate) struct Server {
     pub(crate) store: Memory<ManualClock>,
     pub(crate) clock: ManualClock,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     stop: oneshot::Sender<()>,
     pub(crate) task: JoinHandle<()>,
 }
@@ -33,9 +34,10 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(http::serve(listener, Arc::new(store.clone()), serve, async {
+        let served = http::serve(listener, Arc::new(store.clone()), serve, async {
             let _ = stopped.await;
-        }));
+        });
+        let task = tokio::spawn(async { served.await.unwrap() });
         Self { store, clock, address, stop, task }
     }
 
@@ -44,7 +46,7 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Client {
-        Client { stream: TcpStream::connect(self.address).await.unwrap(), buffer: Vec::new() }
+        Client::to(self.address).await
     }
 
     /// A connection that speaks HTTP/2 from its first byte.
@@ -99,6 +101,10 @@ impl Answer {
 }
 
 impl Client {
+    pub(crate) async fn to(address: SocketAddr) -> Self {
+        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+    }
+
     pub(crate) async fn send(&mut self, method: &str, path: &str, body: &str) -> Answer {
         let length = match body.len() {
             0 => String::new(),

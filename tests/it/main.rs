@@ -9,6 +9,7 @@ mod commands;
 mod connections;
 mod contract;
 mod features;
+mod hot;
 mod memory;
 mod openapi;
 mod paths;

@@ -49,6 +49,16 @@ impl<C: Clock> Memory<C> {
         let _ = pool.release(&lease.id, clock.now(), Fence::OneOf(&[lease.generation]), 0);
     }
 
+    /// Leases as many keys as are easily found, up to `count`, unless others wait.
+    pub(super) fn lease_group(&self, ms: u32, count: usize, leases: &mut Vec<Lease>) {
+        let Shared { pool, clock, waiters, .. } = &*self.shared;
+        if waiters.is_empty() {
+            let now = clock.now();
+            pool.lease_group(now, ms, &mut rand::rng(), count, leases);
+            self.note_deadline(now.plus_ms(u64::from(ms)));
+        }
+    }
+
     /// A lease at once, unless others wait.
     pub(super) async fn lease_now(&self, ms: u32) -> Result<Lease, Error> {
         let Shared { pool, clock, waiters, .. } = &*self.shared;

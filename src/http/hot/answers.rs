@@ -1,0 +1,146 @@
+//! What hot requests are answered.
+
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::SystemTime;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::parse::Hot;
+use crate::error::Error;
+use crate::http::wire::{self, Fields};
+use crate::key::{Fence, KeyId, Lease};
+use crate::store::{Leasing, Release, Store};
+
+const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n";
+const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n";
+const FIELDS: &[u8] = b"content-type: application/json\r\ncache-control: no-store\r\n";
+const LENGTH: &[u8] = b"content-length: ";
+const DATE: &[u8] = b"\r\ndate: ";
+const END: &[u8] = b"\r\n\r\n";
+
+/// Answers that are yet to be sent.
+#[derive(Default)]
+pub(super) struct Answers {
+    pub(super) output: Vec<u8>,
+    body: Vec<u8>,
+    ids: Vec<KeyId>,
+    /// Leases for the requests that come next.
+    leases: Vec<Lease>,
+    /// The second that `date` shows.
+    second: i64,
+    date: String,
+}
+
+impl Answers {
+    /// Has what several requests need be fetched.
+    pub(super) fn prefetch<S: Store>(&mut self, store: &S, requests: &[(usize, Hot)]) {
+        if requests.len() < 2 {
+            return;
+        }
+        self.ids.extend(requests.iter().filter_map(|(_, request)| match request {
+            Hot::Lease => None,
+            Hot::Show(id) | Hot::Release(id) | Hot::Delete(id) | Hot::KeepAlive(id) => Some(*id),
+        }));
+        store.prefetch(&self.ids);
+        self.ids.clear();
+    }
+
+    /// Does what the first of `requests` asks for and writes the answer, if the store has it at
+    /// once; else nothing has happened.
+    pub(super) fn add_at_once<S: Store>(&mut self, store: &S, requests: &[(usize, Hot)]) -> bool {
+        let (_, request) = requests[0];
+        if let Hot::Lease = request {
+            if self.leases.is_empty() {
+                let run = requests.iter().take_while(|(_, next)| matches!(next, Hot::Lease));
+                // Those that follow one another are leased together, which is faster.
+                match run.count() {
+                    1 => {}
+                    count => store.lease_at_once(count, &mut self.leases),
+                }
+            }
+            if let Some(lease) = self.leases.pop() {
+                let fields = self.leased(&lease);
+                self.write(store, FOUND, &fields);
+                return true;
+            }
+        }
+        let mut answered = pin!(self.add(store, request));
+        answered.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    /// Does what a request asks for, and writes the answer.
+    pub(super) async fn add<S: Store>(&mut self, store: &S, request: Hot) {
+        // Left over from one that was not answered at once.
+        self.body.clear();
+        let (status, fields) = match self.act(store, request).await {
+            Ok(fields) => (FOUND, fields),
+            Err(error) => {
+                let is_exhausted = error == Error::Exhausted;
+                debug_assert!(is_exhausted || error == Error::NotFound, "not hot: {error}");
+                let fields = if is_exhausted {
+                    Fields::of_exhausted(store).await
+                } else {
+                    Fields::default()
+                };
+                wire::empty(&mut self.body);
+                (NOT_FOUND, fields)
+            }
+        };
+        self.write(store, status, &fields);
+    }
+
+    /// Does what a request asks for, and writes the body of the answer.
+    async fn act<S: Store>(&mut self, store: &S, request: Hot) -> Result<Fields, Error> {
+        match request {
+            Hot::Lease => store.lease(Leasing::default()).await.map(|lease| self.leased(&lease)),
+            Hot::Show(id) => store.get(&id).await.map(|info| {
+                wire::info(&mut self.body, store, &info);
+                Fields::of_key(&info)
+            }),
+            Hot::Release(id) => store.release(&id, Release::default()).await.map(|()| self.done()),
+            Hot::Delete(id) => store.delete(&id, Fence::Open).await.map(|()| self.done()),
+            Hot::KeepAlive(id) => store.keep_alive(&id).await.map(|ends| {
+                wire::empty(&mut self.body);
+                Fields::of_life(ends)
+            }),
+        }
+    }
+
+    fn leased(&mut self, lease: &Lease) -> Fields {
+        wire::key_id(&mut self.body, &lease.id);
+        Fields::of_lease(lease)
+    }
+
+    fn done(&mut self) -> Fields {
+        wire::empty(&mut self.body);
+        Fields::default()
+    }
+
+    /// Writes the answer whose body is there.
+    fn write<S: Store>(&mut self, store: &S, status: &[u8], fields: &Fields) {
+        if self.output.is_empty() {
+            self.set_date();
+        }
+        let output = &mut self.output;
+        let mut put = |part: &[u8]| output.extend_from_slice(part);
+        put(status);
+        put(FIELDS);
+        fields.each(store, |name, value| {
+            [name.as_bytes(), b": ", value, b"\r\n"].into_iter().for_each(&mut put);
+        });
+        put(LENGTH);
+        put(itoa::Buffer::new().format(self.body.len()).as_bytes());
+        [DATE, self.date.as_bytes(), END, &self.body].into_iter().for_each(put);
+        self.body.clear();
+    }
+
+    fn set_date(&mut self) {
+        // A clock that is a few milliseconds behind, and needs no look at the hardware.
+        let second = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
+        if second != self.second {
+            self.second = second;
+            self.date = httpdate::fmt_http_date(SystemTime::now());
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a thread knows of one of its connections.
+
+use std::net::TcpStream;
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use tokio::sync::OwnedSemaphorePermit;
+
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    /// Among the connections that the server may have.
+    pub(super) place: OwnedSemaphorePermit,
+    /// What was read and is not yet a whole head, or not hot.
+    pub(super) input: Vec<u8>,
+    /// Answers that the client has not taken yet. Nothing is read before.
+    pub(super) output: Vec<u8>,
+    /// Halves of the head timeout that began since it was last of use.
+    pub(super) ticks: u32,
+    /// Some of its requests were read and are not done yet.
+    pub(super) has_requests: bool,
+    /// A task answers some of its requests.
+    pub(super) is_busy: bool,
+    /// It has brought a request that is not hot.
+    pub(super) is_other: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        let (input, output) = Default::default();
+        let (has_requests, is_busy, is_other) = Default::default();
+        Self { stream, place, input, output, ticks: 0, has_requests, is_busy, is_other }
+    }
+
+    /// Whether answers are still to be sent.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.is_busy || !self.output.is_empty()
+    }
+
+    /// Whether nothing is expected of the client.
+    pub(super) fn is_idle(&self) -> bool {
+        self.input.is_empty() && self.output.is_empty()
+    }
+
+    /// Sends answers; what the client does not take is kept. O(length).
+    ///
+    /// # Errors
+    ///
+    /// If the client has gone.
+    pub(super) fn send(&mut self, answers: &[u8]) -> Result<(), Errno> {
+        if !self.output.is_empty() {
+            self.output.extend_from_slice(answers);
+            return Ok(());
+        }
+        let sent = send_some(&self.stream, answers)?;
+        self.output.extend_from_slice(&answers[sent..]);
+        Ok(())
+    }
+
+    /// Sends what was kept.
+    ///
+    /// # Errors
+    ///
+    /// If the client has gone.
+    pub(super) fn flush(&mut self) -> Result<(), Errno> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let sent = send_some(&self.stream, &self.output)?;
+        self.output.drain(..sent);
+        if self.output.is_empty() {
+            self.ticks = 0;
+            // A client that was slow once shall not hold memory for ever.
+            self.output = Vec::new();
+        }
+        Ok(())
+    }
+}
+
+fn send_some(stream: &TcpStream, bytes: &[u8]) -> Result<usize, Errno> {
+    if bytes.is_empty() {
+        return Ok(0);
+    }
+    match send(stream, bytes, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+        result => result,
+    }
+}

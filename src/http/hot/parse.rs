@@ -1,0 +1,78 @@
+//! Which requests are hot.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Header, Request, Status};
+
+use crate::key::KeyId;
+
+/// A longer head is left to hyper.
+pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
+/// A head with more fields is left to hyper.
+const FIELDS_MAX: usize = 32;
+
+/// What input begins with.
+pub(super) enum Parsed {
+    /// A request, and its length.
+    Hot(Hot, usize),
+    /// The beginning of a head.
+    Partial,
+    Other,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Hot {
+    Lease,
+    Show(KeyId),
+    Release(KeyId),
+    Delete(KeyId),
+    KeepAlive(KeyId),
+}
+
+/// Reads the head of a request. O(length).
+pub(super) fn parse(input: &[u8]) -> Parsed {
+    let mut fields = [const { MaybeUninit::<Header>::uninit() }; FIELDS_MAX];
+    let mut request = Request::new(&mut []);
+    match request.parse_with_uninit_headers(input, &mut fields) {
+        Ok(Status::Complete(length)) => {
+            hot(&request).map_or(Parsed::Other, |hot| Parsed::Hot(hot, length))
+        }
+        Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
+        _ => Parsed::Other,
+    }
+}
+
+fn hot(request: &Request<'_, '_>) -> Option<Hot> {
+    if request.version != Some(1) || !request.headers.iter().all(is_usual) {
+        return None;
+    }
+    let path = request.path?;
+    if let Some(id) = path.strip_prefix("/keys/") {
+        let id = id.parse().ok()?;
+        return match request.method? {
+            "GET" => Some(Hot::Show(id)),
+            "PUT" => Some(Hot::Release(id)),
+            "DELETE" => Some(Hot::Delete(id)),
+            _ => None,
+        };
+    }
+    match (request.method?, path) {
+        ("GET", "/keys") => Some(Hot::Lease),
+        ("PUT", _) => Some(Hot::KeepAlive(path.strip_prefix("/keepalive/")?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+/// Whether a field means nothing to the connection, to the length of the request, or to a key.
+fn is_usual(field: &Header<'_>) -> bool {
+    let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+    match field.name.len() {
+        6 => !is("expect"),
+        8 => !is("if-match"),
+        7 => !is("upgrade"),
+        10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
+        14 => !is("content-length") || field.value == b"0",
+        17 => !is("transfer-encoding"),
+        _ => true,
+    }
+}
