@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, IF_MATCH};
 use reqwest::{Method, Url};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::config;
 use crate::key::KeyId;
@@ -16,16 +16,18 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Which server is asked.
 #[derive(clap::Args)]
 pub(super) struct Server {
-    /// The server to ask
+    /// The server to ask. Proxies are not used: a key id is a secret
     #[arg(
         long,
         env = "TOKEN_ORCHESTRATOR_SERVER",
         default_value = "http://127.0.0.1:8080",
-        value_name = "URL"
+        value_name = "URL",
+        value_parser = parse_server
     )]
     server: Url,
 }
 
+#[derive(Clone)]
 pub(super) struct Client {
     http: reqwest::Client,
     server: Url,
@@ -58,11 +60,14 @@ pub(super) enum Failure {
         /// In seconds.
         retry_after: Option<String>,
     },
+    /// The answers say that the lease is over.
+    Lost(String),
 }
 
 impl Server {
     pub(super) fn client(self) -> Client {
-        Client { http: reqwest::Client::new(), server: self.server }
+        let http = reqwest::Client::builder().no_proxy().build();
+        Client { http: http.expect("it needs nothing"), server: self.server }
     }
 }
 
@@ -86,6 +91,12 @@ impl<'a> Ask<'a> {
     pub(super) fn wait(mut self, ms: Option<u32>) -> Self {
         self.patience += Duration::from_millis(ms.unwrap_or(0).into());
         self.ms("wait", ms)
+    }
+
+    /// How long the answer may take.
+    pub(super) fn within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
     }
 
     pub(super) fn if_match(mut self, etag: Option<&'a str>) -> Self {
@@ -154,15 +165,24 @@ fn header<'a>(headers: &'a reqwest::header::HeaderMap, name: &str) -> Option<&'a
 }
 
 impl Failure {
-    /// What it means for the lease or the key that the request was about: there is none.
+    /// Whether the server has said that there is no such key or no such lease, and not something
+    /// between here and there.
     pub(super) fn is_final(&self) -> bool {
-        matches!(self, Self::Refused { status: 404 | 409 | 412, .. })
+        match self {
+            Self::NoAnswer(_) => false,
+            Self::Lost(_) => true,
+            Self::Refused { status: 404, body, .. } => body.as_object().is_some_and(Map::is_empty),
+            Self::Refused { body, .. } => ["/problems/stale-lease", "/problems/not-leased"]
+                .map(Value::from)
+                .contains(&body["type"]),
+        }
     }
 
     /// In one line.
     pub(super) fn message(&self, about: &str) -> String {
         match self {
             Self::NoAnswer(why) => format!("{why}."),
+            Self::Lost(why) => why.clone(),
             Self::Refused { body, status, retry_after } => {
                 let text = |name: &str| body[name].as_str();
                 let what = match (status, text("title"), text("detail")) {
@@ -183,9 +203,30 @@ impl Failure {
             Self::Refused { status, .. } => {
                 serde_json::json!({"status": status, "detail": self.message(about)})
             }
-            Self::NoAnswer(why) => serde_json::json!({"detail": why}),
+            Self::NoAnswer(_) | Self::Lost(_) => {
+                serde_json::json!({"detail": self.message(about)})
+            }
         }
     }
+}
+
+/// Reads the address of a server, such as `localhost:8080`.
+fn parse_server(text: &str) -> Result<Url, String> {
+    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&text).map_err(|error| error.to_string())?;
+    if url.scheme() != "http" || !url.has_host() {
+        return Err("must be http://HOST:PORT".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not have a user or a password".to_owned());
+    }
+    Ok(url)
+}
+
+/// Reads how many keys are meant.
+pub(super) fn parse_count(text: &str) -> Result<u32, String> {
+    let count = text.parse().ok().filter(|count| (1..=100_000).contains(count));
+    count.ok_or_else(|| "must be from 1 to 100000".to_owned())
 }
 
 /// Reads a key id.

@@ -5,14 +5,14 @@ use std::io::{ErrorKind, Write, stdout};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Ask, Failure, Server, parse_etag, parse_id, parse_ms};
+use super::client::{Answer, Ask, Failure, Server, parse_count, parse_etag, parse_id, parse_ms};
 use crate::key::KeyId;
 
 #[derive(clap::Args)]
 pub(super) struct Common {
     #[command(flatten)]
     server: Server,
-    /// Print JSON: the answer's body, with what its header says
+    /// Print JSON: the answer's body with its `ETag` and deadlines, or on standard error what is wrong
     #[arg(long)]
     json: bool,
 }
@@ -22,15 +22,15 @@ pub(super) enum Command {
     /// Creates keys and prints their ids
     Create {
         /// How many
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
         count: Option<u32>,
         #[command(flatten)]
         common: Common,
     },
     /// Leases a random free key
     Lease {
-        /// How many: those that are there
-        #[arg(long, value_name = "NUMBER")]
+        /// How many, or as many as are free
+        #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
         count: Option<u32>,
         /// For how long, such as 30s
         #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
@@ -43,12 +43,13 @@ pub(super) enum Command {
     },
     /// Gives keys back
     Release {
+        /// The keys
         #[arg(required = true, value_name = "ID", value_parser = parse_id)]
         ids: Vec<KeyId>,
-        /// Only if the key's lease is still this one; for one key
+        /// Only if the key's lease is still this one; with one ID only
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
-        /// How long the key rests before it is served again; for one key
+        /// How long the key rests before it is served again; with one ID only
         #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
         cooldown: Option<u32>,
         #[command(flatten)]
@@ -56,6 +57,7 @@ pub(super) enum Command {
     },
     /// Starts the lives of keys anew
     KeepAlive {
+        /// The keys
         #[arg(required = true, value_name = "ID", value_parser = parse_id)]
         ids: Vec<KeyId>,
         #[command(flatten)]
@@ -63,6 +65,7 @@ pub(super) enum Command {
     },
     /// Starts a lease anew
     Renew {
+        /// The key
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
         /// Only if the key's lease is still this one
@@ -76,6 +79,7 @@ pub(super) enum Command {
     },
     /// Shows a key
     Get {
+        /// The key
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
         #[command(flatten)]
@@ -83,6 +87,7 @@ pub(super) enum Command {
     },
     /// Removes a key
     Delete {
+        /// The key
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
         /// Only if the key's lease is still this one
@@ -122,7 +127,7 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
                 common.print(ask.if_match(etag.as_deref()), NO_KEY, |_| "released".to_owned()).await
             }
             _ if etag.is_some() || cooldown.is_some() => {
-                Err("error: --etag and --cooldown are for one key".to_owned())
+                Err(common.error("--etag and --cooldown are for one key."))
             }
             _ => common.print_many("keys", &ids, "released").await,
         },
@@ -178,7 +183,12 @@ impl Common {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(format!("error: no such keys: {}", missing.join(" ")))
+        let error = format!("no such keys: {}.", missing.join(" "));
+        Err(if is_json { json!({"detail": error}).to_string() } else { format!("error: {error}") })
+    }
+
+    fn error(&self, what: &str) -> String {
+        if self.json { json!({"detail": what}).to_string() } else { format!("error: {what}") }
     }
 }
 

@@ -5,9 +5,10 @@ mod commands;
 mod run;
 mod serve;
 
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Leases random free keys from a pool, takes them back, and lets the unused die.
 #[derive(Parser)]
@@ -15,7 +16,7 @@ use clap::{Parser, Subcommand};
 #[command(
     after_help = "Exit status of the server: 0 after SIGTERM or Ctrl-C, 2 for a wrong value, 1 for all \
                         else. RUST_LOG=debug logs more. That of the other commands: 0 if it was done, 1 if \
-                        not, 2 for a wrong value; that of run is told by run --help."
+                        not, 2 if the command line is wrong; that of run is told by run --help."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -36,12 +37,17 @@ enum Command {
     /// alive while CMD runs, and gives it back when CMD has ended.
     ///
     /// SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to CMD, but for those that a
-    /// terminal's keys make: they reach CMD anyway. If the lease is lost nevertheless, because the
-    /// server does not answer or somebody else released the key, CMD gets SIGTERM, and ten seconds
-    /// later SIGKILL: another may have the key then.
+    /// terminal's keys make, which CMD gets anyway, and those that were ignored from the start.
     ///
-    /// Exit status: that of CMD, or 128 and the number of the signal that killed it; 125 if no key was
-    /// to be had, 126 if CMD cannot be started, 127 if there is no such command.
+    /// The lease is lost nevertheless if the server does not answer for as long as it lasts, or
+    /// somebody else released or deleted the key, which is seen within a third of the lease and 20
+    /// seconds. Then another may have the key, so CMD gets SIGTERM, and SIGKILL if that does not end it.
+    /// Processes that CMD has started get no signal from here. If this program is killed by SIGKILL,
+    /// CMD goes on, and its lease ends by itself.
+    ///
+    /// Exit status: that of CMD, or 128 and the number of the signal that killed it (or this program,
+    /// while it waited for a key); 125 if no key was to be had, 126 if CMD cannot be started, 127 if
+    /// there is no such command, 2 if the command line is wrong.
     Run(run::Args),
 }
 
@@ -51,13 +57,22 @@ enum Command {
 ///
 /// The exit status, once it has told what is wrong, or the help that was asked for.
 pub fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
+    let mut command = Cli::command();
+    let first = std::env::args().nth(1).unwrap_or_default();
+    if first != "serve" && command.find_subcommand(&first).is_some() {
+        // What the environment says to servers is nothing to clients.
+        command = command.mut_args(|arg| arg.env(None::<&'static str>));
+    }
+    let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|error| {
         if !error.use_stderr() {
             error.exit();
         }
+        // In one line.
         let text = error.render().to_string();
-        let line = text.lines().next().unwrap_or_default();
-        fail(line.trim_start_matches("error: "), 2)
+        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        fail(lines.join(" ").trim_start_matches("error: "), 2)
     })
 }
 
@@ -76,7 +91,7 @@ impl Cli {
             Command::Client(command) => match wait_for(commands::run(command)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    eprintln!("{error}");
+                    tell(&error);
                     ExitCode::FAILURE
                 }
             },
@@ -105,6 +120,11 @@ fn wait_for<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn fail(message: &str, status: u8) -> ExitCode {
-    eprintln!("error: {message}");
+    tell(&format!("error: {message}"));
     ExitCode::from(status)
+}
+
+/// Tells the user something. That nobody listens is no reason to panic.
+fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,21 +1,23 @@
 //! `run`: a command that has a key for as long as it runs.
 
 mod keeper;
+mod signals;
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, IsTerminal};
+use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use futures_util::future::select_all;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Instant, sleep_until};
 
 use self::keeper::{Keeper, Terms};
-use super::client::Server;
+use self::signals::Signals;
+use super::client::{Server, parse_ms};
+use super::tell;
 
 /// What the command finds its key in.
 const KEY: &str = "TOKEN_ORCHESTRATOR_KEY";
@@ -25,8 +27,8 @@ const FAILED: u8 = 125;
 const NOT_STARTED: u8 = 126;
 /// The same if there is no such command.
 const NO_COMMAND: u8 = 127;
-/// How long a command that has lost its key may take to end.
-const GRACE: Duration = Duration::from_secs(10);
+/// How many keys that die or are lost at once are tried.
+const TRIES_MAX: u32 = 10;
 
 /// What to run, and with what kind of a lease.
 #[derive(clap::Args)]
@@ -35,13 +37,11 @@ pub(super) struct Args {
     server: Server,
     #[command(flatten)]
     terms: Terms,
+    /// How long CMD may take to end once its lease is lost
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_ms)]
+    kill_after: u32,
     /// The command and its arguments
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, last = true, value_name = "CMD")]
     command: Vec<OsString>,
 }
 
@@ -54,45 +54,92 @@ pub(super) async fn run(args: Args) -> Result<u8, (String, u8)> {
     let failed = |why: String| (why, FAILED);
     // From here on signals are for the command, or end the search for a key.
     let mut signals = Signals::new().map_err(|error| failed(error.to_string()))?;
-    let leased = tokio::select! {
-        leased = Keeper::lease(args.server.client(), args.terms) => leased,
-        signal = signals.next() => return Ok(killed_by(signal.as_raw())),
+    let mut keeper = match find(args.server, args.terms, &mut signals).await {
+        Ok(keeper) => keeper,
+        Err(End::Killed(signal)) => return Ok(killed_by(signal)),
+        Err(End::Failed(why)) => return Err(failed(why)),
     };
-    let mut keeper = leased.map_err(failed)?;
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]).env(KEY, keeper.id());
     let ended = match command.spawn() {
-        Ok(child) => attend(child, &mut keeper, &mut signals).await,
+        Ok(child) => {
+            let grace = Duration::from_millis(args.kill_after.into());
+            attend(child, grace, &mut keeper, &mut signals).await
+        }
         Err(error) => Err(error),
     };
-    keeper.release().await;
+    tokio::select! {
+        () = keeper.release() => {}
+        _ = signals.next() => {}
+    }
+    let code = |status: ExitStatus| status.code().map(low_byte);
     ended
-        .map(|status| {
-            status.code().map_or_else(|| killed_by(status.signal().unwrap_or(0)), low_byte)
-        })
+        .map(|status| code(status).unwrap_or_else(|| killed_by(status.signal().unwrap_or(0))))
         .map_err(|error| {
-            let status = if error.kind() == ErrorKind::NotFound { NO_COMMAND } else { NOT_STARTED };
+            let is_missing = error.kind() == ErrorKind::NotFound;
+            let status = if is_missing { NO_COMMAND } else { NOT_STARTED };
             (format!("cannot run {}: {error}", args.command[0].display()), status)
         })
+}
+
+/// Why there is no key.
+enum End {
+    Killed(i32),
+    Failed(String),
+}
+
+/// Finds a key that is there to stay.
+async fn find(server: Server, terms: Terms, signals: &mut Signals) -> Result<Keeper, End> {
+    let (client, began) = (server.client(), Instant::now());
+    for tries in 1.. {
+        // Whoever hangs up while it waits takes no key with it.
+        let leased = tokio::select! {
+            biased;
+            signal = signals.next() => return Err(End::Killed(signal.number)),
+            leased = Keeper::lease(client.clone(), terms, began) => leased,
+        };
+        let mut keeper = leased.map_err(End::Failed)?;
+        let why = tokio::select! {
+            biased;
+            signal = signals.next() => End::Killed(signal.number),
+            result = keeper.begin() => match result {
+                Ok(()) => return Ok(keeper),
+                // It was about to die, perhaps.
+                Err(failure) if failure.is_final() && tries < TRIES_MAX => continue,
+                Err(failure) => End::Failed(failure.message(keeper::DEAD)),
+            },
+        };
+        keeper.release().await;
+        return Err(why);
+    }
+    unreachable!("the last try returns")
 }
 
 /// Waits for the end of the command, keeps its key meanwhile, and passes signals on.
 async fn attend(
     mut child: Child,
+    grace: Duration,
     keeper: &mut Keeper,
     signals: &mut Signals,
 ) -> io::Result<ExitStatus> {
     let pid = child.id().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
+    let mut keeping = pin!(keeper.keep());
     let mut deadly = None;
     loop {
         tokio::select! {
             biased;
             ended = child.wait() => return ended,
-            signal = signals.next() => send(pid, signal),
-            why = keeper.keep(), if deadly.is_none() => {
-                eprintln!("error: the lease is lost: {why} The command is told to end.");
+            signal = signals.next() => {
+                if let Some(number) = Signal::from_named_raw(signal.number)
+                    && !signal.is_from_terminal
+                {
+                    send(pid, number);
+                }
+            }
+            why = &mut keeping, if deadly.is_none() => {
                 send(pid, Signal::TERM);
-                deadly = Some(Instant::now() + GRACE);
+                tell(&format!("error: the lease is lost: {why} The command is told to end."));
+                deadly = Some(Instant::now() + grace);
             }
             () = sleep_until(deadly.unwrap_or_else(Instant::now)), if deadly.is_some() => {
                 child.start_kill()?;
@@ -115,40 +162,4 @@ fn killed_by(signal: i32) -> u8 {
 
 fn low_byte(status: i32) -> u8 {
     status.to_le_bytes()[0]
-}
-
-/// Signals that are meant for the command.
-struct Signals(Vec<(Signal, unix::Signal)>);
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let mut passed_on = vec![
-            (Signal::TERM, SignalKind::terminate()),
-            (Signal::HUP, SignalKind::hangup()),
-            (Signal::USR1, SignalKind::user_defined1()),
-            (Signal::USR2, SignalKind::user_defined2()),
-        ];
-        let from_keys =
-            [(Signal::INT, SignalKind::interrupt()), (Signal::QUIT, SignalKind::quit())];
-        passed_on.extend(from_keys);
-        let listen = |(signal, kind)| unix::signal(kind).map(|stream| (signal, stream));
-        passed_on.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
-    }
-
-    /// The next one. Those that a terminal's keys make go to the command as well, without this.
-    async fn next(&mut self) -> Signal {
-        loop {
-            let next = self.0.iter_mut().map(|(signal, stream)| {
-                Box::pin(async {
-                    stream.recv().await;
-                    *signal
-                })
-            });
-            let (signal, ..) = select_all(next).await;
-            let is_from_keys = matches!(signal, Signal::INT | Signal::QUIT);
-            if !(is_from_keys && io::stdin().is_terminal()) {
-                return signal;
-            }
-        }
-    }
 }

@@ -12,7 +12,7 @@ use super::handle::Handle;
 /// does a lease or a cool-down whose time is over until somebody has noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// Keys, and those that are about to be created.
+    /// Keys.
     pub keys: u64,
     /// Keys that are free.
     pub free: u64,
@@ -32,7 +32,7 @@ pub struct Stats {
 
 /// How often things have happened.
 ///
-/// `created` is the sum of `expired`, `deleted` and the keys there are; `leases` that of
+/// At every moment `created` is the sum of `expired`, `deleted` and the keys there are; `leases` that of
 /// `releases`, `lease_timeouts`, `leases_lost` and the keys that are leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
@@ -91,27 +91,40 @@ impl Counters {
         self.stripes.iter().map(|stripe| stripe[event as usize].load(Relaxed)).sum()
     }
 
-    fn totals(&self) -> Totals {
-        Totals {
-            created: self.sum(Event::Created),
-            leases: self.sum(Event::Leased),
-            releases: self.sum(Event::Released),
-            lease_timeouts: self.sum(Event::LeaseTimeout),
-            leases_lost: self.sum(Event::LeaseLost),
-            expired: self.sum(Event::Expired),
-            deleted: self.sum(Event::Deleted),
-            stale_refusals: self.sum(Event::StaleRefusal),
-        }
-    }
-
-    fn cooling(&self) -> u64 {
-        // In this order, so that an end is not counted without its beginning.
-        let ended = self.sum(Event::CoolDownEnd);
-        self.sum(Event::CoolDown).saturating_sub(ended)
+    /// The totals, and how many keys are cooling.
+    fn totals(&self) -> (Totals, u64) {
+        // Ends first, so that none is counted without its beginning.
+        let [releases, lease_timeouts, leases_lost, expired, deleted, rested] = [
+            Event::Released,
+            Event::LeaseTimeout,
+            Event::LeaseLost,
+            Event::Expired,
+            Event::Deleted,
+            Event::CoolDownEnd,
+        ]
+        .map(|event| self.sum(event));
+        let cooling = self.sum(Event::CoolDown).saturating_sub(rested);
+        let (leases, created) = (self.sum(Event::Leased), self.sum(Event::Created));
+        let stale_refusals = self.sum(Event::StaleRefusal);
+        let totals = Totals {
+            created,
+            leases,
+            releases,
+            lease_timeouts,
+            leases_lost,
+            expired,
+            deleted,
+            stale_refusals,
+        };
+        (totals, cooling)
     }
 }
 
 impl Totals {
+    fn keys(&self) -> u64 {
+        self.created.saturating_sub(self.expired + self.deleted)
+    }
+
     fn leased(&self) -> u64 {
         self.leases.saturating_sub(self.releases + self.lease_timeouts + self.leases_lost)
     }
@@ -120,14 +133,14 @@ impl Totals {
 impl Pool {
     /// Counts without looking at any key. O(s) for s shards.
     pub fn stats(&self) -> Stats {
-        let (hints, stale_hints) = self.free.counts();
-        let totals = self.counters.totals();
+        let (totals, cooling) = self.counters.totals();
+        let (keys, leased) = (totals.keys(), totals.leased());
         Stats {
-            keys: self.keys.load(Relaxed) as u64,
-            free: hints.saturating_sub(stale_hints),
-            leased: totals.leased(),
-            cooling: self.counters.cooling(),
-            stale_hints,
+            keys,
+            free: keys.saturating_sub(leased + cooling),
+            leased,
+            cooling,
+            stale_hints: self.free.counts().1,
             life_entries: self.lives.len() as u64,
             hold_entries: self.holds.len() as u64,
             totals,

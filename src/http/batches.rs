@@ -1,21 +1,25 @@
 //! Many keys by one request. Each key is its own atomic step.
 
+use std::fmt;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::{spawn_blocking, yield_now};
 use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::keys::{COUNT_MAX, answer, is_object, list, no_lease};
+use super::peer::Peer;
 use super::query::Wanted;
 use super::schema::Missing;
 use super::wire::{self, Fields};
 use super::{Api, json};
 use crate::key::KeyId;
-use crate::store::{Leasing, Release, Store};
+use crate::store::{Release, Store};
 
 /// How many keys are handled before others get a chance to run: some 100 µs.
 const BATCH: usize = 64;
@@ -25,22 +29,46 @@ const BATCH: usize = 64;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Keys {
     #[schema(max_items = 100_000, example = json!(["936da01f-9abd-4d9d-80c7-02af85c822a8"]))]
+    #[serde(deserialize_with = "few")]
     key_ids: Vec<String>,
 }
 
+/// Reads a list, and stops where it is too long: what would be refused shall take no memory.
+fn few<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D::Error> {
+    struct Few;
+    impl<'de> Visitor<'de> for Few {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {COUNT_MAX} ids")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == COUNT_MAX {
+                    return Err(A::Error::custom("too many"));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+    list.deserialize_seq(Few)
+}
+
 /// Leases up to `count` keys: those that are there.
-pub(super) async fn lease<S: Store>(api: &Api<S>, wanted: &Wanted, count: usize) -> Response {
-    // Only the first is waited for: what was leased must be told, even if the server stops.
-    let first = match api.unless_stopped(api.store.lease(wanted.leasing)).await {
-        Ok(Ok(lease)) => lease,
+pub(super) async fn lease<S: Store>(
+    api: &Api<S>,
+    peer: &Peer,
+    wanted: &Wanted,
+    count: usize,
+) -> Response {
+    let leases = match api.while_wanted(peer, api.store.lease_many(wanted.leasing, count)).await {
+        Ok(Ok(leases)) => leases,
         Ok(Err(error)) => return no_lease(api, error).await,
         Err(problem) => return problem.into_response(),
     };
-    let mut leases = vec![first];
-    if count > 1 {
-        let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
-        leases.extend(api.store.lease_many(at_once, count - 1).await.unwrap_or_default());
-    }
     let body = list("keys", &leases, wire::lease).await;
     let first_end = leases.iter().map(|lease| lease.until).min();
     let fields = Fields { blocked_until: first_end, ..Fields::default() };
@@ -115,15 +143,13 @@ async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
 }
 
 fn parse(body: &[u8]) -> Result<Vec<String>, Problem> {
-    let keys: Keys = serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            Problem::InvalidBody
-        } else {
-            Problem::MalformedBody { detail: error.to_string() }
-        }
-    })?;
-    if keys.key_ids.len() > COUNT_MAX || !is_object(body) {
-        return Err(Problem::InvalidBody);
+    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
+        return Err(Problem::MalformedBody { detail: error.to_string() });
     }
-    Ok(keys.key_ids)
+    let keys = serde_json::from_slice(body).ok().filter(|_| is_object(body));
+    keys.map(|Keys { key_ids }| key_ids).ok_or(Problem::InvalidBody { expected: EXPECTED })
 }
+
+/// What a body must say.
+pub(super) const EXPECTED: &str =
+    "An object is expected, with no field but keyIds, a list of at most 100000 ids.";

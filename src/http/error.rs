@@ -6,7 +6,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::keys::COUNT_MAX;
 use super::{json, respond};
 use crate::error::Error;
 
@@ -43,7 +42,7 @@ pub(super) enum Problem {
     Stale,
     TooManyWaiters,
     Stopping,
-    InvalidBody,
+    InvalidBody { expected: &'static str },
     BodyTooLarge { max: usize },
     BodyTimeout,
     PoolFull { retry_after_ms: u64 },
@@ -87,9 +86,9 @@ impl Problem {
                 ("too-many-waiters", StatusCode::SERVICE_UNAVAILABLE, "Too many wait for a key")
             }
             Self::MalformedBody { .. } => {
-                ("malformed-body", StatusCode::BAD_REQUEST, "The body is not JSON")
+                ("malformed-body", StatusCode::BAD_REQUEST, "The body is malformed")
             }
-            Self::InvalidBody => (
+            Self::InvalidBody { .. } => (
                 "invalid-body",
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "The body does not say what to do",
@@ -117,11 +116,7 @@ impl Problem {
             Self::Stale => {
                 "The key has moved on from what If-Match names; nothing was done.".to_owned()
             }
-            Self::InvalidBody => format!(
-                "An object is expected: with no field but count, a number from 1 to {COUNT_MAX}, \
-                 to create keys; with no field but keyIds, a list of at most {COUNT_MAX} ids, to \
-                 release or keep alive."
-            ),
+            Self::InvalidBody { expected } => (*expected).to_owned(),
             Self::BodyTooLarge { max } => format!("At most {max} bytes are read."),
             Self::BodyTimeout => "Send the body right behind its head.".to_owned(),
             Self::PoolFull { .. } => "No key was created: there is no room for all.".to_owned(),

@@ -1,5 +1,6 @@
 //! The handlers of the API and their wire types.
 
+use axum::Extension;
 use axum::body::Bytes;
 use axum::extract::{FromRequestParts, RawPathParams, State};
 use axum::http::header::LOCATION;
@@ -13,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::error::Problem;
 use super::fence::IfMatch;
+use super::peer::Peer;
 use super::query::{CooldownMs, LeaseMs, LeaseQuery, ReleaseQuery, RenewalQuery, Wanted};
 use super::schema::{Created, Empty, IfMatchHeader, Info, KeyPath, Leased};
 use super::wire::Fields;
@@ -23,6 +25,9 @@ use crate::store::{Release, Renewal, Store};
 
 /// The most keys that one request may create, lease, release or keep alive.
 pub(super) const COUNT_MAX: usize = 100_000;
+/// What the body of `POST /keys` must say.
+pub(super) const EXPECTED: &str =
+    "An object is expected, with no field but count, a number from 1 to 100000.";
 /// How many items are written at a time: some 30 µs.
 const LIST_BATCH: usize = 1024;
 
@@ -79,7 +84,7 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
     let count = match create.count.map(usize::try_from) {
         None => 1,
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
-        Some(_) => return Problem::InvalidBody.response(),
+        Some(_) => return Problem::InvalidBody { expected: EXPECTED }.response(),
     };
     let created = match api.store.create(count).await {
         Ok(created) => created,
@@ -123,11 +128,15 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
         (status = 404, description = "No key is free", body = Empty, headers(("Retry-After" = String))),
     ),
 )]
-pub(super) async fn lease<S: Store>(State(api): State<Api<S>>, wanted: Wanted) -> Response {
+pub(super) async fn lease<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(peer): Extension<Peer>,
+    wanted: Wanted,
+) -> Response {
     if let Some(count) = wanted.count {
-        return batches::lease(&api, &wanted, count).await;
+        return batches::lease(&api, &peer, &wanted, count).await;
     }
-    let leased = match api.unless_stopped(api.store.lease(wanted.leasing)).await {
+    let leased = match api.while_wanted(&peer, api.store.lease(wanted.leasing)).await {
         Ok(leased) => leased,
         Err(problem) => return problem.into_response(),
     };
@@ -298,7 +307,7 @@ fn parse(body: &[u8]) -> Result<Create, Problem> {
         return Err(Problem::MalformedBody { detail: error.to_string() });
     }
     let create = serde_json::from_slice(body).ok().filter(|_| is_object(body));
-    create.ok_or(Problem::InvalidBody)
+    create.ok_or(Problem::InvalidBody { expected: EXPECTED })
 }
 
 /// Whether JSON is an object. To serde an array is a struct without names.

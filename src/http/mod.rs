@@ -8,6 +8,7 @@ mod hot;
 mod keys;
 mod openapi;
 mod pattern;
+mod peer;
 mod query;
 mod schema;
 mod serve;
@@ -27,8 +28,10 @@ use tokio::sync::watch;
 
 pub use self::body::BODY_BYTES_MAX;
 use self::error::Problem;
+use self::peer::Peer;
 pub use self::query::Limits;
 pub use self::serve::{ServeOptions, serve};
+use crate::error::Error;
 use crate::store::Store;
 
 /// What `/keys` knows.
@@ -50,13 +53,19 @@ impl<S> Clone for Api<S> {
 }
 
 impl<S> Api<S> {
-    /// What `act` ends with, unless the server stops before: nobody waits for a key then.
-    async fn unless_stopped<T>(&self, act: impl Future<Output = T>) -> Result<T, Problem> {
+    /// What `lease` ends with, unless the server stops before, or the client hangs up: nobody waits
+    /// for a key then.
+    async fn while_wanted<T>(
+        &self,
+        peer: &Peer,
+        lease: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Result<T, Error>, Problem> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
             biased;
-            result = act => Ok(result),
+            result = lease => Ok(result),
             _ = stopped.changed() => Err(Problem::Stopping),
+            () = peer.gone() => Ok(Err(Error::Exhausted)),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
@@ -16,7 +17,6 @@ use axum::routing::get;
 use serde_json::json;
 use utoipa::OpenApi;
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::link::Link;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
 use utoipa::openapi::response::Response as Described;
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema};
@@ -24,10 +24,7 @@ use utoipa_swagger_ui::{Config, serve};
 
 use super::error::{Details, PROBLEM_JSON, Problem};
 use super::query::Limits;
-use super::{batches, body, json, keys, methods, pattern, respond, stats};
-
-/// What is done to a key.
-const LINKS: [&str; 5] = ["showKey", "keepKeyAlive", "renewLease", "releaseKey", "deleteKey"];
+use super::{batches, body, json, keys, methods, pattern, query, respond, stats};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -66,15 +63,17 @@ pub(super) fn routes<T: Clone + Send + Sync + 'static>(limits: Limits) -> Router
     // Without a validator, which would be asked elsewhere.
     let config = Config::from("/openapi.json").validator_url("none");
     let config = Arc::new(config.display_request_duration(true).use_base_layout());
-    let page = move |path: Option<Path<String>>| {
-        let path = path.map_or_else(String::new, |Path(path)| path);
-        async move { page(&path, config) }
+    let for_index = Arc::clone(&config);
+    let index = async move || page("index.html", for_index);
+    let page = async move |path: Result<Path<String>, PathRejection>| match path {
+        Ok(Path(path)) => page(&path, config),
+        Err(_) => Problem::NoSuchPath.response(),
     };
     let document = get(async move || json(StatusCode::OK, document));
     Router::new()
         .route("/openapi.json", methods(document, "GET, HEAD"))
         .route("/docs", methods(get(async || to_page()), "GET, HEAD"))
-        .route("/docs/", methods(get(page.clone()), "GET, HEAD"))
+        .route("/docs/", methods(get(index), "GET, HEAD"))
         .route("/docs/{*path}", methods(get(page), "GET, HEAD"))
 }
 
@@ -116,17 +115,13 @@ fn complete(operation: &mut Operation, limits: Limits) {
         body.required = Some(if id == "createKeys" { Required::False } else { Required::True });
     }
     let responses = &mut operation.responses.responses;
-    for (status, response) in responses.iter_mut() {
+    for response in responses.values_mut() {
         if let RefOr::T(response) = response {
             let headers = response.headers.iter_mut();
             headers.for_each(|(name, header)| *header = describe_header(name).into());
-            if matches!((id, status.as_str()), ("createKeys", "201") | ("leaseKey", "200")) {
-                let links = LINKS.iter().map(|to| ((*to).to_owned(), link(to).into()));
-                response.links.extend(links);
-            }
         }
     }
-    let refusals = refusals(id);
+    let refusals = refusals(id, limits);
     let mut by_status = BTreeMap::<u16, Vec<Details>>::new();
     for refusal in refusals.iter().map(Problem::details) {
         by_status.entry(refusal.status).or_default().push(refusal);
@@ -134,11 +129,6 @@ fn complete(operation: &mut Operation, limits: Limits) {
     for (status, refusals) in by_status {
         responses.insert(status.to_string(), describe_refusals(status, &refusals).into());
     }
-}
-
-/// What a client that has a key may do next.
-fn link(operation: &str) -> Link {
-    Link::builder().operation_id(operation).parameter("id", "$response.body#/keyId").build()
 }
 
 /// Durations have limits, which the operator sets.
@@ -189,19 +179,26 @@ fn describe_header(name: &str) -> Header {
 }
 
 /// The refusals that an operation knows, but for 404 `{}`.
-fn refusals(operation: &str) -> Vec<Problem> {
-    let parameter =
-        Problem::InvalidParameter { detail: "lease must be from 1ms to 1m.".to_owned() };
+fn refusals(operation: &str, limits: Limits) -> Vec<Problem> {
+    let wrong = |name, max_ms| query::duration(name, Some("0s"), max_ms).err();
+    let lease = wrong("lease", limits.lease_ms_max);
+    let cooldown = wrong("cooldown", limits.cooldown_ms_max);
     let not_json = "expected value at line 1 column 1".to_owned();
-    let own = match operation {
-        "createKeys" => vec![Problem::InvalidBody, Problem::PoolFull { retry_after_ms: 1 }],
-        "leaseKey" => vec![parameter, Problem::TooManyWaiters, Problem::Stopping],
-        "releaseKey" => vec![parameter, Problem::MalformedIfMatch, Problem::Stale],
-        "renewLease" => {
-            vec![parameter, Problem::MalformedIfMatch, Problem::NotLeased, Problem::Stale]
+    let fenced = [Problem::MalformedIfMatch, Problem::Stale];
+    let own: Vec<_> = match operation {
+        "createKeys" => {
+            let full = Problem::PoolFull { retry_after_ms: 1 };
+            vec![Problem::InvalidBody { expected: keys::EXPECTED }, full]
         }
-        "deleteKey" => vec![Problem::MalformedIfMatch, Problem::Stale],
-        "releaseKeys" | "keepKeysAlive" => vec![Problem::InvalidBody],
+        "leaseKey" => {
+            lease.into_iter().chain([Problem::TooManyWaiters, Problem::Stopping]).collect()
+        }
+        "releaseKey" => cooldown.into_iter().chain(fenced).collect(),
+        "renewLease" => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
+        "deleteKey" => fenced.into(),
+        "releaseKeys" | "keepKeysAlive" => {
+            vec![Problem::InvalidBody { expected: batches::EXPECTED }]
+        }
         _ => vec![],
     };
     // Bodies are read of all requests, also of those that need none.

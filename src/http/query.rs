@@ -54,7 +54,14 @@ pub(super) struct LeaseQuery {
     #[param(nullable = false)]
     wait: Option<String>,
     /// How many keys; without it one, which is answered in another form
-    #[param(nullable = false, value_type = u64, minimum = 1, maximum = 100_000, required = false)]
+    #[param(
+        nullable = false,
+        value_type = u64,
+        minimum = 1,
+        maximum = 100_000,
+        required = false,
+        example = 2
+    )]
     count: Option<String>,
 }
 
@@ -133,7 +140,12 @@ async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
     })
 }
 
-fn duration(name: &str, text: Option<&str>, max_ms: u32) -> Result<Option<u32>, Problem> {
+/// Reads a duration from 1 ms to `max_ms` milliseconds.
+pub(super) fn duration(
+    name: &str,
+    text: Option<&str>,
+    max_ms: u32,
+) -> Result<Option<u32>, Problem> {
     text.map(|text| config::parse_ms_up_to(text, max_ms))
         .transpose()
         .map_err(|what| Problem::InvalidParameter { detail: format!("{name} {what}.") })

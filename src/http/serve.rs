@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -18,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::hot::{Mailbox, Other};
+use super::peer::Peer;
 use super::{Limits, hot, router};
 use crate::store::Store;
 
@@ -161,9 +165,13 @@ impl Server {
             Ok(stream) => stream,
             Err(error) => return debug!("a connection cannot be waited for: {error}"),
         };
-        let (rest, write) = stream.into_split();
-        let stream = tokio::io::join(Cursor::new(read).chain(rest), write);
-        let service = TowerToHyperService::new(self.router.clone());
+        let peer = Peer::new(stream);
+        let stream = tokio::io::join(Cursor::new(read).chain(peer.clone()), peer.clone());
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer.clone());
+            router.call(request)
+        });
         let mut connection = pin!(self.hyper.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = &mut connection => ended,

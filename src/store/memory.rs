@@ -5,18 +5,21 @@ mod waiting;
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::mem::take;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::error;
 
 use self::queue::Waiters;
+use self::waiting::Given;
 use super::{Created, Leasing, Release, Renewal, Store};
 use crate::engine::{Pool, Stats};
 use crate::error::Error;
@@ -72,6 +75,8 @@ struct Shared<C> {
     sweep_wakes_ms: AtomicU64,
     sweep_is_wanted: Notify,
     waiters: Waiters,
+    /// Leases that nobody has heard of, to be taken back.
+    given_up: Mutex<Vec<Lease>>,
 }
 
 impl<C: Clock> Memory<C> {
@@ -86,10 +91,15 @@ impl<C: Clock> Memory<C> {
     #[must_use]
     pub fn new(options: Options, clock: C) -> Self {
         let pool = Pool::new(options.ttl, options.keys_max, options.shards);
-        let sweep_wakes_ms = AtomicU64::new(0);
-        let sweep_is_wanted = Notify::new();
-        let waiters = Waiters::new(options.waiters_max);
-        Self { shared: Arc::new(Shared { pool, clock, sweep_wakes_ms, sweep_is_wanted, waiters }) }
+        let shared = Shared {
+            pool,
+            clock,
+            sweep_wakes_ms: AtomicU64::new(0),
+            sweep_is_wanted: Notify::new(),
+            waiters: Waiters::new(options.waiters_max),
+            given_up: Mutex::default(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// The pool, to look at.
@@ -116,7 +126,10 @@ impl<C: Clock> Memory<C> {
         let Shared { pool, clock, .. } = &*self.shared;
         loop {
             let is_behind = pool.expire(clock.now(), Self::BATCH) == Self::BATCH;
-            if !self.serve_all_waiters() || is_behind {
+            let has_more = self.take_back_some();
+            if !self.serve_all_waiters() || is_behind || has_more {
+                // Also to threads that are not tokio's.
+                std::thread::yield_now();
                 yield_now().await;
             } else {
                 self.sleep_until_next_deadline().await;
@@ -205,12 +218,12 @@ impl<C: Clock> Store for Memory<C> {
 
     async fn lease_many(&self, leasing: Leasing, count: usize) -> Result<Vec<Lease>, Error> {
         let ms = leasing.lease_ms.unwrap_or(self.shared.pool.ttl().lease_ttl_ms);
-        let mut leases = Vec::with_capacity(count.min(Self::BATCH));
+        let mut given = Given { store: self, leases: Vec::with_capacity(count.min(Self::BATCH)) };
+        let leases = &mut given.leases;
         while leases.len() < count {
-            let group = Self::BATCH.min(count - leases.len());
-            let before = leases.len();
-            self.lease_group(ms, group, &mut leases);
-            if leases.len() < before + group {
+            let wanted = leases.len() + Self::BATCH.min(count - leases.len());
+            self.lease_group(ms, wanted - leases.len(), leases);
+            if leases.len() < wanted {
                 // It knows for sure whether there is another.
                 let result = if leases.is_empty() {
                     self.lease(leasing).await
@@ -227,7 +240,7 @@ impl<C: Clock> Store for Memory<C> {
                 yield_now().await;
             }
         }
-        Ok(leases)
+        Ok(take(leases))
     }
 
     fn lease_at_once(&self, count: usize, leases: &mut Vec<Lease>) {

@@ -87,7 +87,8 @@ pub trait Store: Send + Sync + 'static {
     /// [`Error::Exhausted`], [`Error::TooManyWaiters`]
     fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Lease, Error>> + Send;
 
-    /// Leases up to `count` random free keys, at least one. It waits for the first only.
+    /// Leases up to `count` random free keys, at least one. It waits for the first only. If the
+    /// future is dropped, the keys that it has leased are soon free.
     ///
     /// # Errors
     ///

@@ -1,26 +1,25 @@
 //! The commands of the client, against the server, both as binaries.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::{binary, error_line, signal, start};
+use crate::cli::{binary, error_line, start};
 
 /// A server that ends with its test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Server {
-    fn new(arguments: &[&str]) -> Self {
+    pub(crate) fn new(arguments: &[&str]) -> Self {
         let mut command = binary();
         let (child, address, _) = start(command.args(["--listen", "127.0.0.1:0"]).args(arguments));
         Self { child, url: format!("http://{address}/") }
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = binary();
         command.env("TOKEN_ORCHESTRATOR_SERVER", &self.url).args(arguments);
         command.stdin(Stdio::null());
@@ -28,14 +27,14 @@ impl Server {
     }
 
     /// What a command prints that succeeds.
-    fn ask(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {output:?}");
         assert!(output.stderr.is_empty(), "{arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.ask(&[arguments, &["--json"]].concat())).unwrap()
     }
 
@@ -47,23 +46,12 @@ impl Server {
         error_line(&output)
     }
 
-    fn total(&self, name: &str) -> u64 {
+    pub(crate) fn total(&self, name: &str) -> u64 {
         self.json(&["stats"])["totals"][name].as_u64().unwrap()
     }
 
-    fn free(&self) -> u64 {
+    pub(crate) fn free(&self) -> u64 {
         self.json(&["stats"])["free"].as_u64().unwrap()
-    }
-
-    /// Starts `run` with a shell script that prints a line when it is ready.
-    fn run(&self, options: &[&str], script: &str) -> Child {
-        let arguments = [&["run"], options, &["--", "sh", "-c", script]].concat();
-        let mut command = self.command(&arguments);
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-        child
     }
 }
 
@@ -72,18 +60,6 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Runs until it gets SIGTERM.
-const UNTIL_TERM: &str = "trap 'kill $!; exit 9' TERM; sleep 600 & echo ready; wait";
-
-fn text(output: &[u8]) -> &str {
-    str::from_utf8(output).unwrap()
-}
-
-fn end(child: Child) -> (Option<i32>, Output) {
-    let output = child.wait_with_output().unwrap();
-    (output.status.code(), output)
 }
 
 #[test]
@@ -141,8 +117,11 @@ fn several_keys_go_by_one_command() {
     assert_eq!(server.ask(&["keep-alive", ids[0], ids[2]]), "2 kept alive");
     server.ask(&["delete", ids[0]]);
     let output = server.command(&["release", ids[0], ids[2]]).output().unwrap();
-    assert_eq!((output.status.code(), text(&output.stdout)), (Some(1), "1 released\n"));
-    assert_eq!(error_line(&output), format!("error: no such keys: {}\n", ids[0]));
+    assert_eq!(
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
+        (Some(1), "1 released\n")
+    );
+    assert_eq!(error_line(&output), format!("error: no such keys: {}.\n", ids[0]));
     assert!(server.refusal(&["release", ids[1], ids[2], "--etag", "1"]).contains("one key"));
     assert_eq!(server.free(), 2);
 }
@@ -157,127 +136,30 @@ fn refusals_are_told() {
     assert!(server.refusal(&["lease"]).starts_with("error: no key is free. Try again in "));
     assert!(server.refusal(&["lease", "--lease", "2h"]).contains("from 1ms to 1m"));
     assert!(server.refusal(&["release", id, "--etag", "0"]).contains("The lease is over."));
-    assert!(server.refusal(&["create", "--count", "0"]).contains("from 1 to 100000"));
     server.ask(&["delete", id]);
     assert_eq!(server.refusal(&["delete", id]), "error: no such key.\n");
-    for wrong in [&["get", "x"][..], &["lease", "--lease", "x"], &["renew", id, "--etag", "x"]] {
-        assert_eq!(server.command(wrong).status().unwrap().code(), Some(2), "{wrong:?}");
+    for (wrong, named) in [
+        (&["get", "x"][..], "key id"),
+        (&["lease", "--lease", "x"], "--lease"),
+        (&["renew", id, "--etag", "x"], "--etag"),
+        (&["create", "--count", "0"], "from 1 to 100000"),
+        (&["release"], "<ID>"),
+        (&["run", "--waitt", "5s", "--", "true"], "--waitt"),
+        (&["run"], "<CMD>"),
+        (&["leas"], "'lease'"),
+        (&["stats", "--server", "https://localhost"], "http://HOST:PORT"),
+        (&["stats", "--server", "http://user:secret@localhost"], "password"),
+    ] {
+        let output = server.command(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+        let line = error_line(&output);
+        assert!(line.contains(named) && !line.contains("Usage"), "{wrong:?}: {line}");
     }
+    let mut command = server.command(&["stats"]);
+    assert!(command.env("TOKEN_ORCHESTRATOR_LISTEN", "nowhere").output().unwrap().status.success());
     let address = server.url.clone();
     drop(server);
     let output = binary().args(["stats", "--server", &address]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(error_line(&output).starts_with(&format!("error: no answer from {address}: ")));
-}
-
-#[test]
-fn a_command_runs_with_a_key_and_its_status_is_passed_on() {
-    let server = Server::new(&[]);
-    let id = server.ask(&["create"]);
-    for (script, status) in [("exit 0", 0), ("exit 77", 77), ("kill -KILL $$", 137)] {
-        let script = format!("printf %s $TOKEN_ORCHESTRATOR_KEY; {script}");
-        let output = server.command(&["run", "--", "sh", "-c", &script]).output().unwrap();
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(status), &id[..]));
-        assert!(output.stderr.is_empty(), "{output:?}");
-        assert_eq!(server.free(), 1, "the key was not released");
-    }
-    assert_eq!((server.total("leased"), server.total("released")), (3, 3));
-    let rest = server.command(&["run", "--cooldown", "1h", "true"]).status().unwrap();
-    assert!(rest.success());
-    assert_eq!(server.json(&["stats"])["cooling"], 1);
-}
-
-#[test]
-fn a_command_that_cannot_run_leaves_the_key_free() {
-    let server = Server::new(&[]);
-    let none = server.command(&["run", "true"]).output().unwrap();
-    assert_eq!(
-        (none.status.code(), error_line(&none)),
-        (Some(125), "error: no key is free.\n".into())
-    );
-    server.ask(&["create"]);
-    for (command, status) in [("no-such-command", 127), ("/", 126)] {
-        let output = server.command(&["run", command]).output().unwrap();
-        assert_eq!(output.status.code(), Some(status));
-        assert!(error_line(&output).contains(command));
-        assert_eq!(server.free(), 1);
-    }
-}
-
-/// The command ends when it has seen its lease renewed again and again.
-#[test]
-fn lease_and_key_last_as_long_as_the_command() {
-    let server = Server::new(&["--lease-ttl", "1s", "--key-ttl", "2s"]);
-    server.ask(&["create"]);
-    let program = env!("CARGO_BIN_EXE_token-orchestrator");
-    let script = format!(
-        "echo ready; count=0 last=
-        while [ $count -lt 8 ]; do
-            now=$({program} get $TOKEN_ORCHESTRATOR_KEY --json) || exit 1
-            now=${{now#*blockedAt}}; now=${{now%%createdAt*}}
-            [ \"$now\" = \"$last\" ] || count=$((count + 1))
-            last=$now
-        done"
-    );
-    assert_eq!(end(server.run(&[], &script)).0, Some(0));
-    assert_eq!((server.total("leased"), server.total("released")), (1, 1));
-    assert_eq!((server.total("leaseTimeouts"), server.total("expired")), (0, 0));
-}
-
-#[test]
-fn signals_reach_the_command() {
-    let server = Server::new(&[]);
-    server.ask(&["create"]);
-    let child = server.run(&[], UNTIL_TERM);
-    signal(&child, "TERM");
-    assert_eq!(end(child).0, Some(9));
-    assert_eq!(server.free(), 1);
-    // Without a handler it dies by it.
-    for (name, number) in [("INT", 2), ("USR1", 10)] {
-        let child = server.run(&[], "echo ready; exec sleep 600");
-        signal(&child, name);
-        assert_eq!(end(child).0, Some(128 + number), "SIG{name}");
-    }
-    assert_eq!(server.free(), 1);
-}
-
-#[test]
-fn a_command_that_loses_its_lease_is_told_to_end() {
-    let server = Server::new(&["--lease-ttl", "300ms"]);
-    let id = server.ask(&["create"]);
-    let child = server.run(&[], UNTIL_TERM);
-    server.ask(&["release", &id]);
-    let (status, output) = end(child);
-    assert_eq!(status, Some(9));
-    assert!(error_line(&output).starts_with("error: the lease is lost: "), "{output:?}");
-    // Deleted, and then without a server.
-    let child = server.run(&[], UNTIL_TERM);
-    server.ask(&["delete", &id]);
-    let (status, output) = end(child);
-    assert_eq!(status, Some(9));
-    assert!(error_line(&output).contains("has died or was deleted"), "{output:?}");
-    server.ask(&["create"]);
-    let child = server.run(&[], UNTIL_TERM);
-    drop(server);
-    let (status, output) = end(child);
-    assert_eq!(status, Some(9));
-    assert!(text(&output.stderr).contains("the server has not answered in time"), "{output:?}");
-}
-
-#[test]
-fn run_waits_for_a_key() {
-    let server = Server::new(&[]);
-    let waiter = || {
-        let child = server.command(&["run", "--wait", "60s", "--", "true"]).spawn().unwrap();
-        while server.json(&["stats"])["waiting"] != 1 {}
-        child
-    };
-    let child = waiter();
-    signal(&child, "TERM");
-    assert_eq!(end(child).0, Some(143));
-    while server.json(&["stats"])["waiting"] != 0 {}
-    let child = waiter();
-    server.ask(&["create"]);
-    assert_eq!(end(child).0, Some(0));
-    assert_eq!(server.free(), 1);
 }

@@ -32,7 +32,8 @@ use self::lives::{
     the_life_of_other_keys_goes_on_after_a_blocked_key_dies,
 };
 use self::waiting::{
-    first_come_first_served, many_are_waited_for_like_one, no_more_wait_than_may,
+    a_batch_that_is_given_up_takes_no_key_along, first_come_first_served,
+    many_are_waited_for_like_one, no_more_wait_than_may,
     nobody_waits_who_could_be_served_and_no_key_is_lost, who_goes_away_takes_no_key_along,
     who_waits_gets_the_key_that_is_released, who_waits_in_vain_is_told_so_in_time,
     who_waits_is_woken_by_all_that_frees_a_key,
@@ -162,6 +163,7 @@ mod memory {
         who_goes_away_takes_no_key_along
         no_more_wait_than_may
         many_are_waited_for_like_one
+        a_batch_that_is_given_up_takes_no_key_along
         nobody_waits_who_could_be_served_and_no_key_is_lost
     }
 }

@@ -3,6 +3,7 @@
 use token_orchestrator::http::{Limits, ServeOptions};
 use token_orchestrator::store::{Options, Store};
 
+use tokio::io::AsyncWriteExt;
 use tokio::task::yield_now;
 
 use crate::api::{assert_json, assert_problem};
@@ -252,6 +253,27 @@ async fn a_client_that_goes_away_leaves_the_queue() {
     nobody_waits(&server).await;
     client.send("PUT", &path, "").await;
     assert_eq!(client.send("GET", "/keys", "").await.status, 200);
+}
+
+/// Also if it has sent more, which nobody reads while it waits.
+#[tokio::test]
+async fn a_client_that_goes_away_with_more_on_the_way_leaves_the_queue() {
+    let (server, mut client, _) = one_key().await;
+    client.send("GET", "/keys", "").await;
+    for query in ["wait=1m", "wait=1m&count=2"] {
+        for more in ["", "\r\n", "X", "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut waiter = wait(&server, &format!("/keys?{query}")).await;
+            waiter.write(more).await;
+            let mut stream = waiter.into_stream();
+            stream.shutdown().await.unwrap();
+            nobody_waits(&server).await;
+            drop(stream);
+            let mut waiter = wait(&server, &format!("/keys?{query}")).await;
+            waiter.write(more).await;
+            drop(waiter);
+            nobody_waits(&server).await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -14,4 +14,5 @@ mod memory;
 mod openapi;
 mod paths;
 mod races;
+mod runs;
 mod source;

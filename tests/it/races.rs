@@ -308,3 +308,63 @@ async fn those_who_wait_share_no_key_and_none_is_lost() {
     assert_eq!((stats.free, stats.leased, store.waiting().await), (KEYS as u64, 0, 0));
     assert_eq!(store.lease_many(Leasing::default(), ids.len()).await.unwrap().len(), KEYS);
 }
+
+/// One comes to wait while another thread frees the only key: one of them must see the other.
+/// Should the wake-up be lost, it would wait for a minute.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wake_up_is_lost() {
+    let store = Memory::new(Options::default(), SystemClock::new());
+    store.create(1).await.unwrap();
+    let mut lease = store.lease(Leasing::default()).await.unwrap();
+    for round in 0..20_000 {
+        let start = Arc::new(Barrier::new(2));
+        let waiter = tokio::spawn({
+            let (store, start) = (store.clone(), Arc::clone(&start));
+            async move {
+                start.wait();
+                store.lease(Leasing { wait_ms: 60_000, lease_ms: None }).await
+            }
+        });
+        start.wait();
+        // They meet at another point each time.
+        for _ in 0..round % 256 {
+            std::hint::spin_loop();
+        }
+        store.release(&lease.id, Release::default()).await.unwrap();
+        let result = timeout(Duration::from_secs(20), waiter).await;
+        lease = result.unwrap_or_else(|_| panic!("lost in round {round}")).unwrap().unwrap();
+    }
+}
+
+/// What was counted adds up at every moment, not only at rest.
+#[test]
+fn counts_add_up_while_others_work() {
+    let now = Timestamp::from_ms(5);
+    let pool = Pool::new(Ttl::default(), 1000, 8);
+    create(&pool, 100, now);
+    let is_done = AtomicUsize::new(0);
+    on_threads(|mut rng| {
+        let (is_reader, mut looks) = (rng.random_ratio(1, 2), 0);
+        for _ in 0..20_000 {
+            if is_reader {
+                let stats = pool.stats();
+                let totals = stats.totals;
+                assert_eq!(totals.created, stats.keys + totals.expired + totals.deleted);
+                let ended = totals.releases + totals.lease_timeouts + totals.leases_lost;
+                assert_eq!(totals.leases, ended + stats.leased);
+                looks += 1;
+                continue;
+            }
+            let Ok(lease) = pool.lease(now, LEASE_MS, &mut rng) else { continue };
+            match rng.random_range(0..4) {
+                0 => drop(pool.release(&lease.id, now, Fence::Open, 20)),
+                1 if pool.delete(&lease.id, now, Fence::Open) == Ok(()) => {
+                    create(&pool, 1, now);
+                }
+                _ => drop(pool.release(&lease.id, now, Fence::Open, 0)),
+            }
+        }
+        is_done.fetch_add(looks, Relaxed);
+    });
+    assert!(is_done.load(Relaxed) >= 20_000, "nobody has looked");
+}

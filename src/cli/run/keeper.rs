@@ -3,22 +3,26 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::Method;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::client::{Answer, Ask, Client, Failure, parse_ms};
+use crate::cli::tell;
 
-/// The longest time until a request that got no answer is tried again.
+/// The longest that one try to reach the server may take, and the pause until the next.
+const TRY_MAX: Duration = Duration::from_secs(5);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// The shortest.
 const RETRY_MIN: Duration = Duration::from_millis(10);
+/// The longest time between renewals: that somebody else released the key is seen no later.
+const RENEWAL_MAX: Duration = Duration::from_secs(20);
+/// How long the beginning and the end may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Why a lease is lost.
-const DEAD: &str = "the key has died or was deleted.";
-const UNREACHABLE: &str = "the server has not answered in time.";
+pub(super) const DEAD: &str = "the key has died or was deleted.";
 
 /// How a key is to be had, in milliseconds.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone, Copy)]
 pub(in crate::cli) struct Terms {
-    /// How long each lease lasts, such as 30s: so long after this program was killed the key is free
+    /// How long each lease lasts, such as 30s: if this program is killed, the key is free after that
     #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
     lease: Option<u32>,
     /// How long to wait for a key if none is free
@@ -35,8 +39,8 @@ pub(super) struct Keeper {
     terms: Terms,
     id: String,
     etag: String,
-    /// A moment of this machine, and what the server's clock showed then or a little later.
-    moment: (Instant, SystemTime),
+    /// How long a lease lasts from its renewal on.
+    length: Duration,
     lease_ends: Instant,
     life_ends: Instant,
     /// When to renew next.
@@ -44,48 +48,67 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Leases a key.
+    /// Leases a key; what was waited since `began` is part of the time to wait.
     ///
     /// # Errors
     ///
     /// What to tell if there is none.
-    pub(super) async fn lease(client: Client, terms: Terms) -> Result<Self, String> {
+    pub(super) async fn lease(
+        client: Client,
+        terms: Terms,
+        began: Instant,
+    ) -> Result<Self, String> {
+        let waited = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let wait = terms.wait.map(|ms| ms.saturating_sub(waited).max(1));
+        let ask = Ask::new(Method::GET, "keys").ms("lease", terms.lease).wait(wait);
         let tell = |failure: Failure| failure.message("no key is free.");
-        let ask = Ask::new(Method::GET, "keys").ms("lease", terms.lease).wait(terms.wait);
         let lease = client.send(ask).await.map_err(tell)?;
         let (id, etag) = (lease.text("keyId"), lease.header("etag"));
         let (Some(id), Some(etag)) = (id.map(str::to_owned), etag.map(str::to_owned)) else {
             return Err("this is no answer of a token-orchestrator.".to_owned());
         };
-        let now = Instant::now();
-        let moment = (now, SystemTime::UNIX_EPOCH);
-        let mut keeper =
-            Self { client, terms, id, etag, moment, lease_ends: now, life_ends: now, next: now };
-        match keeper.compare_clocks().await {
-            Ok(()) => Ok(keeper),
-            Err(why) => {
-                keeper.release().await;
-                Err(why)
-            }
-        }
+        let (now, length) = (Instant::now(), Duration::ZERO);
+        let (lease_ends, life_ends, next) = (now + PATIENCE, now + PATIENCE, now);
+        Ok(Self { client, terms, id, etag, length, lease_ends, life_ends, next })
     }
 
     pub(super) fn id(&self) -> &str {
         &self.id
     }
 
-    /// Finds out what the server's clock shows. A lease that is renewed begins at a moment that it
-    /// tells to the millisecond, which is not before the request was sent. So deadlines are taken
-    /// for a little earlier than they are, never for later.
-    async fn compare_clocks(&mut self) -> Result<(), String> {
-        let tell = |failure: Failure| failure.message(DEAD);
-        let sent = Instant::now();
-        self.client.send(self.renewal()).await.map_err(tell)?;
-        let show = Ask::new(Method::GET, format!("keys/{}", self.id));
-        let info = self.client.send(show).await.map_err(tell)?;
-        let began = info.text("blockedAt").and_then(parse_time);
-        self.moment = (sent, began.ok_or("somebody else released the key.")?);
-        self.note(&info);
+    /// Finds out how long the lease lasts, and renews it.
+    ///
+    /// # Errors
+    ///
+    /// Why the key is not to be had.
+    pub(super) async fn begin(&mut self) -> Result<(), Failure> {
+        loop {
+            let failure = match self.measure().await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            if failure.is_final() || self.left().is_zero() {
+                return Err(failure);
+            }
+            sleep(self.pause()).await;
+        }
+    }
+
+    async fn measure(&mut self) -> Result<(), Failure> {
+        let show = Ask::new(Method::GET, format!("keys/{}", self.id)).within(TRY_MAX);
+        let info = self.client.send(show).await?;
+        let (began, ends) = (info.text("blockedAt").and_then(parse_time), time(&info, LEASE));
+        let (Some(began), Some(ends), true) =
+            (began, ends, info.header("etag") == Some(&self.etag))
+        else {
+            return Err(Failure::Lost("the lease is over already.".to_owned()));
+        };
+        // Both are the server's, so that its clock need not agree with any other.
+        self.length = ends.duration_since(began).unwrap_or_default();
+        self.renew().await?;
+        if self.left().is_zero() {
+            return Err(Failure::Lost("the server is too slow for so short a lease.".to_owned()));
+        }
         Ok(())
     }
 
@@ -93,62 +116,76 @@ impl Keeper {
     pub(super) async fn keep(&mut self) -> String {
         loop {
             sleep_until(self.next).await;
-            match timeout_at(self.ends(), self.renew()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) if failure.is_final() => return failure.message(DEAD),
-                _ if Instant::now() >= self.ends() => return UNREACHABLE.to_owned(),
-                _ => self.next = Instant::now() + (self.left() / 4).clamp(RETRY_MIN, RETRY_MAX),
+            match self.renew().await {
+                Ok(()) => {}
+                Err(failure) if failure.is_final() || self.left().is_zero() => {
+                    return failure.message(DEAD);
+                }
+                Err(_) => self.next = Instant::now() + self.pause(),
             }
         }
     }
 
+    /// Starts life and lease anew.
+    ///
+    /// A lease that is renewed begins when the server has read the request, which is not before it
+    /// was sent. So deadlines are taken for a little earlier than they are, and never for later.
     async fn renew(&mut self) -> Result<(), Failure> {
-        let lease = self.client.send(self.renewal()).await?;
-        self.note(&lease);
-        let life =
-            self.client.send(Ask::new(Method::PUT, format!("keepalive/{}", self.id))).await?;
-        self.note(&life);
+        let patience = (self.left() / 4).clamp(RETRY_MIN, TRY_MAX);
+        let life = Ask::new(Method::PUT, format!("keepalive/{}", self.id)).within(patience);
+        let life = self.client.send(life).await?;
+        let sent = Instant::now();
+        let lease = Ask::new(Method::PUT, format!("keys/{}/lease", self.id)).within(patience);
+        let lease = lease.ms("lease", self.terms.lease).if_match(Some(&self.etag));
+        let lease = self.client.send(lease).await?;
+        let (Some(life_ends), Some(ends)) = (time(&life, LIFE), time(&lease, LEASE)) else {
+            return Err(Failure::NoAnswer("the answer tells no deadline".to_owned()));
+        };
+        // What the server's clock showed when the lease began anew.
+        let began = ends - self.length;
+        self.lease_ends = sent + self.length;
+        self.life_ends = sent + life_ends.duration_since(began).unwrap_or_default();
+        self.next = Instant::now() + (self.left() / 3).min(RENEWAL_MAX);
         Ok(())
     }
 
-    fn renewal(&self) -> Ask<'_> {
-        let ask = Ask::new(Method::PUT, format!("keys/{}/lease", self.id));
-        ask.ms("lease", self.terms.lease).if_match(Some(&self.etag))
-    }
-
     /// Gives the key back. If nobody answers, the server takes it when the lease ends.
-    pub(super) async fn release(self) {
-        let ask = Ask::new(Method::PUT, format!("keys/{}", self.id));
-        let ask = ask.ms("cooldown", self.terms.cooldown).if_match(Some(&self.etag));
-        if let Err(failure) = self.client.send(ask).await
-            && !failure.is_final()
-        {
-            eprintln!("error: the key was not released: {}", failure.message(DEAD));
+    pub(super) async fn release(&self) {
+        let (mut cooldown, until) = (self.terms.cooldown, Instant::now() + PATIENCE);
+        loop {
+            let ask = Ask::new(Method::PUT, format!("keys/{}", self.id)).within(PATIENCE);
+            let ask = ask.ms("cooldown", cooldown).if_match(Some(&self.etag));
+            let failure = match self.client.send(ask).await {
+                Err(failure) if !failure.is_final() => failure,
+                _ => return,
+            };
+            if matches!(failure, Failure::Refused { status: 400, .. }) && cooldown.is_some() {
+                tell(&format!("error: the key does not rest: {}", failure.message(DEAD)));
+                cooldown = None;
+            } else if Instant::now() >= until {
+                tell(&format!("error: the key was not released: {}", failure.message(DEAD)));
+                return;
+            } else {
+                sleep(RETRY_MAX / 4).await;
+            }
         }
     }
 
-    /// Takes note of new deadlines. A third of the time that is left is let pass.
-    fn note(&mut self, answer: &Answer) {
-        let ends = |name| answer.header(name).and_then(parse_time).map(|at| self.here(at));
-        let (lease, life) = (ends("lease-expires-at"), ends("key-expires-at"));
-        self.lease_ends = lease.unwrap_or(self.lease_ends);
-        self.life_ends = life.unwrap_or(self.life_ends);
-        self.next = Instant::now() + self.left() / 3;
-    }
-
-    /// The moment at which the server's clock shows `at`, or a little before.
-    fn here(&self, at: SystemTime) -> Instant {
-        let (moment, server) = self.moment;
-        moment + at.duration_since(server).unwrap_or_default()
-    }
-
-    fn ends(&self) -> Instant {
-        self.lease_ends.min(self.life_ends)
-    }
-
     fn left(&self) -> Duration {
-        self.ends().saturating_duration_since(Instant::now())
+        let ends = self.lease_ends.min(self.life_ends);
+        ends.saturating_duration_since(Instant::now())
     }
+
+    fn pause(&self) -> Duration {
+        (self.left() / 4).clamp(RETRY_MIN, RETRY_MAX)
+    }
+}
+
+const LEASE: &str = "lease-expires-at";
+const LIFE: &str = "key-expires-at";
+
+fn time(answer: &Answer, name: &str) -> Option<SystemTime> {
+    answer.header(name).and_then(parse_time)
 }
 
 fn parse_time(text: &str) -> Option<SystemTime> {

@@ -42,6 +42,21 @@ impl<C: Clock> Memory<C> {
         false
     }
 
+    /// Takes back some of the leases that were given up. True if there may be more.
+    pub(super) fn take_back_some(&self) -> bool {
+        let mut given_up = self.shared.given_up.lock();
+        let rest = given_up.len().saturating_sub(Self::BATCH);
+        let some = given_up.split_off(rest);
+        if rest == 0 {
+            *given_up = Vec::new();
+        }
+        drop(given_up);
+        for lease in &some {
+            self.take_back(lease);
+        }
+        rest > 0
+    }
+
     /// Takes back a lease that nobody has heard of.
     fn take_back(&self, lease: &Lease) {
         let Shared { pool, clock, .. } = &*self.shared;
@@ -94,6 +109,22 @@ impl<C: Clock> Memory<C> {
         let mut place = Place { store: self, ticket: Some(ticket) };
         self.serve_waiters();
         place.granted(clock.sleep_until(until)).await.ok_or(Error::Exhausted)
+    }
+}
+
+/// Leases for somebody who may go away before it hears of them.
+pub(super) struct Given<'a, C: Clock> {
+    pub(super) store: &'a Memory<C>,
+    pub(super) leases: Vec<Lease>,
+}
+
+impl<C: Clock> Drop for Given<'_, C> {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            // There may be very many: the sweep takes them back step by step.
+            self.store.shared.given_up.lock().append(&mut self.leases);
+            self.store.shared.sweep_is_wanted.notify_one();
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The part of the contract that tells of those who wait for a key.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -190,6 +191,25 @@ pub(super) async fn many_are_waited_for_like_one<S: Store>(make: &impl Fn(Option
     f.store.create(3).await.unwrap();
     assert_eq!(soon(waiter).await.unwrap().len(), 3);
     assert_eq!(f.store.waiting().await, 0);
+}
+
+pub(super) async fn a_batch_that_is_given_up_takes_no_key_along<S: Store>(
+    make: &impl Fn(Options) -> Fixture<S>,
+) {
+    let f = run(make, Options::default());
+    let ids = f.store.create(1000).await.unwrap().ids;
+    for polls in 1..15 {
+        let mut batch = Box::pin(f.store.lease_many(Leasing::default(), 1000));
+        for _ in 0..polls {
+            let polled = poll_fn(|cx| Poll::Ready(batch.as_mut().poll(cx))).await;
+            assert!(polled.is_pending(), "it never gives way");
+        }
+        drop(batch);
+        for _ in 0..10 {
+            settle().await;
+        }
+        assert_eq!(f.free_ids(&ids).await.len(), 1000, "after {polls} polls");
+    }
 }
 
 /// Thousands come, run out of time and go away at random, while keys are released, die, rest, are

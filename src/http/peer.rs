@@ -1,0 +1,86 @@
+//! The client at the other end of a connection that hyper serves.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{Shutdown, shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A socket that hyper reads and writes, while handlers may ask whether the client has gone.
+#[derive(Clone)]
+pub(super) struct Peer(Arc<TcpStream>);
+
+impl Peer {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(stream))
+    }
+
+    /// Ready when the client has hung up. Hyper sees that only if the client has sent nothing that
+    /// is still to be read.
+    pub(super) async fn gone(&self) {
+        // To tokio the end of the input is part of this interest, and mere input is not.
+        let _ = self.0.ready(Interest::PRIORITY).await;
+    }
+
+    /// Does something as soon as the socket is ready for it.
+    fn poll<T>(
+        cx: &mut Context<'_>,
+        ready: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
+        mut act: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(ready(cx))?;
+            match act() {
+                // That cleared the readiness: it is asked for once more.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = || self.0.try_read(buffer.initialize_unfilled());
+        let length = ready!(Self::poll(cx, |cx| self.0.poll_read_ready(cx), read))?;
+        buffer.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Peer {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll(cx, |cx| self.0.poll_write_ready(cx), || self.0.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll(cx, |cx| self.0.poll_write_ready(cx), || self.0.try_write_vectored(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shutdown(&*self.0, Shutdown::Write).map_err(io::Error::from))
+    }
+}

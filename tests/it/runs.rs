@@ -1,0 +1,218 @@
+//! `run`: a command that has a key for as long as it runs.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::cli::{error_line, signal};
+use crate::commands::Server;
+
+/// `run` with a shell script that prints a line when it is ready.
+fn run_command(server: &Server, options: &[&str], script: &str) -> Command {
+    let mut command = server.command(&[&["run"], options, &["--", "sh", "-c", script]].concat());
+    command.stderr(Stdio::piped());
+    command
+}
+
+fn ready(command: &mut Command) -> Child {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    child
+}
+
+fn start_run(server: &Server, options: &[&str], script: &str) -> Child {
+    ready(&mut run_command(server, options, script))
+}
+
+/// Runs until it gets SIGTERM.
+const UNTIL_TERM: &str = "trap 'kill $!; exit 9' TERM; sleep 600 & echo ready; wait";
+
+fn text(output: &[u8]) -> &str {
+    str::from_utf8(output).unwrap()
+}
+
+fn end(child: Child) -> (Option<i32>, Output) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), output)
+}
+
+#[test]
+fn a_command_runs_with_a_key_and_its_status_is_passed_on() {
+    let server = Server::new(&[]);
+    let id = server.ask(&["create"]);
+    for (script, status) in [("exit 0", 0), ("exit 77", 77), ("kill -KILL $$", 137)] {
+        let script = format!("printf %s $TOKEN_ORCHESTRATOR_KEY; {script}");
+        let output = server.command(&["run", "--", "sh", "-c", &script]).output().unwrap();
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(status), &id[..]));
+        assert!(output.stderr.is_empty(), "{output:?}");
+        assert_eq!(server.free(), 1, "the key was not released");
+    }
+    assert_eq!((server.total("leased"), server.total("released")), (3, 3));
+    let rest = server.command(&["run", "--cooldown", "1h", "--", "true"]).status().unwrap();
+    assert!(rest.success());
+    assert_eq!(server.json(&["stats"])["cooling"], 1);
+}
+
+#[test]
+fn a_command_that_cannot_run_leaves_the_key_free() {
+    let server = Server::new(&[]);
+    let none = server.command(&["run", "--", "true"]).output().unwrap();
+    assert_eq!(
+        (none.status.code(), error_line(&none)),
+        (Some(125), "error: no key is free.\n".into())
+    );
+    server.ask(&["create"]);
+    for (command, status) in [("no-such-command", 127), ("/", 126)] {
+        let output = server.command(&["run", "--", command]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status));
+        assert!(error_line(&output).contains(command));
+        assert_eq!(server.free(), 1);
+    }
+}
+
+/// The command ends when it has seen its lease renewed again and again.
+#[test]
+fn lease_and_key_last_as_long_as_the_command() {
+    let server = Server::new(&["--lease-ttl", "1s", "--key-ttl", "2s"]);
+    server.ask(&["create"]);
+    let program = env!("CARGO_BIN_EXE_token-orchestrator");
+    let script = format!(
+        "echo ready; count=0 last=
+        while [ $count -lt 8 ]; do
+            now=$({program} get $TOKEN_ORCHESTRATOR_KEY --json) || exit 1
+            now=${{now#*blockedAt}}; now=${{now%%createdAt*}}
+            [ \"$now\" = \"$last\" ] || count=$((count + 1))
+            last=$now
+        done"
+    );
+    assert_eq!(end(start_run(&server, &[], &script)).0, Some(0));
+    assert_eq!((server.total("leased"), server.total("released")), (1, 1));
+    assert_eq!((server.total("leaseTimeouts"), server.total("expired")), (0, 0));
+}
+
+#[test]
+fn signals_reach_the_command() {
+    let server = Server::new(&[]);
+    server.ask(&["create"]);
+    let child = start_run(&server, &[], UNTIL_TERM);
+    signal(&child, "TERM");
+    assert_eq!(end(child).0, Some(9));
+    assert_eq!(server.free(), 1);
+    // Without a handler it dies by it.
+    let signals = [("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("TERM", 15)];
+    for (name, number) in signals {
+        let child = start_run(&server, &[], "ulimit -c 0; echo ready; exec sleep 600");
+        signal(&child, name);
+        assert_eq!(end(child).0, Some(128 + number), "SIG{name}");
+    }
+    assert_eq!(server.free(), 1);
+}
+
+/// As with nohup.
+#[test]
+fn what_is_ignored_stays_ignored() {
+    let server = Server::new(&[]);
+    server.ask(&["create"]);
+    let program = env!("CARGO_BIN_EXE_token-orchestrator");
+    let script = format!(
+        "trap '' HUP; exec {program} run -- sh -c 'echo ready; kill -HUP $$; kill -HUP $PPID; exec sleep 600'"
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script]).env("TOKEN_ORCHESTRATOR_SERVER", &server.url);
+    let child = ready(&mut command);
+    signal(&child, "HUP");
+    signal(&child, "TERM");
+    assert_eq!(end(child).0, Some(128 + 15));
+}
+
+#[test]
+fn a_command_that_loses_its_lease_is_told_to_end() {
+    let server = Server::new(&["--lease-ttl", "300ms"]);
+    let id = server.ask(&["create"]);
+    let child = start_run(&server, &[], UNTIL_TERM);
+    server.ask(&["release", &id]);
+    let (status, output) = end(child);
+    assert_eq!(status, Some(9));
+    assert!(error_line(&output).starts_with("error: the lease is lost: "), "{output:?}");
+    // Deleted, and then without a server.
+    let child = start_run(&server, &[], UNTIL_TERM);
+    server.ask(&["delete", &id]);
+    let (status, output) = end(child);
+    assert_eq!(status, Some(9));
+    assert!(error_line(&output).contains("has died or was deleted"), "{output:?}");
+    server.ask(&["create"]);
+    let child = start_run(&server, &[], UNTIL_TERM);
+    drop(server);
+    let (status, output) = end(child);
+    assert_eq!(status, Some(9));
+    assert!(text(&output.stderr).contains("no answer from"), "{output:?}");
+}
+
+#[test]
+fn run_waits_for_a_key() {
+    let server = Server::new(&[]);
+    let waiter = || {
+        let child = server.command(&["run", "--wait", "60s", "--", "true"]).spawn().unwrap();
+        while server.json(&["stats"])["waiting"] != 1 {}
+        child
+    };
+    let child = waiter();
+    signal(&child, "TERM");
+    assert_eq!(end(child).0, Some(143));
+    while server.json(&["stats"])["waiting"] != 0 {}
+    let child = waiter();
+    server.ask(&["create"]);
+    assert_eq!(end(child).0, Some(0));
+    assert_eq!(server.free(), 1);
+}
+
+#[test]
+fn a_command_that_does_not_end_is_killed() {
+    let server = Server::new(&["--lease-ttl", "300ms"]);
+    let id = server.ask(&["create"]);
+    let child =
+        start_run(&server, &["--kill-after", "50ms"], "trap '' TERM; echo ready; exec sleep 600");
+    server.ask(&["delete", &id]);
+    assert_eq!(end(child).0, Some(128 + 9));
+}
+
+/// The lease was ended by somebody else, and the key has another holder when the command ends.
+#[test]
+fn the_next_holder_keeps_the_key() {
+    let server = Server::new(&[]);
+    let id = server.ask(&["create"]);
+    let child = start_run(&server, &[], UNTIL_TERM);
+    server.ask(&["release", &id]);
+    let lease = server.json(&["lease"]);
+    signal(&child, "TERM");
+    assert_eq!(end(child).0, Some(9));
+    let info = server.json(&["get", &id]);
+    assert_eq!((&info["isBlocked"], &info["etag"]), (&true.into(), &lease["etag"]));
+}
+
+/// A broken standard error is no reason to leave a command with a lost lease.
+#[test]
+fn nobody_needs_to_listen() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let server = Server::new(&["--lease-ttl", "300ms"]);
+    let mut none = server.command(&["run", "--", "true"]);
+    assert_eq!(none.stderr(full()).status().unwrap().code(), Some(125));
+    let mut wrong = server.command(&["get", "x"]);
+    assert_eq!(wrong.stderr(full()).status().unwrap().code(), Some(2));
+    let id = server.ask(&["create"]);
+    let mut command = run_command(&server, &[], UNTIL_TERM);
+    let child = ready(command.stderr(full()));
+    server.ask(&["delete", &id]);
+    assert_eq!(end(child).0, Some(9));
+}
+
+#[test]
+fn a_cool_down_that_is_refused_does_not_keep_the_key() {
+    let server = Server::new(&[]);
+    server.ask(&["create"]);
+    let output = server.command(&["run", "--cooldown", "2h", "--", "true"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(error_line(&output).starts_with("error: the key does not rest: "), "{output:?}");
+    assert_eq!(server.free(), 1);
+}
