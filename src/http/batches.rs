@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use tokio::task::{spawn_blocking, yield_now};
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::error::Problem;
@@ -19,7 +19,7 @@ use super::schema::Missing;
 use super::wire::{self, Fields};
 use super::{Api, json};
 use crate::key::KeyId;
-use crate::store::{Release, Store};
+use crate::store::{Release, Store, give_way};
 
 /// How many keys are handled before others get a chance to run: some 100 µs.
 const BATCH: usize = 64;
@@ -136,7 +136,7 @@ async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
                 missing.push(b',');
             }
         }
-        yield_now().await;
+        give_way().await;
     }
     missing.pop(); // The last comma, if there is one.
     json(StatusCode::OK, [br#"{"missing":["#, &missing[..], b"]}"].concat())

@@ -9,7 +9,6 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
-use tokio::task::yield_now;
 use utoipa::ToSchema;
 
 use super::error::Problem;
@@ -21,7 +20,7 @@ use super::wire::Fields;
 use super::{Api, batches, json, wire};
 use crate::error::Error;
 use crate::key::KeyId;
-use crate::store::{Release, Renewal, Store};
+use crate::store::{Release, Renewal, Store, give_way};
 
 /// The most keys that one request may create, lease, release or keep alive.
 pub(super) const COUNT_MAX: usize = 100_000;
@@ -291,7 +290,7 @@ pub(super) async fn list<T>(name: &str, items: &[T], write: impl Fn(&mut Vec<u8>
             write(&mut body, item);
             body.push(b',');
         }
-        yield_now().await;
+        give_way().await;
     }
     body.pop(); // The last comma.
     body.extend_from_slice(b"]}");

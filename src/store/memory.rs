@@ -14,13 +14,12 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::error;
 
 use self::queue::Waiters;
 use self::waiting::Given;
-use super::{Created, Leasing, Release, Renewal, Store};
+use super::{Created, Leasing, Release, Renewal, Store, give_way};
 use crate::engine::{Pool, Stats};
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease, Ttl};
@@ -128,9 +127,7 @@ impl<C: Clock> Memory<C> {
             let is_behind = pool.expire(clock.now(), Self::BATCH) == Self::BATCH;
             let has_more = self.take_back_some();
             if !self.serve_all_waiters() || is_behind || has_more {
-                // Also to threads that are not tokio's.
-                std::thread::yield_now();
-                yield_now().await;
+                give_way().await;
             } else {
                 self.sleep_until_next_deadline().await;
             }
@@ -179,7 +176,7 @@ impl<C: Clock> Store for Memory<C> {
                 // Dead keys take room until they are swept.
                 Err(_) if pool.expire(now, Self::BATCH) > 0 => {
                     self.serve_waiters();
-                    yield_now().await;
+                    give_way().await;
                 }
                 Err(full) => return Err(full),
             }
@@ -200,7 +197,7 @@ impl<C: Clock> Store for Memory<C> {
             self.note_deadline(life_ends);
             self.serve_waiters();
             if ids.len() < count {
-                yield_now().await;
+                give_way().await;
             }
         }
         Ok(Created { ids, life_ends: first_end.unwrap_or_default() })
@@ -237,7 +234,7 @@ impl<C: Clock> Store for Memory<C> {
                 }
             }
             if leases.len() < count {
-                yield_now().await;
+                give_way().await;
             }
         }
         Ok(take(leases))
@@ -293,7 +290,7 @@ impl<C: Clock> Store for Memory<C> {
             if let Some(next) = pool.next_release_within(now, Self::BATCH) {
                 return next.map(|at| at.ms_since(now));
             }
-            yield_now().await;
+            give_way().await;
         }
     }
 

@@ -11,6 +11,13 @@ use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease};
 use crate::time::Timestamp;
 
+/// Lets others run in between two steps of a long work: tasks of this thread, and other threads of
+/// this processor, to which a thread that goes on and on would leave milliseconds at a time.
+pub(crate) async fn give_way() {
+    std::thread::yield_now();
+    tokio::task::yield_now().await;
+}
+
 /// Keys that were created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Created {

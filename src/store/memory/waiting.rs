@@ -1,11 +1,10 @@
 //! How those who wait get their keys.
 
-use tokio::task::yield_now;
-
 use super::queue::{Queue, Ticket};
 use super::{Memory, Shared};
 use crate::error::Error;
 use crate::key::{Fence, Lease};
+use crate::store::give_way;
 use crate::time::Clock;
 
 impl<C: Clock> Memory<C> {
@@ -94,7 +93,7 @@ impl<C: Clock> Memory<C> {
                 break result?;
             }
             // Many keys have just died, or many leases ended: let others run in between.
-            yield_now().await;
+            give_way().await;
         };
         self.note_deadline(lease.until);
         // It may have ended other leases as well.
