@@ -1,4 +1,9 @@
 //! The HTTP API: the only place that knows axum.
+//!
+//! ```text
+//!   accept ── hot ─┬─ parse, answer: the commonest requests, many connections at a time
+//!   (serve)        └─ any other ── hyper (peer) ── router ── handlers
+//! ```
 
 mod batches;
 mod body;

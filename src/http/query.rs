@@ -47,10 +47,10 @@ impl Default for Limits {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LeaseQuery {
-    /// How long the lease lasts
+    /// How long the lease lasts. A sum such as 1m30s is read as well
     #[param(nullable = false)]
     lease: Option<String>,
-    /// How long to wait for a key at most
+    /// How long to wait for a key at most. A sum such as 1m30s is read as well
     #[param(nullable = false)]
     wait: Option<String>,
     /// How many keys; without it one, which is answered in another form
@@ -69,7 +69,7 @@ pub(super) struct LeaseQuery {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct RenewalQuery {
-    /// How long the lease lasts from now on
+    /// How long the lease lasts from now on. A sum such as 1m30s is read as well
     #[param(nullable = false)]
     lease: Option<String>,
 }
@@ -78,7 +78,7 @@ pub(super) struct RenewalQuery {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ReleaseQuery {
-    /// How long the key rests before it is served again
+    /// How long the key rests before it is served again. A sum such as 1m30s is read as well
     #[param(nullable = false)]
     cooldown: Option<String>,
 }

@@ -92,7 +92,7 @@ pub(super) enum Leased {
 pub(super) struct Info {
     /// Whether it is leased or cooling.
     is_blocked: bool,
-    /// Since when it is blocked; `null` while it is free.
+    /// Since when it is blocked; `null` while it is free. A renewal moves it.
     #[schema(required, format = DateTime, example = "2026-11-22T18:19:31.246Z")]
     blocked_at: Option<String>,
     #[schema(format = DateTime, example = "2026-11-22T18:19:02.610Z")]
