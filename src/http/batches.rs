@@ -12,15 +12,17 @@ use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::error::Problem;
-use super::keys::{COUNT_MAX, answer, is_object, list, no_lease};
 use super::peer::Peer;
+use super::pool::{COUNT_MAX, no_lease};
 use super::query::Wanted;
 use super::schema::Missing;
 use super::wire::{self, Fields};
-use super::{Api, json};
+use super::{Api, answer, body, json};
 use crate::key::KeyId;
 use crate::store::{Release, Store, give_way};
 
+/// How many items are written at a time: some 30 µs.
+const LIST_BATCH: usize = 1024;
 /// How many keys are handled before others get a chance to run: some 100 µs.
 const BATCH: usize = 64;
 
@@ -146,10 +148,26 @@ fn parse(body: &[u8]) -> Result<Vec<String>, Problem> {
     if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
         return Err(Problem::MalformedBody { detail: error.to_string() });
     }
-    let keys = serde_json::from_slice(body).ok().filter(|_| is_object(body));
+    let keys = serde_json::from_slice(body).ok().filter(|_| body::is_object(body));
     keys.map(|Keys { key_ids }| key_ids).ok_or(Problem::InvalidBody { expected: EXPECTED })
 }
 
 /// What a body must say.
 pub(super) const EXPECTED: &str =
     "An object is expected, with no field but keyIds, a list of at most 100000 ids.";
+
+/// Writes an object with one list, of one item at least, without holding up others.
+pub(super) async fn list<T>(name: &str, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) -> Vec<u8> {
+    let mut body = format!(r#"{{"{name}":["#).into_bytes();
+    body.reserve(items.len() * (KeyId::TEXT_LEN + 3) + 2);
+    for batch in items.chunks(LIST_BATCH) {
+        for item in batch {
+            write(&mut body, item);
+            body.push(b',');
+        }
+        give_way().await;
+    }
+    body.pop(); // The last comma.
+    body.extend_from_slice(b"]}");
+    body
+}

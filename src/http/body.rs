@@ -63,3 +63,8 @@ async fn discard(body: Body) {
     // It is refused either way.
     let _ = timeout(DISCARD_TIMEOUT, all).await;
 }
+
+/// Whether JSON is an object. To serde an array is a struct without names.
+pub(super) fn is_object(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"{")
+}

@@ -14,6 +14,7 @@ mod keys;
 mod openapi;
 mod pattern;
 mod peer;
+mod pool;
 mod query;
 mod schema;
 mod serve;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, put};
@@ -36,6 +37,7 @@ use self::error::Problem;
 use self::peer::Peer;
 pub use self::query::Limits;
 pub use self::serve::{ServeOptions, serve};
+use self::wire::Fields;
 use crate::error::Error;
 use crate::store::Store;
 
@@ -92,8 +94,8 @@ impl<S> Api<S> {
 /// | `GET /openapi.json`, `GET /docs` | the description of all that | O(1) |
 fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
-    let pool = get(keys::lease::<S>)
-        .post(keys::create::<S>)
+    let whole = get(pool::lease::<S>)
+        .post(pool::create::<S>)
         .put(batches::release::<S>)
         .head(async || not_allowed(POOL_METHODS));
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
@@ -103,7 +105,7 @@ fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>)
     let lives = methods(put(batches::keep_alive::<S>), "PUT");
     let stats = methods(get(stats::show::<S>), "GET, HEAD");
     Router::new()
-        .route("/keys", methods(pool, POOL_METHODS))
+        .route("/keys", methods(whole, POOL_METHODS))
         .route("/keys/{id}", key.clone())
         .route("/keys/{id}/lease", lease)
         .route("/keepalive", lives)
@@ -137,8 +139,22 @@ fn json(status: StatusCode, body: impl Into<axum::body::Body>) -> Response {
     respond(status, "application/json", body.into())
 }
 
+/// An answer that tells of a key.
+fn answer<S: Store>(
+    api: &Api<S>,
+    status: StatusCode,
+    fields: &Fields,
+    body: impl Into<axum::body::Body>,
+) -> Response {
+    let mut response = json(status, body);
+    fields.each(&*api.store, |name, value| {
+        let value = HeaderValue::from_bytes(value).expect("digits and punctuation");
+        response.headers_mut().insert(HeaderName::from_static(name), value);
+    });
+    response
+}
+
 fn respond(status: StatusCode, content_type: &'static str, body: axum::body::Body) -> Response {
-    use axum::http::HeaderValue;
     use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -24,7 +24,7 @@ use utoipa_swagger_ui::{Config, serve};
 
 use super::error::{Details, PROBLEM_JSON, Problem};
 use super::query::Limits;
-use super::{batches, body, json, keys, methods, pattern, query, respond, stats};
+use super::{batches, body, json, keys, methods, pattern, pool, query, respond, stats};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -37,8 +37,8 @@ use super::{batches, body, json, keys, methods, pattern, query, respond, stats};
         contact(),
     ),
     paths(
-        keys::create,
-        keys::lease,
+        pool::create,
+        pool::lease,
         keys::show,
         keys::release,
         keys::renew,
@@ -188,7 +188,7 @@ fn refusals(operation: &str, limits: Limits) -> Vec<Problem> {
     let own: Vec<_> = match operation {
         "createKeys" => {
             let full = Problem::PoolFull { retry_after_ms: 1 };
-            vec![Problem::InvalidBody { expected: keys::EXPECTED }, full]
+            vec![Problem::InvalidBody { expected: pool::EXPECTED }, full]
         }
         "leaseKey" => {
             lease.into_iter().chain([Problem::TooManyWaiters, Problem::Stopping]).collect()

@@ -9,7 +9,7 @@ use utoipa::IntoParams;
 
 use super::Api;
 use super::error::Problem;
-use super::keys::COUNT_MAX;
+use super::pool::COUNT_MAX;
 use crate::config;
 use crate::store::Leasing;
 
