@@ -58,6 +58,18 @@ pub fn parse_shards(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads how many connections there may be: from 1 to a million.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_connections_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(connections) if (1..=1_000_000).contains(&connections) => Ok(connections),
+        _ => Err("must be a number from 1 to 1000000".to_owned()),
+    }
+}
+
 /// Reads how many keys there may be: from 1 to 2^32 - 1.
 ///
 /// # Errors
@@ -127,6 +139,8 @@ mod tests {
     fn numbers_are_checked() {
         assert_eq!((parse_shards("2"), parse_shards("4096")), (Ok(2), Ok(4096)));
         assert!(["", "0", "1", "3", "8192", "x"].iter().all(|text| parse_shards(text).is_err()));
+        assert_eq!(parse_connections_max("1"), Ok(1));
+        assert!(["", "0", "1000001"].iter().all(|text| parse_connections_max(text).is_err()));
         assert_eq!(parse_keys_max("1"), Ok(1));
         assert!(["", "0", "-1", "4294967296"].iter().all(|text| parse_keys_max(text).is_err()));
     }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -50,6 +51,14 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_WAITERS", default_value_t = Options::WAITERS_MAX,
           value_name = "NUMBER")]
     max_waiters: usize,
+    /// How many connections there may be at once; further ones wait to be accepted
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS", default_value_t = ServeOptions::CONNECTIONS_MAX,
+          value_name = "NUMBER", value_parser = config::parse_connections_max)]
+    max_connections: usize,
+    /// How long requests in flight may take after SIGTERM: from 1ms to 30d
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_DRAIN_TIMEOUT", default_value = "10s",
+          value_name = "DURATION", value_parser = config::parse_max_ms)]
+    drain_timeout: u32,
     /// The most keys there may be at once, up to 4294967295
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Options::KEYS_MAX,
           value_name = "NUMBER", value_parser = config::parse_keys_max)]
@@ -112,7 +121,12 @@ async fn serve(args: &Args) -> io::Result<()> {
         cooldown_ms_max: args.max_cooldown,
         wait_ms_max: args.max_wait,
     };
-    let serve_options = ServeOptions { limits, ..ServeOptions::default() };
+    let serve_options = ServeOptions {
+        connections_max: args.max_connections,
+        drain_timeout: Duration::from_millis(args.drain_timeout.into()),
+        limits,
+        ..ServeOptions::default()
+    };
     let store = Memory::new(options, SystemClock::new());
     tokio::spawn(store.clone().sweep());
     info!("listening on http://{}", listener.local_addr()?);

@@ -5,7 +5,7 @@
 //! for, and answers. That requests of many connections are done together is what makes it fast: what
 //! they need is fetched from memory at the same time, and keys are leased in groups.
 //!
-//! With the first request that is not hot (see [`parse`]), a connection and what was read of it go
+//! With the first request that is not hot (see [`mod@parse`]), a connection and what was read of it go
 //! to hyper for good. Both paths give the same bytes for the same request: `tests/it/paths.rs`
 //! compares them. A request that a store does not answer at once is finished by a task, and its
 //! connection waits meanwhile; the others do not.

@@ -38,10 +38,15 @@ pub struct ServeOptions {
     pub limits: Limits,
 }
 
+impl ServeOptions {
+    /// Enough for most; each needs a file, and a few kilobytes in the kernel.
+    pub const CONNECTIONS_MAX: usize = 50_000;
+}
+
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
-            connections_max: 50_000,
+            connections_max: Self::CONNECTIONS_MAX,
             head_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             limits: Limits::default(),

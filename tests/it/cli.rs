@@ -49,6 +49,8 @@ fn a_wrong_value_ends_with_one_line_and_status_2() {
         (&["--key-ttl", "soon"], "--key-ttl"),
         (&["--shards", "3"], "--shards"),
         (&["--max-keys", "0"], "--max-keys"),
+        (&["--max-connections", "0"], "--max-connections"),
+        (&["--drain-timeout", "0s"], "--drain-timeout"),
         (&["--max-lease", "59s"], "--max-lease"),
         (&["--max-cooldown", "31d"], "--max-cooldown"),
         (&["--listen", "nowhere"], "--listen"),
@@ -113,5 +115,23 @@ fn arguments_and_environment_shape_the_pool() {
     while !request(&address, "GET", &format!("/keys/{}", &id[..36])).contains(" 404 ") {}
     assert!(request(&address, "POST", "/keys").contains(" 201 "));
     signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A request whose body does not come is in flight for as long as it may be.
+#[test]
+fn the_end_waits_no_longer_than_it_was_told() {
+    let mut command = binary();
+    command.args(["--listen", "127.0.0.1:0", "--drain-timeout", "1ms", "--max-connections", "1"]);
+    let (mut child, address, mut lines) = start(&mut command);
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let head =
+        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 25]).unwrap();
+    // It is not accepted before the other has gone, which it never does.
+    let _second = TcpStream::connect(&address).unwrap();
+    signal(&child, "TERM");
+    assert!(lines.any(|line| line.contains("still in flight after 1ms")));
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
