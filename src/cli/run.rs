@@ -92,7 +92,8 @@ enum End {
 async fn find(server: Server, terms: Terms, signals: &mut Signals) -> Result<Keeper, End> {
     let (client, began) = (server.client(), Instant::now());
     for tries in 1.. {
-        // Whoever hangs up while it waits takes no key with it.
+        // Whoever hangs up while it waits takes no key with it; if the answer is on its way already,
+        // the key is free when the lease ends.
         let leased = tokio::select! {
             biased;
             signal = signals.next() => return Err(End::Killed(signal.number)),
@@ -105,11 +106,18 @@ async fn find(server: Server, terms: Terms, signals: &mut Signals) -> Result<Kee
             result = keeper.begin() => match result {
                 Ok(()) => return Ok(keeper),
                 // It was about to die, perhaps.
-                Err(failure) if failure.is_final() && tries < TRIES_MAX => continue,
+                Err(failure)
+                    if failure.is_final() && tries < TRIES_MAX && began.elapsed() < terms.longest() =>
+                {
+                    continue;
+                }
                 Err(failure) => End::Failed(failure.message(keeper::DEAD)),
             },
         };
-        keeper.release().await;
+        tokio::select! {
+            () = keeper.release() => {}
+            _ = signals.next() => {}
+        }
         return Err(why);
     }
     unreachable!("the last try returns")

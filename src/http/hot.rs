@@ -54,6 +54,11 @@ const IDLE_TICKS: u32 = 5;
 const HEAD_TICKS: u32 = 2;
 /// Until a thread that panicked tries again to begin anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// How often a connection is read once the server stops: what it has sent by then, and not all that
+/// it goes on to send.
+const LAST_READS: u32 = 4;
+/// What tells that the input has an end. It comes once, perhaps together with the last input.
+const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 /// The event of the mailbox. No connection has this number.
 const MAIL: u64 = u64::MAX;
 
@@ -76,7 +81,7 @@ pub(super) fn start<S: Store>(
     others: mpsc::UnboundedSender<Other>,
     head_timeout: Duration,
 ) -> io::Result<()> {
-    let runtime = Handle::current();
+    let (runtime, stopping) = (Handle::current(), Arc::clone(&mailbox));
     let new = move || {
         let (store, runtime, mailbox) = (Arc::clone(&store), runtime.clone(), Arc::clone(&mailbox));
         Loop::new(store, runtime, mailbox, others.clone(), head_timeout)
@@ -88,6 +93,7 @@ pub(super) fn start<S: Store>(
             hot = loop {
                 match new() {
                     Ok(hot) => break hot,
+                    Err(_) if stopping.is_stopping() => return,
                     Err(_) => sleep(PANIC_PAUSE),
                 }
             }
@@ -193,13 +199,19 @@ impl<S: Store> Loop<S> {
         };
         let mut has_mail = false;
         for event in events {
-            let data = event.data;
+            let (data, flags) = (event.data, event.flags);
             match usize::try_from(data.u64()) {
-                Ok(index) if data.u64() != MAIL => ready.push(index),
+                Ok(index) if data.u64() != MAIL => {
+                    ready.push(index);
+                    if let Some(connection) = self.connections.get_mut(index) {
+                        connection.is_ending |= flags.intersects(ENDING);
+                    }
+                }
                 _ => has_mail = true,
             }
         }
-        if has_mail {
+        // What came before the stop must be seen before all is done.
+        if has_mail || self.is_stopping {
             for message in self.mailbox.take() {
                 match message {
                     Message::Arrived(stream, place) => self.add(stream, place),
@@ -217,7 +229,7 @@ impl<S: Store> Loop<S> {
     fn add(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         match epoll::add(&self.poll, &stream, data, flags) {
             Ok(()) => {
                 // It may have brought something already.
@@ -266,6 +278,12 @@ impl<S: Store> Loop<S> {
         if !connection.output.is_empty() || connection.is_other {
             return self.hand_over(index);
         }
+        if self.is_stopping {
+            connection.last_reads += 1;
+            if connection.last_reads > LAST_READS {
+                return drop(self.connections.remove(index));
+            }
+        }
         let held = connection.input.len();
         self.input[..held].copy_from_slice(&connection.input);
         let length = match rustix::io::read(&connection.stream, &mut self.input[held..]) {
@@ -273,7 +291,7 @@ impl<S: Store> Loop<S> {
             Err(Errno::AGAIN | Errno::INTR) if !self.is_stopping => return,
             _ => return drop(self.connections.remove(index)),
         };
-        if length == self.input.len() {
+        if length == self.input.len() || connection.is_ending {
             self.again.push(index);
         }
         let mut input = &self.input[..length];

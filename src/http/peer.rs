@@ -4,10 +4,12 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
 /// A socket that hyper reads and writes, while handlers may ask whether the client has gone.
 #[derive(Clone)]
@@ -55,13 +57,43 @@ impl AsyncRead for Peer {
     }
 }
 
-impl AsyncWrite for Peer {
+/// The way to the client. It is given up if the client takes nothing for too long.
+pub(super) struct Output {
+    peer: Peer,
+    patience: Duration,
+    /// Runs while the client takes nothing.
+    given_up: Option<Pin<Box<Sleep>>>,
+}
+
+impl Output {
+    pub(super) fn new(peer: Peer, patience: Duration) -> Self {
+        Self { peer, patience, given_up: None }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let socket = &self.peer.0;
+        let written = Peer::poll(cx, |cx| socket.poll_write_ready(cx), || write(socket));
+        if written.is_ready() {
+            self.given_up = None;
+            return written;
+        }
+        let given_up = self.given_up.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        ready!(given_up.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Output {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Self::poll(cx, |cx| self.0.poll_write_ready(cx), || self.0.try_write(bytes))
+        self.get_mut().poll(cx, |socket| socket.try_write(bytes))
     }
 
     fn poll_write_vectored(
@@ -69,7 +101,7 @@ impl AsyncWrite for Peer {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Self::poll(cx, |cx| self.0.poll_write_ready(cx), || self.0.try_write_vectored(parts))
+        self.get_mut().poll(cx, |socket| socket.try_write_vectored(parts))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -81,6 +113,6 @@ impl AsyncWrite for Peer {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shutdown(&*self.0, Shutdown::Write).map_err(io::Error::from))
+        Poll::Ready(shutdown(&*self.peer.0, Shutdown::Write).map_err(io::Error::from))
     }
 }

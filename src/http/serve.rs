@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::hot::{Mailbox, Other};
-use super::peer::Peer;
+use super::peer::{Output, Peer};
 use super::{Limits, hot, router};
 use crate::store::Store;
 
@@ -72,7 +72,8 @@ pub async fn serve<S: Store>(
 ) -> io::Result<()> {
     let (stop, stopped) = watch::channel(());
     let router = router(store.clone(), options.limits, stopped.clone());
-    let server = Arc::new(Server { hyper: hyper(&options), router });
+    let head_timeout = options.head_timeout;
+    let server = Arc::new(Server { hyper: hyper(&options), router, head_timeout });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;
@@ -136,13 +137,19 @@ impl Drop for Threads {
 struct Server {
     router: Router,
     hyper: Builder<TokioExecutor>,
+    head_timeout: Duration,
 }
 
 fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     // No `pipeline_flush`: it holds an answer back while part of the next request is there, and the
     // answer to a malformed one for ever. The hot path collects answers itself.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(options.head_timeout);
+    // A client may close its half once it has asked, as on the hot path.
+    builder
+        .http1()
+        .half_close(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.head_timeout);
     // Clients that have gone are noticed by a ping that is not answered.
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(options.head_timeout);
     builder
@@ -156,9 +163,15 @@ impl Server {
         stopped: watch::Receiver<()>,
     ) {
         let mut connections = JoinSet::new();
-        while let Some(other) = others.recv().await {
-            connections.spawn(Arc::clone(&self).connection(other, stopped.clone()));
-            while connections.try_join_next().is_some() {}
+        loop {
+            tokio::select! {
+                other = others.recv() => {
+                    let Some(other) = other else { break };
+                    connections.spawn(Arc::clone(&self).connection(other, stopped.clone()));
+                }
+                // What it needed is freed at once.
+                Some(_) = connections.join_next() => {}
+            }
         }
         while connections.join_next().await.is_some() {}
     }
@@ -171,7 +184,8 @@ impl Server {
             Err(error) => return debug!("a connection cannot be waited for: {error}"),
         };
         let peer = Peer::new(stream);
-        let stream = tokio::io::join(Cursor::new(read).chain(peer.clone()), peer.clone());
+        let output = Output::new(peer.clone(), self.head_timeout);
+        let stream = tokio::io::join(Cursor::new(read).chain(peer.clone()), output);
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());

@@ -125,9 +125,11 @@ async fn a_shutdown_does_not_wait_for_ever() {
 async fn a_head_that_stalls_is_given_up() {
     let serve = ServeOptions { head_timeout: Duration::from_millis(30), ..Default::default() };
     let server = Server::start(Options::default(), serve).await;
-    let mut client = server.connect().await;
-    client.write("GET /keys HT").await;
-    assert!(client.is_closed().await);
+    for head in ["GET /keys HT", "PRI * HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", "\r\n"] {
+        let mut client = server.connect().await;
+        client.write(head).await;
+        assert!(client.is_closed().await, "{head}");
+    }
 }
 
 #[tokio::test]

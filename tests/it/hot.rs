@@ -164,16 +164,57 @@ async fn a_client_that_does_not_listen_gets_all_answers_when_it_does() {
     drop(writer.await.unwrap());
 }
 
+/// The end of the input may come together with the last of it.
+#[tokio::test]
+async fn a_client_that_closes_its_half_gets_its_answers_and_the_end() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    let hot = get(&format!("/keys/{id}"));
+    for requests in
+        [hot.repeat(3), get("/stats").repeat(3), [&hot[..], &get("/stats"), &hot].concat()]
+    {
+        for _ in 0..200 {
+            let mut stream = server.connect().await.into_stream();
+            stream.write_all(requests.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answers = Vec::new();
+            let all = stream.read_to_end(&mut answers);
+            timeout(Duration::from_secs(10), all).await.expect("it hangs").unwrap();
+            let answers = String::from_utf8(answers).unwrap();
+            assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 3, "{requests}");
+        }
+    }
+}
+
+/// A client that goes on asking does not keep the server from its end.
+#[tokio::test]
+async fn a_flood_does_not_hold_up_the_stop() {
+    let drain_timeout = Duration::from_hours(1);
+    let serve = ServeOptions { drain_timeout, ..ServeOptions::default() };
+    let server = Server::start(Options::default(), serve).await;
+    let (mut read, mut write) = server.connect().await.into_stream().into_split();
+    let requests = get("/keys").repeat(1000);
+    tokio::spawn(async move { while write.write_all(requests.as_bytes()).await.is_ok() {} });
+    let mut buffer = vec![0; 1 << 16];
+    assert!(read.read(&mut buffer).await.unwrap() > 0);
+    tokio::spawn(
+        async move { while read.read(&mut buffer).await.is_ok_and(|length| length > 0) {} },
+    );
+    timeout(Duration::from_secs(20), server.stop()).await.expect("it waits for the flood").unwrap();
+}
+
 #[tokio::test]
 async fn a_client_that_never_listens_is_given_up() {
     let serve = ServeOptions { head_timeout: Duration::from_millis(40), ..Default::default() };
     let server = Server::start(Options::default(), serve).await;
     let id = server.create().await;
-    let mut stream = server.connect().await.into_stream();
-    let requests = get(&format!("/keys/{id}")).repeat(1000);
-    // Writing fails once the server has closed the connection.
-    let given_up = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
-    timeout(Duration::from_mins(1), given_up).await.expect("it is still served");
+    for path in [&format!("/keys/{id}"), "/openapi.json"] {
+        let mut stream = server.connect().await.into_stream();
+        let requests = get(path).repeat(1000);
+        // Writing fails once the server has closed the connection.
+        let given_up = async { while stream.write_all(requests.as_bytes()).await.is_ok() {} };
+        timeout(Duration::from_mins(1), given_up).await.expect("it is still served");
+    }
 }
 
 /// What a store does not answer at once keeps its order, and holds nobody else up.

@@ -33,6 +33,13 @@ pub(in crate::cli) struct Terms {
     cooldown: Option<u32>,
 }
 
+impl Terms {
+    /// How long it may take to find a key.
+    pub(super) fn longest(&self) -> Duration {
+        Duration::from_millis(self.wait.unwrap_or(0).into()) + PATIENCE
+    }
+}
+
 /// The holder of a lease.
 pub(super) struct Keeper {
     client: Client,
@@ -107,7 +114,9 @@ impl Keeper {
         self.length = ends.duration_since(began).unwrap_or_default();
         self.renew().await?;
         if self.left().is_zero() {
-            return Err(Failure::Lost("the server is too slow for so short a lease.".to_owned()));
+            return Err(Failure::NoAnswer(
+                "the server is too slow for so short a lease".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -131,7 +140,7 @@ impl Keeper {
     /// A lease that is renewed begins when the server has read the request, which is not before it
     /// was sent. So deadlines are taken for a little earlier than they are, and never for later.
     async fn renew(&mut self) -> Result<(), Failure> {
-        let patience = (self.left() / 4).clamp(RETRY_MIN, TRY_MAX);
+        let patience = (self.left() / 2).clamp(RETRY_MIN, TRY_MAX);
         let life = Ask::new(Method::PUT, format!("keepalive/{}", self.id)).within(patience);
         let life = self.client.send(life).await?;
         let sent = Instant::now();
@@ -153,7 +162,8 @@ impl Keeper {
     pub(super) async fn release(&self) {
         let (mut cooldown, until) = (self.terms.cooldown, Instant::now() + PATIENCE);
         loop {
-            let ask = Ask::new(Method::PUT, format!("keys/{}", self.id)).within(PATIENCE);
+            let left = until.saturating_duration_since(Instant::now()).max(RETRY_MIN);
+            let ask = Ask::new(Method::PUT, format!("keys/{}", self.id)).within(left);
             let ask = ask.ms("cooldown", cooldown).if_match(Some(&self.etag));
             let failure = match self.client.send(ask).await {
                 Err(failure) if !failure.is_final() => failure,

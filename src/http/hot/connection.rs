@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
+#[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// Among the connections that the server may have.
@@ -22,13 +23,26 @@ pub(super) struct Connection {
     pub(super) is_busy: bool,
     /// It has brought a request that is not hot.
     pub(super) is_other: bool,
+    /// The client sends no more, or has gone.
+    pub(super) is_ending: bool,
+    /// How often it was read since the server stops.
+    pub(super) last_reads: u32,
 }
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        let (input, output) = Default::default();
-        let (has_requests, is_busy, is_other) = Default::default();
-        Self { stream, place, input, output, ticks: 0, has_requests, is_busy, is_other }
+        Self {
+            stream,
+            place,
+            input: Vec::new(),
+            output: Vec::new(),
+            ticks: 0,
+            has_requests: false,
+            is_busy: false,
+            is_other: false,
+            is_ending: false,
+            last_reads: 0,
+        }
     }
 
     /// Whether answers are still to be sent.

@@ -11,6 +11,9 @@ pub(super) const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// A head with more fields is left to hyper.
 const FIELDS_MAX: usize = 32;
 
+/// How a connection of HTTP/2 begins (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// What input begins with.
 pub(super) enum Parsed {
     /// A request, and its length.
@@ -31,6 +34,10 @@ pub(super) enum Hot {
 
 /// Reads the head of a request. O(length).
 pub(super) fn parse(input: &[u8]) -> Parsed {
+    if input.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(input) {
+        // Hyper would wait for the rest of it for ever.
+        return Parsed::Partial;
+    }
     let mut fields = [const { MaybeUninit::<Header>::uninit() }; FIELDS_MAX];
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(input, &mut fields) {
