@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
 
+use rustix::net::sockopt::set_tcp_cork;
 use token_orchestrator::engine::Stats;
 use token_orchestrator::error::Error;
 use token_orchestrator::http::{self, ServeOptions};
@@ -173,8 +174,15 @@ async fn a_client_that_closes_its_half_gets_its_answers_and_the_end() {
     for requests in
         [hot.repeat(3), get("/stats").repeat(3), [&hot[..], &get("/stats"), &hot].concat()]
     {
-        for _ in 0..200 {
-            let mut stream = server.connect().await.into_stream();
+        for round in 0..200 {
+            let mut client = server.connect().await;
+            if round % 2 == 0 {
+                // It is known to its thread by now.
+                assert_eq!(client.send("GET", &format!("/keys/{id}"), "").await.status, 200);
+            }
+            let mut stream = client.into_stream();
+            // In one packet.
+            set_tcp_cork(&stream, true).unwrap();
             stream.write_all(requests.as_bytes()).await.unwrap();
             stream.shutdown().await.unwrap();
             let mut answers = Vec::new();
