@@ -8,8 +8,12 @@ use crate::commands::Server;
 
 /// `run` with a shell script that prints a line when it is ready.
 fn run_command(server: &Server, options: &[&str], script: &str) -> Command {
-    let mut command = server.command(&[&["run"], options, &["--", "sh", "-c", script]].concat());
-    command.stderr(Stdio::piped());
+    // What runs the tests may ignore signals, as in the background of a shell.
+    let mut command = Command::new("env");
+    let program = env!("CARGO_BIN_EXE_token-orchestrator");
+    command.args(["--default-signal", program, "run"]).args(options);
+    command.args(["--", "sh", "-c", script]).env("TOKEN_ORCHESTRATOR_SERVER", &server.url);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
