@@ -7,7 +7,7 @@ use reqwest::header::{CONTENT_TYPE, IF_MATCH};
 use reqwest::{Method, Url};
 use serde_json::{Map, Value};
 
-use crate::config;
+use crate::http::COUNT_MAX;
 use crate::key::KeyId;
 
 /// How long an answer may take, but for the time that a request asks to wait.
@@ -224,9 +224,9 @@ fn parse_server(text: &str) -> Result<Url, String> {
 }
 
 /// Reads how many keys are meant.
-pub(super) fn parse_count(text: &str) -> Result<u32, String> {
-    let count = text.parse().ok().filter(|count| (1..=100_000).contains(count));
-    count.ok_or_else(|| "must be from 1 to 100000".to_owned())
+pub(super) fn parse_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count));
+    count.ok_or_else(|| format!("must be from 1 to {COUNT_MAX}"))
 }
 
 /// Reads a key id.
@@ -245,9 +245,4 @@ pub(super) fn parse_etag(text: &str) -> Result<String, String> {
     } else {
         Err("must be an ETag, such as 1".to_owned())
     }
-}
-
-/// Reads how long something shall last, in milliseconds; the server knows how long it may.
-pub(super) fn parse_ms(text: &str) -> Result<u32, String> {
-    config::parse_max_ms(text)
 }

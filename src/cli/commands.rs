@@ -5,7 +5,8 @@ use std::io::{ErrorKind, Write, stdout};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Ask, Failure, Server, parse_count, parse_etag, parse_id, parse_ms};
+use super::client::{Answer, Ask, Failure, Server, parse_count, parse_etag, parse_id};
+use crate::config::parse_max_ms;
 use crate::key::KeyId;
 
 #[derive(clap::Args)]
@@ -23,7 +24,7 @@ pub(super) enum Command {
     Create {
         /// How many
         #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
-        count: Option<u32>,
+        count: Option<usize>,
         #[command(flatten)]
         common: Common,
     },
@@ -31,12 +32,12 @@ pub(super) enum Command {
     Lease {
         /// How many, or as many as are free
         #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
-        count: Option<u32>,
+        count: Option<usize>,
         /// For how long, such as 30s
-        #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+        #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         lease: Option<u32>,
         /// How long to wait for a key if none is free
-        #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+        #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         wait: Option<u32>,
         #[command(flatten)]
         common: Common,
@@ -50,7 +51,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
         /// How long the key rests before it is served again; with one ID only
-        #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+        #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         cooldown: Option<u32>,
         #[command(flatten)]
         common: Common,
@@ -72,7 +73,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
         /// For how long, such as 30s
-        #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+        #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         lease: Option<u32>,
         #[command(flatten)]
         common: Common,

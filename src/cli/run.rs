@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep_until};
 
 use self::keeper::{Keeper, Terms};
 use self::signals::Signals;
-use super::client::{Server, parse_ms};
+use super::client::Server;
 use super::tell;
+use crate::config::parse_max_ms;
 
 /// What the command finds its key in.
 const KEY: &str = "TOKEN_ORCHESTRATOR_KEY";
@@ -38,7 +39,7 @@ pub(super) struct Args {
     #[command(flatten)]
     terms: Terms,
     /// How long CMD may take to end once its lease is lost
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_ms)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_max_ms)]
     kill_after: u32,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD")]
@@ -68,10 +69,7 @@ pub(super) async fn run(args: Args) -> Result<u8, (String, u8)> {
         }
         Err(error) => Err(error),
     };
-    tokio::select! {
-        () = keeper.release() => {}
-        _ = signals.next() => {}
-    }
+    give_back(&keeper, &mut signals).await;
     let code = |status: ExitStatus| status.code().map(low_byte);
     ended
         .map(|status| code(status).unwrap_or_else(|| killed_by(status.signal().unwrap_or(0))))
@@ -91,7 +89,9 @@ enum End {
 /// Finds a key that is there to stay.
 async fn find(server: Server, terms: Terms, signals: &mut Signals) -> Result<Keeper, End> {
     let (client, began) = (server.client(), Instant::now());
-    for tries in 1.. {
+    let mut tries = 0;
+    loop {
+        tries += 1;
         // Whoever hangs up while it waits takes no key with it; if the answer is on its way already,
         // the key is free when the lease ends.
         let leased = tokio::select! {
@@ -114,13 +114,17 @@ async fn find(server: Server, terms: Terms, signals: &mut Signals) -> Result<Kee
                 Err(failure) => End::Failed(failure.message(keeper::DEAD)),
             },
         };
-        tokio::select! {
-            () = keeper.release() => {}
-            _ = signals.next() => {}
-        }
+        give_back(&keeper, signals).await;
         return Err(why);
     }
-    unreachable!("the last try returns")
+}
+
+/// Gives a key back, unless a signal wants the program to end.
+async fn give_back(keeper: &Keeper, signals: &mut Signals) {
+    tokio::select! {
+        () = keeper.release() => {}
+        _ = signals.next() => {}
+    }
 }
 
 /// Waits for the end of the command, keeps its key meanwhile, and passes signals on.

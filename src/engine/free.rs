@@ -174,12 +174,9 @@ impl FreeLists {
         stale > Self::STALE_MIN && stale > shard.len.load(Relaxed) / 2
     }
 
-    /// Hints, and how many of them are stale. O(s) for s shards.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        let sum = |count: fn(&Shard) -> &AtomicU32| {
-            self.shards.iter().map(|shard| u64::from(count(shard).load(Relaxed))).sum()
-        };
-        (sum(|shard| &shard.len), sum(|shard| &shard.stale))
+    /// How many hints are stale. O(s) for s shards.
+    pub(super) fn stale(&self) -> u64 {
+        self.shards.iter().map(|shard| u64::from(shard.stale.load(Relaxed))).sum()
     }
 
     /// Notes that a stale hint is out of the vectors. O(1).

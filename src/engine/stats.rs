@@ -140,7 +140,7 @@ impl Pool {
             free: keys.saturating_sub(leased + cooling),
             leased,
             cooling,
-            stale_hints: self.free.counts().1,
+            stale_hints: self.free.stale(),
             life_entries: self.lives.len() as u64,
             hold_entries: self.holds.len() as u64,
             totals,

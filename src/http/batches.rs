@@ -6,12 +6,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
-use super::error::Problem;
 use super::peer::Peer;
 use super::pool::{COUNT_MAX, no_lease};
 use super::query::Wanted;
@@ -120,8 +119,9 @@ impl Act {
 /// Does something to each key that the body names; answers which of them were not there.
 async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
     // A body of megabytes takes a while to read.
-    let names = match spawn_blocking(move || parse(&body)).await.expect("no panic") {
-        Ok(names) => names,
+    let read = spawn_blocking(move || body::object(&body, EXPECTED)).await;
+    let names = match read.expect("no panic") {
+        Ok(Keys { key_ids }) => key_ids,
         Err(problem) => return problem.into_response(),
     };
     let mut missing = Vec::new();
@@ -142,14 +142,6 @@ async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
     }
     missing.pop(); // The last comma, if there is one.
     json(StatusCode::OK, [br#"{"missing":["#, &missing[..], b"]}"].concat())
-}
-
-fn parse(body: &[u8]) -> Result<Vec<String>, Problem> {
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
-        return Err(Problem::MalformedBody { detail: error.to_string() });
-    }
-    let keys = serde_json::from_slice(body).ok().filter(|_| body::is_object(body));
-    keys.map(|Keys { key_ids }| key_ids).ok_or(Problem::InvalidBody { expected: EXPECTED })
 }
 
 /// What a body must say.

@@ -9,6 +9,7 @@ use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 
 use super::error::Problem;
@@ -64,7 +65,19 @@ async fn discard(body: Body) {
     let _ = timeout(DISCARD_TIMEOUT, all).await;
 }
 
-/// Whether JSON is an object. To serde an array is a struct without names.
-pub(super) fn is_object(body: &[u8]) -> bool {
-    body.trim_ascii_start().starts_with(b"{")
+/// Reads a body as a JSON object, whatever its media type; `expected` says what it must say.
+pub(super) fn object<T: DeserializeOwned>(
+    body: &[u8],
+    expected: &'static str,
+) -> Result<T, Problem> {
+    // To serde an array is a struct without names.
+    if body.trim_ascii_start().starts_with(b"{")
+        && let Ok(object) = serde_json::from_slice(body)
+    {
+        return Ok(object);
+    }
+    match serde_json::from_slice::<IgnoredAny>(body) {
+        Ok(_) => Err(Problem::InvalidBody { expected }),
+        Err(error) => Err(Problem::MalformedBody { detail: error.to_string() }),
+    }
 }

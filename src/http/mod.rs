@@ -35,6 +35,7 @@ use tokio::sync::watch;
 pub use self::body::BODY_BYTES_MAX;
 use self::error::Problem;
 use self::peer::Peer;
+pub use self::pool::COUNT_MAX;
 pub use self::query::Limits;
 pub use self::serve::{ServeOptions, serve};
 use self::wire::Fields;

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::de::{Error as _, IgnoredAny};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::store::Store;
 
 /// The most keys that one request may create, lease, release or keep alive.
-pub(super) const COUNT_MAX: usize = 100_000;
+pub const COUNT_MAX: usize = 100_000;
 /// What the body of `POST /keys` must say.
 pub(super) const EXPECTED: &str =
     "An object is expected, with no field but count, a number from 1 to 100000.";
@@ -58,7 +58,9 @@ fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
     )),
 )]
 pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
-    let create = match parse(&body) {
+    // No body says nothing.
+    let read = if body.is_empty() { Ok(Create::default()) } else { body::object(&body, EXPECTED) };
+    let create = match read {
         Ok(create) => create,
         Err(problem) => return problem.response(),
     };
@@ -87,18 +89,6 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
     let location = HeaderValue::try_from(location).expect("an id is ASCII");
     response.headers_mut().insert(LOCATION, location);
     response
-}
-
-/// Reads a body as JSON, whatever its media type; an empty one says nothing.
-fn parse(body: &[u8]) -> Result<Create, Problem> {
-    if body.is_empty() {
-        return Ok(Create::default());
-    }
-    if let Err(error) = serde_json::from_slice::<IgnoredAny>(body) {
-        return Err(Problem::MalformedBody { detail: error.to_string() });
-    }
-    let create = serde_json::from_slice(body).ok().filter(|_| body::is_object(body));
-    create.ok_or(Problem::InvalidBody { expected: EXPECTED })
 }
 
 /// Leases a random free key

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use reqwest::Method;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cli::client::{Answer, Ask, Client, Failure, parse_ms};
+use crate::cli::client::{Answer, Ask, Client, Failure};
 use crate::cli::tell;
+use crate::config::parse_max_ms;
 
 /// The longest that one try to reach the server may take, and the pause until the next.
 const TRY_MAX: Duration = Duration::from_secs(5);
@@ -23,13 +24,13 @@ pub(super) const DEAD: &str = "the key has died or was deleted.";
 #[derive(clap::Args, Clone, Copy)]
 pub(in crate::cli) struct Terms {
     /// How long each lease lasts, such as 30s: if this program is killed, the key is free after that
-    #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
     lease: Option<u32>,
     /// How long to wait for a key if none is free
-    #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
     wait: Option<u32>,
     /// How long the key rests after CMD before it is served again
-    #[arg(long, value_name = "DURATION", value_parser = parse_ms)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
     cooldown: Option<u32>,
 }
 

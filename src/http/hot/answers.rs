@@ -27,6 +27,8 @@ pub(super) struct Answers {
     ids: Vec<KeyId>,
     /// Leases for the requests that come next.
     leases: Vec<Lease>,
+    /// How many requests are still to come of those that were leased for together.
+    run: usize,
     /// The second that `date` shows.
     second: i64,
     date: String,
@@ -35,6 +37,7 @@ pub(super) struct Answers {
 impl Answers {
     /// Has what several requests need be fetched.
     pub(super) fn prefetch<S: Store>(&mut self, store: &S, requests: &[(usize, Hot)]) {
+        self.run = 0;
         if requests.len() < 2 {
             return;
         }
@@ -51,14 +54,15 @@ impl Answers {
     pub(super) fn add_at_once<S: Store>(&mut self, store: &S, requests: &[(usize, Hot)]) -> bool {
         let (_, request) = requests[0];
         if let Hot::Lease = request {
-            if self.leases.is_empty() {
+            if self.run == 0 {
                 let run = requests.iter().take_while(|(_, next)| matches!(next, Hot::Lease));
+                self.run = run.count();
                 // Those that follow one another are leased together, which is faster.
-                match run.count() {
-                    1 => {}
-                    count => store.lease_at_once(count, &mut self.leases),
+                if self.run > 1 {
+                    store.lease_at_once(self.run, &mut self.leases);
                 }
             }
+            self.run -= 1;
             if let Some(lease) = self.leases.pop() {
                 let fields = self.leased(&lease);
                 self.write(store, FOUND, &fields);
