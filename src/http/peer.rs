@@ -50,7 +50,22 @@ impl AsyncRead for Peer {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = || self.0.try_read(buffer.initialize_unfilled());
+        let room = buffer.initialize_unfilled();
+        let mut some = None;
+        let read = || {
+            let all = self.0.try_io(Interest::READABLE, || {
+                match rustix::io::read(&*self.0, &mut *room)? {
+                    // That was all. To say so spares asking again, as in tokio's own: the kernel
+                    // tells of what comes next.
+                    length if 0 < length && length < room.len() => {
+                        some = Some(length);
+                        Err(io::ErrorKind::WouldBlock.into())
+                    }
+                    length => Ok(length),
+                }
+            });
+            some.map_or(all, Ok)
+        };
         let length = ready!(Self::poll(cx, |cx| self.0.poll_read_ready(cx), read))?;
         buffer.advance(length);
         Poll::Ready(Ok(()))
