@@ -195,15 +195,14 @@ impl Pool {
     #[must_use]
     pub fn next_release_within(&self, now: Timestamp, steps: usize) -> Option<Option<Timestamp>> {
         for _ in 0..steps {
-            let Some(due) = self.holds.first() else { return Some(None) };
-            let (key, at) = (due.key(), due.at());
+            let Some((at, key)) = self.holds.first() else { return Some(None) };
             let Some(mut record) = self.records.get_mut(&key) else { continue };
             if record.is_dead(now) {
                 drop(record);
                 self.remove_if(key, now, Event::Expired, |record| record.is_dead(now));
                 continue;
             }
-            if record.hold_entry() == Some(at) && !due.is_removed() {
+            if record.hold_entry() == Some(at) {
                 let end = record.hold().map(|(_, until)| until);
                 if end.is_some_and(|end| end == at || end <= now) {
                     return Some(end);
@@ -211,8 +210,6 @@ impl Pool {
                 // It was meant for an earlier hold.
                 self.move_hold_entry(key, &mut record, end);
             }
-            drop(record);
-            due.remove();
         }
         None
     }
@@ -232,23 +229,21 @@ impl Pool {
         self.free.push(Hint::new(key, record.generation()));
     }
 
-    /// Lets an entry that the caller removes then stand at `end` instead, or nowhere.
+    /// Lets the entry of a hold stand at `end` instead, or nowhere.
     pub(super) fn move_hold_entry(&self, key: Handle, record: &mut Record, end: Option<Timestamp>) {
         if let Some(end) = end {
             self.holds.arm(end, key);
+        }
+        if let Some(armed) = record.hold_entry() {
+            self.holds.disarm(armed, key);
         }
         record.arm_hold(end);
     }
 
     /// Makes sure that an entry stands at or before `until`.
     fn arm_hold(&self, key: Handle, record: &mut Record, until: Timestamp) {
-        let armed = record.hold_entry();
-        if armed.is_none_or(|armed| armed > until) {
-            self.holds.arm(until, key);
-            if let Some(armed) = armed {
-                self.holds.disarm(armed, key);
-            }
-            record.arm_hold(Some(until));
+        if record.hold_entry().is_none_or(|armed| armed > until) {
+            self.move_hold_entry(key, record, Some(until));
         }
     }
 }

@@ -106,9 +106,7 @@ impl Pool {
             let end = record.life_ends().max(now.plus_ms(self.ttl.key_ttl_ms));
             if !record.move_life(end) {
                 // The life ends 49 days after the entry, or later.
-                self.lives.arm(end, key);
-                self.lives.disarm(record.life_entry(), key);
-                record.arm_life(end);
+                self.move_life_entry(key, record, end);
             }
             Ok(end)
         })

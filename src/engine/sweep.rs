@@ -30,39 +30,46 @@ impl Pool {
     /// Two threads may handle the same entry at once: the second finds the record changed.
     pub(super) fn end_holds(&self, now: Timestamp, limit: usize) -> usize {
         for looked in 0..limit {
-            let Some(due) = self.holds.due(now) else { return looked };
-            let key = due.key();
-            if let Some(mut record) = self.records.get_mut(&key)
-                && record.hold_entry() == Some(due.at())
-                && !due.is_removed()
-            {
+            let Some((at, key)) = self.holds.due(now) else { return looked };
+            let Some(mut record) = self.records.get_mut(&key) else {
+                self.holds.disarm(at, key);
+                continue;
+            };
+            // Else another thread was faster, and has moved it.
+            if record.hold_entry() == Some(at) {
                 let end = record.hold().map(|(_, until)| until).filter(|until| *until > now);
-                self.move_hold_entry(key, &mut record, end);
                 self.end_if_over(key, &mut record, now);
+                // Not before: who finds no hint relies on the entry.
+                self.move_hold_entry(key, &mut record, end);
             }
-            // Not before: who finds no hint relies on the entry.
-            due.remove();
         }
         limit
     }
 
     fn end_lives(&self, now: Timestamp, limit: usize) -> usize {
         for looked in 0..limit {
-            let Some(due) = self.lives.due(now) else { return looked };
-            let (key, at) = (due.key(), due.at());
+            let Some((at, key)) = self.lives.due(now) else { return looked };
+            let mut is_gone = true;
             self.remove_if(key, now, Event::Expired, |record| {
-                let is_current = record.life_entry() == at && !due.is_removed();
-                if is_current && !record.is_dead(now) {
-                    self.lives.arm(record.life_ends(), key);
-                    record.arm_life(record.life_ends());
-                    return false;
+                is_gone = false;
+                let is_dead = record.is_dead(now);
+                if record.life_entry() == at && !is_dead {
+                    self.move_life_entry(key, record, record.life_ends());
                 }
-                is_current
+                is_dead
             });
-            // Not before: a creation that finds no room relies on the entry.
-            due.remove();
+            if is_gone {
+                self.lives.disarm(at, key);
+            }
         }
         limit
+    }
+
+    /// Lets the entry of a life stand at `end`, where the life ends.
+    pub(super) fn move_life_entry(&self, key: Handle, record: &mut Record, end: Timestamp) {
+        self.lives.arm(end, key);
+        self.lives.disarm(record.life_entry(), key);
+        record.arm_life(end);
     }
 
     pub(super) fn remove_if(
