@@ -1,0 +1,88 @@
+//! A client that sends exactly what it is told, and blocks.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Longer than the server lets anything take: a test fails instead of hanging.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+    /// What came after the answers that were read.
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// All before the body, as it came, without the empty line.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// A header's value, by its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.split("\r\n").filter_map(|line| line.split_once(": "));
+        lines.into_iter().find_map(|(known, value)| (known == name).then_some(value))
+    }
+}
+
+impl Client {
+    pub(crate) fn to(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Sends a request and reads the answer to it.
+    pub(crate) fn send(&mut self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+        let length = match body.len() {
+            0 => String::new(),
+            length => format!("Content-Length: {length}\r\n"),
+        };
+        let text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{length}\r\n{body}");
+        self.stream.write_all(text.as_bytes())?;
+        self.read()
+    }
+
+    /// The next answer, to anything but HEAD.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ends before it is complete.
+    pub(crate) fn read(&mut self) -> io::Result<Answer> {
+        let head_end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at;
+            }
+            self.fill()?;
+        };
+        let head = String::from_utf8(self.buffer[..head_end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.unwrap_or_else(|| panic!("no status: {head}"));
+        let mut answer = Answer { status, head, body: String::new() };
+        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
+        let body = head_end + 4..head_end + 4 + length;
+        while self.buffer.len() < body.end {
+            self.fill()?;
+        }
+        answer.body = String::from_utf8_lossy(&self.buffer[body.clone()]).into_owned();
+        self.buffer.drain(..body.end);
+        Ok(answer)
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 16 * 1024];
+        match self.stream.read(&mut bytes)? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                self.buffer.extend_from_slice(&bytes[..read]);
+                Ok(())
+            }
+        }
+    }
+}

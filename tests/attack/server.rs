@@ -1,0 +1,77 @@
+//! The server: a process, started for one test and gone after it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::client::Client;
+
+static MACHINE: Mutex<()> = Mutex::new(());
+
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    /// Nobody else starts one before this one is gone.
+    _machine: MutexGuard<'static, ()>,
+}
+
+impl Server {
+    /// Starts a server with these options, on a free port, as soon as that of every other test is gone.
+    pub(crate) fn start(options: &[&str]) -> Self {
+        Self::start_with(Command::new(env!("CARGO_BIN_EXE_token-orchestrator")), options)
+    }
+
+    /// As [`Server::start`], by a command that ends in starting the server.
+    pub(crate) fn start_with(mut command: Command, options: &[&str]) -> Self {
+        // That another test has failed is no reason for this one to.
+        let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, _) in
+            std::env::vars().filter(|(name, _)| name.starts_with("TOKEN_ORCHESTRATOR_"))
+        {
+            command.env_remove(name);
+        }
+        command.args(["--listen", "127.0.0.1:0"]).args(options).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let line = lines.next().expect("a line that says where it listens");
+        let (_, address) =
+            line.split_once("listening on http://").unwrap_or_else(|| panic!("{line}"));
+        let address = address.parse().unwrap();
+        // What it says later is shown with the test's own output; a full pipe would stop it.
+        thread::spawn(move || lines.for_each(|line| println!("server: {line}")));
+        Self { process, address, _machine: machine }
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::to(self.address)
+    }
+
+    /// Memory in use, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
