@@ -7,6 +7,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 use rand::{Rng, RngExt};
 
+use super::Bug;
 use super::handle::{Handle, Sharding};
 
 /// "This key was free at that generation", which the record confirms or not.
@@ -114,7 +115,10 @@ impl FreeLists {
             let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
             // Multiply and shift, as in Lemire, "Fast Random Integer Generation in an Interval",
             // 2019: each cell is as likely as another to within one in 2^32 for each of the column.
-            let cell = (u64::from(rng.next_u32()) * u64::from(self.height.load(Relaxed))) >> 32;
+            let mut cell = (u64::from(rng.next_u32()) * u64::from(self.height.load(Relaxed))) >> 32;
+            if Bug::UnevenDraw.is_planted() {
+                cell %= u64::from(shard.len.load(Relaxed).max(1));
+            }
             if let Some(hint) = shard.take(to_usize(cell)) {
                 return Ok(hint);
             }

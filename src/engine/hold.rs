@@ -2,6 +2,7 @@
 
 use rand::Rng;
 
+use super::Bug;
 use super::Pool;
 use super::free::Hint;
 use super::handle::Handle;
@@ -95,7 +96,7 @@ impl Pool {
     fn try_lease(&self, hint: Hint, now: Timestamp, lease_ms: u32) -> Drawn {
         let mut drawn = Drawn::Stale;
         let dead = self.records.remove_if_mut(&hint.key, |key, record| {
-            if record.hint(*key) != Some(hint) {
+            if record.hint(*key) != Some(hint) && !Bug::HintGenerationNotCompared.is_planted() {
                 return false;
             }
             if record.is_dead(now) {
@@ -216,7 +217,8 @@ impl Pool {
 
     /// Ends a lease or a cool-down whose time is over.
     pub(super) fn end_if_over(&self, key: Handle, record: &mut Record, now: Timestamp) {
-        if record.hold().is_some_and(|(_, until)| until <= now) {
+        let late_ms = u64::from(Bug::LeaseEndsLate.is_planted());
+        if record.hold().is_some_and(|(_, until)| until.plus_ms(late_ms) <= now) {
             let event = if record.is_leased() { Event::LeaseTimeout } else { Event::CoolDownEnd };
             self.free_up(key, record, event);
         }
@@ -226,7 +228,9 @@ impl Pool {
     fn free_up(&self, key: Handle, record: &mut Record, event: Event) {
         self.counters.add(key, event);
         record.end_hold();
-        self.free.push(Hint::new(key, record.generation()));
+        if !Bug::ReleaseForgetsFreeVector.is_planted() {
+            self.free.push(Hint::new(key, record.generation()));
+        }
     }
 
     /// Lets the entry of a hold stand at `end` instead, or nowhere.

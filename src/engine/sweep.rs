@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 use std::sync::atomic::Ordering::SeqCst;
 
+use super::Bug;
 use super::Pool;
 use super::expiry::ExpiryIndex;
 use super::handle::Handle;
@@ -52,11 +53,15 @@ impl Pool {
             let mut is_gone = true;
             self.remove_if(key, now, Event::Expired, |record| {
                 is_gone = false;
-                let is_dead = record.is_dead(now);
-                if record.life_entry() == at && !is_dead {
+                if record.is_dead(now) || Bug::SweepTrustsIndex.is_planted() {
+                    return true;
+                }
+                if Bug::KeepAliveNotRearmed.is_planted() {
+                    self.lives.disarm(at, key);
+                } else if record.life_entry() == at {
                     self.move_life_entry(key, record, record.life_ends());
                 }
-                is_dead
+                false
             });
             if is_gone {
                 self.lives.disarm(at, key);

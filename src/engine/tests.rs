@@ -1,6 +1,4 @@
-//! The pool's own properties: the draw, the bounds of its indexes, rare paths.
-
-use std::collections::HashMap;
+//! The pool's own properties: the bounds of its indexes, rare paths.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -26,53 +24,6 @@ fn create(pool: &Pool, count: usize, rng: &mut StdRng) -> Vec<KeyId> {
     let ids: Vec<_> = (0..count).map(|_| KeyId::from_random_bytes(rng.random())).collect();
     assert!(ids.iter().all(|id| room.create(*id, at(0))));
     ids
-}
-
-/// Draws 200 times per key; the chi-square statistic in units of its standard deviation, from its
-/// mean.
-fn unevenness(pool: &Pool, free: &[KeyId], rng: &mut StdRng) -> f64 {
-    let mut drawn: HashMap<_, f64> = free.iter().map(|id| (*id, 0.0)).collect();
-    for _ in 0..200 * free.len() {
-        let lease = pool.lease(at(1), LEASE_MS, rng).unwrap();
-        *drawn.get_mut(&lease.id).expect("a free key") += 1.0;
-        pool.release(&lease.id, at(1), Fence::Open, 0).unwrap();
-    }
-    let chi_square: f64 = drawn.values().map(|n| (n - 200.0) * (n - 200.0) / 200.0).sum();
-    let freedom = f64::from(u32::try_from(free.len() - 1).unwrap());
-    (chi_square - freedom) / (2.0 * freedom).sqrt()
-}
-
-#[test]
-fn every_free_key_is_equally_likely() {
-    let mut rng = StdRng::seed_from_u64(1);
-    for (keys, shards) in [(10, 2), (10, 256), (1000, 4), (1000, 256)] {
-        let pool = pool(shards);
-        let ids = create(&pool, keys, &mut rng);
-        let unevenness = unevenness(&pool, &ids, &mut rng);
-        assert!(unevenness.abs() < 4.0, "{keys} keys in {shards} shards: {unevenness}");
-    }
-}
-
-#[test]
-fn every_free_key_is_equally_likely_in_shards_filled_unequally() {
-    let mut rng = StdRng::seed_from_u64(2);
-    for share in [2, 8, 32, 64] {
-        let pool = pool(64);
-        let ids = create(&pool, 4000, &mut rng);
-        while pool.lease(at(0), LEASE_MS, &mut rng).is_ok() {}
-        // Free all keys of a few shards, and one key of each other.
-        let mut seen = [false; 64];
-        let mut free = ids.clone();
-        free.retain(|id| {
-            let shard = pool.records.hasher().shard_of(super::Handle::split(id).1);
-            shard % share == 0 || !std::mem::replace(&mut seen[shard], true)
-        });
-        for id in &free {
-            pool.release(id, at(0), Fence::Open, 0).unwrap();
-        }
-        let unevenness = unevenness(&pool, &free, &mut rng);
-        assert!(unevenness.abs() < 4.0, "one shard in {share}: {unevenness}");
-    }
 }
 
 #[test]

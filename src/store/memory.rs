@@ -20,7 +20,7 @@ use tracing::error;
 use self::queue::Waiters;
 use self::waiting::Given;
 use super::{Created, Leasing, Release, Renewal, Store, give_way};
-use crate::engine::{Pool, Stats};
+use crate::engine::{Bug, Pool, Stats};
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease, Ttl};
 use crate::time::{Clock, Timestamp};
@@ -267,7 +267,9 @@ impl<C: Clock> Store for Memory<C> {
         if release.cooldown_ms > 0 {
             self.note_deadline(now.plus_ms(u64::from(release.cooldown_ms)));
         }
-        self.serve_waiters();
+        if !Bug::ReleaseWakesNobody.is_planted() {
+            self.serve_waiters();
+        }
         Ok(())
     }
 

@@ -1,0 +1,285 @@
+//! The queue of those who wait for a key against an obvious model: the store in memory on a manual
+//! clock, every task polled by hand and in an order of the seed's choosing.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::FutureExt;
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use token_orchestrator::error::Error;
+use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
+use token_orchestrator::store::{Leasing, Memory, Options, Release, Renewal, Store};
+use token_orchestrator::time::{Clock, ManualClock, Timestamp};
+
+use crate::same;
+
+/// One step. Holds and waiters are named by a number, modulo how many there are.
+#[derive(Clone, Debug)]
+enum Step {
+    Create(usize),
+    Wait {
+        wait_ms: u32,
+        lease_ms: u32,
+    },
+    Lease {
+        lease_ms: u32,
+    },
+    HangUp(usize),
+    Release {
+        hold: usize,
+        cooldown_ms: u32,
+    },
+    Renew {
+        hold: usize,
+        lease_ms: u32,
+    },
+    Delete(usize),
+    Advance(u64),
+    /// To just before, at or just after one of the deadlines ahead.
+    AdvanceToDeadline(usize, i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (nth, ms) = (0..100_usize, 1..100_u32);
+    let cooldown = prop_oneof![2 => Just(0_u32), 1 => 1..100_u32];
+    prop_oneof![
+        1 => (1..4_usize).prop_map(Step::Create),
+        6 => (ms.clone(), ms.clone())
+            .prop_map(|(wait_ms, lease_ms)| Step::Wait { wait_ms, lease_ms }),
+        3 => ms.clone().prop_map(|lease_ms| Step::Lease { lease_ms }),
+        2 => nth.clone().prop_map(Step::HangUp),
+        4 => (nth.clone(), cooldown)
+            .prop_map(|(hold, cooldown_ms)| Step::Release { hold, cooldown_ms }),
+        1 => (nth.clone(), ms).prop_map(|(hold, lease_ms)| Step::Renew { hold, lease_ms }),
+        1 => nth.clone().prop_map(Step::Delete),
+        2 => (0..60_u64).prop_map(Step::Advance),
+        4 => (nth, -1..=1_i64).prop_map(|(nth, off)| Step::AdvanceToDeadline(nth, off)),
+    ]
+}
+
+type Task = Pin<Box<dyn Future<Output = Result<Lease, Error>>>>;
+
+struct Waiter {
+    task: Task,
+    until: Timestamp,
+    lease_ms: u32,
+}
+
+/// A lease or, at generation `None`, a cool-down.
+struct Hold {
+    id: KeyId,
+    generation: Option<u64>,
+    until: Timestamp,
+}
+
+struct World {
+    store: Memory<ManualClock>,
+    clock: ManualClock,
+    sweep: Pin<Box<dyn Future<Output = ()>>>,
+    rng: StdRng,
+    /// What the model knows: who came first stands first.
+    waiters: Vec<Waiter>,
+    holds: Vec<Hold>,
+    free: BTreeSet<KeyId>,
+}
+
+impl World {
+    const WAITERS_MAX: usize = 5;
+    /// Nothing takes more turns to be done: each gives way once at most for so few keys.
+    const TURNS: usize = 6;
+
+    fn new(seed: u64) -> Self {
+        // Lives are for the other model: there the draw is seeded, and here it is not.
+        let ttl = Ttl { key_ttl_ms: 1_000_000, lease_ttl_ms: 50 };
+        let options =
+            Options { ttl, waiters_max: Self::WAITERS_MAX, shards: 4, ..Options::default() };
+        let clock = ManualClock::default();
+        let store = Memory::new(options, clock.clone());
+        let sweep = Box::pin(store.clone().sweep());
+        let rng = StdRng::seed_from_u64(seed);
+        let (waiters, holds, free) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { store, clock, sweep, rng, waiters, holds, free }
+    }
+
+    fn run(mut self, steps: &[Step]) -> Result<(), String> {
+        for (number, step) in steps.iter().enumerate() {
+            let taken = self.take(step).and_then(|()| self.settle());
+            taken.map_err(|what| format!("step {number}, {step:?}: {what}"))?;
+            self.store.pool().check_invariants();
+            let waiting = self.store.waiting().now_or_never();
+            same(&waiting, &Some(self.waiters.len()))?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, step: &Step) -> Result<(), String> {
+        let (now, store) = (self.clock.now(), self.store.clone());
+        match *step {
+            Step::Create(count) => {
+                let created = store.create(count).now_or_never().ok_or("it waits")?;
+                self.free.extend(created.map_err(|error| error.to_string())?.ids);
+            }
+            Step::Wait { wait_ms, lease_ms } => {
+                let leasing = Leasing { lease_ms: Some(lease_ms), wait_ms };
+                let mut task: Task = Box::pin(async move { store.lease(leasing).await });
+                match poll(&mut task) {
+                    Poll::Ready(Err(error)) => {
+                        same(&error, &Error::TooManyWaiters)?;
+                        same(&(self.free.len(), self.waiters.len()), &(0, Self::WAITERS_MAX))?;
+                    }
+                    Poll::Ready(Ok(lease)) => self.leased(&lease, lease_ms)?,
+                    Poll::Pending => {
+                        same(
+                            &(self.free.len(), self.waiters.len() < Self::WAITERS_MAX),
+                            &(0, true),
+                        )?;
+                        let until = now.plus_ms(u64::from(wait_ms));
+                        self.waiters.push(Waiter { task, until, lease_ms });
+                    }
+                }
+            }
+            Step::Lease { lease_ms } => {
+                let leasing = Leasing { lease_ms: Some(lease_ms), wait_ms: 0 };
+                match store.lease(leasing).now_or_never().ok_or("it waits")? {
+                    Ok(lease) => self.leased(&lease, lease_ms)?,
+                    Err(error) => same(&(error, self.free.len()), &(Error::Exhausted, 0))?,
+                }
+            }
+            Step::HangUp(nth) => {
+                if let Some(nth) = nth.checked_rem(self.waiters.len()) {
+                    self.waiters.remove(nth);
+                }
+            }
+            Step::Release { hold, cooldown_ms } => {
+                let Some(nth) = hold.checked_rem(self.holds.len()) else { return Ok(()) };
+                let hold = &mut self.holds[nth];
+                let generation = hold.generation.map(|generation| [generation]);
+                let fence = generation.as_ref().map_or(Fence::Open, |g| Fence::OneOf(g));
+                let release = store.release(&hold.id, Release { fence, cooldown_ms });
+                same(&release.now_or_never(), &Some(Ok(())))?;
+                let until = now.plus_ms(u64::from(cooldown_ms));
+                // A longer cool-down is not cut short, but by a release without one.
+                if cooldown_ms == 0 {
+                    self.free.insert(self.holds.remove(nth).id);
+                } else if hold.generation.take().is_some() || hold.until < until {
+                    hold.until = until;
+                }
+            }
+            Step::Renew { hold, lease_ms } => {
+                let Some(nth) = hold.checked_rem(self.holds.len()) else { return Ok(()) };
+                let hold = &mut self.holds[nth];
+                let renewal = Renewal { lease_ms: Some(lease_ms), ..Renewal::default() };
+                let renewed = store.renew(&hold.id, renewal).now_or_never().ok_or("it waits")?;
+                let generation = renewed.map(|lease| lease.generation);
+                same(&generation, &hold.generation.ok_or(Error::NotLeased))?;
+                if hold.generation.is_some() {
+                    hold.until = now.plus_ms(u64::from(lease_ms));
+                }
+            }
+            Step::Delete(nth) => {
+                let Some(nth) = nth.checked_rem(self.holds.len()) else { return Ok(()) };
+                let deleted = store.delete(&self.holds.remove(nth).id, Fence::Open).now_or_never();
+                same(&deleted, &Some(Ok(())))?;
+            }
+            Step::Advance(ms) => self.clock.advance_ms(ms),
+            Step::AdvanceToDeadline(nth, offset) => {
+                let waits = self.waiters.iter().map(|waiter| waiter.until);
+                let ends = waits.chain(self.holds.iter().map(|hold| hold.until));
+                let mut ahead: Vec<_> = ends.filter(|at| *at > now).collect();
+                ahead.sort();
+                if let Some(nth) = nth.checked_rem(ahead.len()) {
+                    let ms = ahead[nth].ms_since(now).saturating_add_signed(offset);
+                    self.clock.advance_ms(ms);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The store gave this lease at this very moment.
+    fn leased(&mut self, lease: &Lease, lease_ms: u32) -> Result<(), String> {
+        let now = self.clock.now();
+        same(&self.free.remove(&lease.id), &true)?;
+        same(&(lease.since, lease.until), &(now, now.plus_ms(u64::from(lease_ms))))?;
+        let generation = Some(lease.generation);
+        self.holds.push(Hold { id: lease.id, generation, until: lease.until });
+        Ok(())
+    }
+
+    /// Lets every task come as far as it can, and compares who was answered what.
+    fn settle(&mut self) -> Result<(), String> {
+        let now = self.clock.now();
+        let over = self.holds.extract_if(.., |hold| hold.until <= now);
+        self.free.extend(over.map(|hold| hold.id));
+        // First come, first served; who is left when the time is up goes with nothing.
+        let served = self.free.len().min(self.waiters.len());
+        let mut answers: Vec<_> = self.waiters.iter().map(|_| None).collect();
+        for _ in 0..Self::TURNS {
+            let mut turns: Vec<_> = (0..=self.waiters.len()).collect();
+            turns.shuffle(&mut self.rng);
+            for turn in turns {
+                match self.waiters.get_mut(turn) {
+                    None => same(&poll(&mut self.sweep).is_pending(), &true)?,
+                    Some(waiter) if answers[turn].is_none() => {
+                        if let Poll::Ready(answer) = poll(&mut waiter.task) {
+                            answers[turn] = Some(answer);
+                        }
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        let mut left = Vec::new();
+        for (place, (waiter, answer)) in
+            std::mem::take(&mut self.waiters).into_iter().zip(answers).enumerate()
+        {
+            match answer {
+                Some(Ok(lease)) => {
+                    same(&(place < served), &true)?;
+                    self.leased(&lease, waiter.lease_ms)?;
+                }
+                Some(Err(error)) => {
+                    same(
+                        &(error, place < served, waiter.until <= now),
+                        &(Error::Exhausted, false, true),
+                    )?;
+                }
+                None => {
+                    same(&(place < served, waiter.until <= now), &(false, false))?;
+                    left.push(waiter);
+                }
+            }
+        }
+        self.waiters = left;
+        Ok(())
+    }
+}
+
+fn poll<T>(task: &mut Pin<Box<dyn Future<Output = T>>>) -> Poll<T> {
+    task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Tries `cases` lists of steps; the number of steps, or what went wrong.
+pub(crate) fn attack(seed: u64, cases: u32) -> Result<u64, String> {
+    let steps = (any::<u64>(), proptest::collection::vec(step(), 50..120));
+    crate::try_cases(
+        seed,
+        cases,
+        &steps,
+        |(_, steps)| steps.len(),
+        |(seed, steps)| World::new(*seed).run(steps),
+    )
+}
+
+#[test]
+fn those_who_wait_get_what_the_model_gives_them() {
+    let (seed, cases) = (crate::seed(), crate::cases() / 10);
+    let taken = attack(seed, cases).unwrap_or_else(|report| panic!("{report}"));
+    println!("seed {seed}: {taken} steps of the queue in {cases} cases");
+    assert!(taken >= u64::from(cases) * 50, "only {taken} steps");
+}
