@@ -19,17 +19,16 @@ impl Pool {
             hints.entry(hint.key).or_default().push(hint);
         }
         let (mut free, mut leased, mut cooling, mut hold_entries) = (0, 0, 0, 0);
-        for entry in &self.records {
-            let (key, record) = entry.pair();
-            assert!(self.lives.contains(record.life_entry(), *key), "{key:?}: no entry of life");
+        self.records.for_each(|key, record| {
+            assert!(self.lives.contains(record.life_entry(), key), "{key:?}: no entry of life");
             assert!(record.life_entry() <= record.life_ends(), "{key:?}: dies after its end");
             if let Some(at) = record.hold_entry() {
                 hold_entries += 1;
-                assert!(self.holds.contains(at, *key), "{key:?}: no entry of hold");
+                assert!(self.holds.contains(at, key), "{key:?}: no entry of hold");
             }
-            let live_hint = Hint::new(*key, record.generation());
+            let live_hint = Hint::new(key, record.generation());
             let live_hints =
-                hints.get(key).into_iter().flatten().filter(|hint| **hint == live_hint);
+                hints.get(&key).into_iter().flatten().filter(|hint| **hint == live_hint);
             let live_hints = live_hints.count();
             if let Some((_, until)) = record.hold() {
                 *if record.is_leased() { &mut leased } else { &mut cooling } += 1;
@@ -40,11 +39,13 @@ impl Pool {
                 free += 1;
                 assert_eq!(live_hints, 1, "{key:?}: free, but not on offer exactly once");
             }
-        }
+        });
         let keys = self.records.len();
         let stats = self.stats();
         assert_eq!(self.keys.load(SeqCst), keys, "keys are counted wrongly");
         assert!(keys <= self.keys_max, "more keys than allowed");
+        self.lives.check();
+        self.holds.check();
         assert_eq!(self.lives.len(), keys, "not one entry of life for each key");
         assert_eq!(self.holds.len(), hold_entries, "entries of holds without a key");
         let counted = (stats.free, stats.leased, stats.cooling);
@@ -59,6 +60,8 @@ impl Pool {
     /// The ids of all keys, in no order; for tests. O(n).
     #[must_use]
     pub fn ids(&self) -> Vec<KeyId> {
-        self.records.iter().map(|entry| entry.key().join(entry.id())).collect()
+        let mut ids = Vec::new();
+        self.records.for_each(|key, record| ids.push(key.join(record.id())));
+        ids
     }
 }

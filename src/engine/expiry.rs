@@ -1,13 +1,12 @@
 //! The expiry index: "look at this key at that time", ordered by `(deadline, key)`.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 
 use super::handle::Handle;
+use super::sync::{AtomicU64, Mutex, unless_checked};
 use crate::time::Timestamp;
 
 /// An ordered index of deadlines, in stripes by key. Whoever finds an entry asks the record what is
@@ -25,7 +24,7 @@ pub(super) struct ExpiryIndex {
 type Entry = (Timestamp, Handle);
 
 impl ExpiryIndex {
-    const STRIPES: usize = 64;
+    const STRIPES: usize = unless_checked(64);
     /// In the place of a first entry where there is none.
     const NEVER: u64 = u64::MAX;
 
@@ -87,6 +86,15 @@ impl ExpiryIndex {
     /// Number of entries. O(1).
     pub(super) fn len(&self) -> usize {
         self.stripes.iter().map(|entries| entries.lock().len()).sum()
+    }
+
+    /// For [`super::check`]: what is noted of each stripe is true.
+    pub(super) fn check(&self) {
+        for (entries, first) in self.stripes.iter().zip(&self.firsts) {
+            let entries = entries.lock();
+            let expected = entries.first().map_or(Self::NEVER, |(at, _)| at.as_ms());
+            assert_eq!(first.load(SeqCst), expected, "the first entry is noted wrongly");
+        }
     }
 
     /// Whether there is such an entry. O(log n).

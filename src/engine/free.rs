@@ -1,14 +1,13 @@
 //! The free vectors: hints at free keys, and the uniform draw among them.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use crossbeam_utils::CachePadded;
-use parking_lot::Mutex;
 use rand::{Rng, RngExt};
 
 use super::Bug;
 use super::handle::{Handle, Sharding};
+use super::sync::{AtomicU32, AtomicU64, Mutex, fence, unless_checked};
 
 /// "This key was free at that generation", which the record confirms or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +66,7 @@ struct Hints {
 impl FreeLists {
     /// Darts thrown before the walk. With thousands of hints a shard two of three hit, with a few
     /// one of four.
-    const DARTS: u32 = 8;
+    const DARTS: usize = unless_checked(8);
     /// A shard with fewer stale hints than this is left alone.
     const STALE_MIN: u32 = 32;
     /// How many hints are looked at for each one that becomes stale, in a shard where more than

@@ -95,8 +95,9 @@ impl Pool {
 
     fn try_lease(&self, hint: Hint, now: Timestamp, lease_ms: u32) -> Drawn {
         let mut drawn = Drawn::Stale;
-        let dead = self.records.remove_if_mut(&hint.key, |key, record| {
-            if record.hint(*key) != Some(hint) && !Bug::HintGenerationNotCompared.is_planted() {
+        let key = hint.key;
+        let dead = self.records.remove_if(key, |record| {
+            if record.hint(key) != Some(hint) && !Bug::HintGenerationNotCompared.is_planted() {
                 return false;
             }
             if record.is_dead(now) {
@@ -105,13 +106,13 @@ impl Pool {
             }
             // Armed before the record says so: nobody may see a lease that no entry ends.
             let until = now.plus_ms(u64::from(lease_ms.max(1)));
-            self.arm_hold(*key, record, until);
+            self.arm_hold(key, record, until);
             record.start_lease(now, until);
-            self.counters.add(*key, Event::Leased);
-            drawn = Drawn::Leased(record.lease(*key, now, until));
+            self.counters.add(key, Event::Leased);
+            drawn = Drawn::Leased(record.lease(key, now, until));
             false
         });
-        if let Some((key, record)) = dead {
+        if let Some(record) = dead {
             self.forget(key, &record, now, Event::Expired);
         }
         drawn
@@ -197,7 +198,7 @@ impl Pool {
     pub fn next_release_within(&self, now: Timestamp, steps: usize) -> Option<Option<Timestamp>> {
         for _ in 0..steps {
             let Some((at, key)) = self.holds.first() else { return Some(None) };
-            let Some(mut record) = self.records.get_mut(&key) else { continue };
+            let Some(mut record) = self.records.get_mut(key) else { continue };
             if record.is_dead(now) {
                 drop(record);
                 self.remove_if(key, now, Event::Expired, |record| record.is_dead(now));

@@ -5,30 +5,38 @@
 
 mod canary;
 mod check;
+#[cfg(all(test, feature = "loom"))]
+mod exhaustive;
 mod expiry;
 mod free;
 mod handle;
 mod hold;
 mod record;
+#[cfg(not(feature = "loom"))]
+mod records;
+#[cfg(feature = "loom")]
+#[path = "records_checked.rs"]
+mod records;
 mod reservation;
 mod stats;
 mod sweep;
-#[cfg(test)]
+mod sync;
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-
-use dashmap::DashMap;
+use std::sync::atomic::Ordering::SeqCst;
 
 pub use self::canary::Bug;
 use self::expiry::ExpiryIndex;
 use self::free::FreeLists;
 use self::handle::{Handle, Sharding};
 use self::record::Record;
+use self::records::Records;
 pub use self::reservation::Reservation;
 use self::stats::{Counters, Event};
 pub use self::stats::{Stats, Totals};
+use self::sync::AtomicUsize;
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Ttl};
 use crate::time::Timestamp;
@@ -44,7 +52,7 @@ pub struct Pool {
     keys_max: usize,
     /// Keys that live or are about to be created, and dead ones that were not yet removed.
     keys: AtomicUsize,
-    records: DashMap<Handle, Record, Sharding>,
+    records: Records,
     free: FreeLists,
     /// For each record exactly one entry, at or before the end of its life.
     lives: ExpiryIndex,
@@ -67,7 +75,7 @@ impl Pool {
             ttl,
             keys_max,
             keys: AtomicUsize::new(0),
-            records: DashMap::with_hasher_and_shard_amount(sharding, sharding.count()),
+            records: Records::new(sharding),
             free: FreeLists::new(sharding),
             lives: ExpiryIndex::new(),
             holds: ExpiryIndex::new(),
@@ -123,7 +131,7 @@ impl Pool {
         change: impl FnOnce(Handle, &mut Record) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let (half, key) = Handle::split(id);
-        let mut record = self.records.get_mut(&key).ok_or(Error::NotFound)?;
+        let mut record = self.records.get_mut(key).ok_or(Error::NotFound)?;
         if !record.is_living(half, now) {
             return Err(Error::NotFound);
         }
@@ -169,7 +177,7 @@ impl Pool {
     /// [`Error::NotFound`]
     pub fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
         let (half, key) = Handle::split(id);
-        let record = self.records.get(&key).ok_or(Error::NotFound)?;
+        let record = self.records.get(key).ok_or(Error::NotFound)?;
         if !record.is_living(half, now) {
             return Err(Error::NotFound);
         }
@@ -191,7 +199,7 @@ impl Pool {
 
     fn fetch(&self, keys: impl Iterator<Item = Handle>) {
         for key in keys {
-            black_box(self.records.get(&key).map(|record| record.generation()));
+            black_box(self.records.get(key).map(|record| record.generation()));
         }
     }
 }

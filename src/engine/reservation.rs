@@ -2,8 +2,6 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use dashmap::Entry;
-
 use super::Pool;
 use super::free::Hint;
 use super::handle::Handle;
@@ -34,15 +32,18 @@ impl<'a> Reservation<'a> {
     pub fn create(&mut self, id: KeyId, now: Timestamp) -> bool {
         assert!(self.left > 0, "more keys than were reserved");
         let (half, key) = Handle::split(&id);
-        let Entry::Vacant(place) = self.pool.records.entry(key) else { return false };
-        let record = Record::new(half, now, self.pool.ttl);
-        self.pool.lives.arm(record.life_ends(), key);
-        let record = place.insert(record);
-        self.pool.free.push(Hint::new(key, record.generation()));
-        drop(record);
-        self.pool.counters.add(key, Event::Created);
-        self.left -= 1;
-        true
+        let make = || {
+            let record = Record::new(half, now, self.pool.ttl);
+            self.pool.lives.arm(record.life_ends(), key);
+            record
+        };
+        let offer = |record: &Record| self.pool.free.push(Hint::new(key, record.generation()));
+        let is_new = self.pool.records.add(key, make, offer);
+        if is_new {
+            self.pool.counters.add(key, Event::Created);
+            self.left -= 1;
+        }
+        is_new
     }
 }
 

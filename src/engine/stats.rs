@@ -1,12 +1,12 @@
 //! Counts: what a pool holds, and what has happened in it.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
 
 use super::Pool;
 use super::handle::Handle;
+use super::sync::{AtomicU64, unless_checked};
 
 /// Counts at about one moment. Dead keys count until [`Pool::expire`] has removed them, and so
 /// does a lease or a cool-down whose time is over until somebody has noticed.
@@ -76,7 +76,7 @@ pub(super) struct Counters {
 
 impl Counters {
     const EVENTS: usize = Event::CoolDownEnd as usize + 1;
-    const STRIPES: usize = 64;
+    const STRIPES: usize = unless_checked(64);
 
     pub(super) fn new() -> Self {
         Self { stripes: (0..Self::STRIPES).map(|_| CachePadded::default()).collect() }

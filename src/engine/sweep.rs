@@ -1,6 +1,5 @@
 //! What ends by itself: lives, leases and cool-downs whose time is over, and what they leave behind.
 
-use std::hash::BuildHasher;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::Bug;
@@ -10,9 +9,6 @@ use super::handle::Handle;
 use super::record::Record;
 use super::stats::Event;
 use crate::time::Timestamp;
-
-/// A table of records for no more than this is not made smaller.
-const TABLE_MIN: usize = 64;
 
 impl Pool {
     /// Ends leases, cool-downs and lives whose time is over, at most `limit` of each kind; answers
@@ -32,7 +28,7 @@ impl Pool {
     pub(super) fn end_holds(&self, now: Timestamp, limit: usize) -> usize {
         for looked in 0..limit {
             let Some((at, key)) = self.holds.due(now) else { return looked };
-            let Some(mut record) = self.records.get_mut(&key) else {
+            let Some(mut record) = self.records.get_mut(key) else {
                 self.holds.disarm(at, key);
                 continue;
             };
@@ -85,7 +81,7 @@ impl Pool {
         dies: impl FnOnce(&mut Record) -> bool,
     ) {
         let mut crowded = false;
-        let removed = self.records.remove_if_mut(&key, |_, record| {
+        let removed = self.records.remove_if(key, |record| {
             let dies = dies(record);
             if dies && record.hold().is_none() {
                 crowded = self.free.add_stale(key);
@@ -95,7 +91,7 @@ impl Pool {
         if crowded {
             self.drop_stale_near(key);
         }
-        if let Some((key, record)) = removed {
+        if let Some(record) = removed {
             self.forget(key, &record, now, event);
         }
     }
@@ -118,30 +114,13 @@ impl Pool {
         if let Some(at) = record.hold_entry() {
             self.holds.disarm(at, key);
         }
-        self.shrink_shard_of(key);
-    }
-
-    /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
-    /// the keys that were removed since.
-    fn shrink_shard_of(&self, key: Handle) {
-        let hasher = self.records.hasher();
-        let shard = &self.records.shards()[hasher.shard_of(key)];
-        let is_sparse = |len: usize, capacity: usize| capacity > TABLE_MIN && len < capacity / 4;
-        let table = shard.read();
-        if is_sparse(table.len(), table.capacity()) {
-            drop(table);
-            let mut table = shard.write();
-            if is_sparse(table.len(), table.capacity()) {
-                let room = table.len() * 2;
-                table.shrink_to(room, |(key, _)| hasher.hash_one(key));
-            }
-        }
+        self.records.shrink_shard_of(key);
     }
 
     /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
     pub(super) fn drop_stale_near(&self, key: Handle) {
         for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
-            let record = self.records.get(&hint.key);
+            let record = self.records.get(hint.key);
             if record.is_none_or(|record| record.hint(hint.key) != Some(hint)) {
                 self.free.remove_stale(slot, hint);
             }

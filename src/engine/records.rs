@@ -1,0 +1,85 @@
+//! The table of records, each of which only one thread changes at a time.
+
+use std::hash::BuildHasher;
+use std::ops::{Deref, DerefMut};
+
+use dashmap::{DashMap, Entry};
+
+use super::handle::{Handle, Sharding};
+use super::record::Record;
+
+/// A table for no more records than this is not made smaller.
+const TABLE_MIN: usize = 64;
+
+pub(super) struct Records {
+    sharding: Sharding,
+    map: DashMap<Handle, Record, Sharding>,
+}
+
+impl Records {
+    pub(super) fn new(sharding: Sharding) -> Self {
+        let map = DashMap::with_hasher_and_shard_amount(sharding, sharding.count());
+        Self { sharding, map }
+    }
+
+    /// A record, and a guard that keeps it as it is. O(1).
+    pub(super) fn get(&self, key: Handle) -> Option<impl Deref<Target = Record>> {
+        self.map.get(&key)
+    }
+
+    /// A record, and a guard that keeps others from it. O(1).
+    pub(super) fn get_mut(&self, key: Handle) -> Option<impl DerefMut<Target = Record>> {
+        self.map.get_mut(&key)
+    }
+
+    /// Adds the record that `make` makes, and calls `then` before others may change it. False, and
+    /// nothing happens, if there is one for that key. O(1) amortised.
+    pub(super) fn add(
+        &self,
+        key: Handle,
+        make: impl FnOnce() -> Record,
+        then: impl FnOnce(&Record),
+    ) -> bool {
+        let Entry::Vacant(place) = self.map.entry(key) else { return false };
+        then(&place.insert(make()));
+        true
+    }
+
+    /// Removes a record if it is there and `dies` wants it, which may change it if not. O(1).
+    pub(super) fn remove_if(
+        &self,
+        key: Handle,
+        dies: impl FnOnce(&mut Record) -> bool,
+    ) -> Option<Record> {
+        self.map.remove_if_mut(&key, |_, record| dies(record)).map(|(_, record)| record)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(super) fn for_each(&self, mut look: impl FnMut(Handle, &Record)) {
+        self.map.iter().for_each(|entry| look(*entry.key(), &entry));
+    }
+
+    /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
+    /// the keys that were removed since.
+    pub(super) fn shrink_shard_of(&self, key: Handle) {
+        let shard = &self.map.shards()[self.sharding.shard_of(key)];
+        let is_sparse = |len: usize, capacity: usize| capacity > TABLE_MIN && len < capacity / 4;
+        let table = shard.read();
+        if is_sparse(table.len(), table.capacity()) {
+            drop(table);
+            let mut table = shard.write();
+            if is_sparse(table.len(), table.capacity()) {
+                let room = table.len() * 2;
+                table.shrink_to(room, |(key, _)| self.sharding.hash_one(key));
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.map.capacity()
+    }
+}
