@@ -11,7 +11,7 @@ use crate::store::Store;
 
 /// Counts at about one moment.
 #[derive(Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct Stats {
     /// Keys that live: free, blocked and cooling ones.
     #[schema(example = 3)]
@@ -28,6 +28,15 @@ pub(super) struct Stats {
     /// Requests that wait for a key.
     #[schema(example = 0)]
     waiting: usize,
+    /// Entries of the index that ends lives: one for each key.
+    #[schema(example = 3)]
+    life_entries: u64,
+    /// Entries of the index that ends leases and cool-downs: one at most for each key.
+    #[schema(example = 2)]
+    hold_entries: u64,
+    /// Places in the free vectors of keys that are gone: not many more than free keys.
+    #[schema(example = 0)]
+    stale_hints: u64,
     totals: Totals,
 }
 
@@ -78,6 +87,9 @@ pub(super) async fn show<S: Store>(State(api): State<Api<S>>) -> Response {
         blocked: stats.leased,
         cooling: stats.cooling,
         waiting,
+        life_entries: stats.life_entries,
+        hold_entries: stats.hold_entries,
+        stale_hints: stats.stale_hints,
         totals: Totals {
             created: totals.created,
             leased: totals.leases,

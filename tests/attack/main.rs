@@ -5,6 +5,7 @@
 
 mod client;
 mod server;
+mod soak;
 
 /// The process serves, counts, and ends as it should: the ground on which the others stand.
 #[test]

@@ -1,0 +1,219 @@
+//! Soak: mixed load at full rate for as long as one likes. Memory stays flat, the indexes follow
+//! the keys, and what the server counts is what the clients saw.
+//!
+//! `SOAK_SECONDS=600 cargo test --release --test attack soak -- --nocapture`
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::Value;
+
+use crate::client::{Answer, Client};
+use crate::server::Server;
+
+const OPTIONS: &[&str] = &["--key-ttl", "2s", "--lease-ttl", "300ms"];
+const CLIENTS: u64 = 8;
+/// Keys that live at a time, about.
+const KEYS: usize = 20_000;
+const BATCH: usize = 16;
+/// So many that a client comes too late for some.
+const HELD_MAX: usize = 3000;
+/// Memory may grow by so much from the second third of the time to the last.
+const GROWTH_BYTES_MAX: u64 = 6_000_000;
+
+/// What one client has seen, or all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    created: u64,
+    leased: u64,
+    released: u64,
+    deleted: u64,
+    stale_refusals: u64,
+    requests: u64,
+}
+
+impl AddAssign for Seen {
+    fn add_assign(&mut self, more: Self) {
+        self.created += more.created;
+        self.leased += more.leased;
+        self.released += more.released;
+        self.deleted += more.deleted;
+        self.stale_refusals += more.stale_refusals;
+        self.requests += more.requests;
+    }
+}
+
+/// A client: it creates keys as fast as they die, and leases many more than it gives back.
+struct Worker {
+    client: Client,
+    rng: SmallRng,
+    seen: Seen,
+    /// Keys it has leased, with their tags; some of the leases are over.
+    held: Vec<(String, String)>,
+}
+
+impl Worker {
+    fn work_until(mut self, is_over: &AtomicBool) -> Seen {
+        let pause = Duration::from_secs(2) / u32::try_from(KEYS / 500).unwrap();
+        let mut creates_at = Instant::now();
+        while !is_over.load(Relaxed) {
+            // All clients together let as many keys be born as die.
+            if Instant::now() >= creates_at {
+                creates_at += pause * u32::try_from(CLIENTS).unwrap();
+                self.create(500);
+            }
+            self.lease();
+            self.use_and_give_back();
+            self.held.drain(..self.held.len().saturating_sub(HELD_MAX));
+        }
+        self.seen
+    }
+
+    fn create(&mut self, count: u64) {
+        let answer = self.client.send("POST", "/keys", &format!("{{\"count\":{count}}}")).unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+        self.seen.created += count;
+        self.seen.requests += 1;
+    }
+
+    fn lease(&mut self) {
+        for answer in self.pipeline(&"GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".repeat(BATCH), BATCH) {
+            match answer.status {
+                200 => {
+                    let id = answer.body.split('"').nth(3).expect("an id").to_owned();
+                    self.held.push((id, answer.header("etag").expect("a tag").to_owned()));
+                    self.seen.leased += 1;
+                }
+                404 => assert_eq!(answer.body, "{}"),
+                _ => panic!("{answer:?}"),
+            }
+        }
+    }
+
+    /// Some of the leases: others end by time, or with their keys.
+    fn use_and_give_back(&mut self) {
+        let (mut requests, mut kinds) = (String::new(), Vec::new());
+        for _ in 0..BATCH.min(self.held.len()) {
+            let place = self.rng.random_range(0..self.held.len());
+            let kind = self.rng.random_range(0..10);
+            let (id, tag) = &self.held[place];
+            let (method, path) = match kind {
+                0 => ("DELETE", format!("/keys/{id}")),
+                1 => ("PUT", format!("/keepalive/{id}")),
+                2 => ("GET", format!("/keys/{id}")),
+                3 => ("PUT", format!("/keys/{id}/lease")),
+                4 => ("PUT", format!("/keys/{id}?cooldown=100ms")),
+                _ => ("PUT", format!("/keys/{id}")),
+            };
+            write!(requests, "{method} {path} HTTP/1.1\r\nHost: a\r\nIf-Match: {tag}\r\n\r\n")
+                .unwrap();
+            kinds.push(kind);
+            if ![1, 2, 3].contains(&kind) {
+                self.held.swap_remove(place);
+            }
+        }
+        let answers = self.pipeline(&requests, kinds.len());
+        for (kind, answer) in kinds.into_iter().zip(answers) {
+            match (kind, answer.status) {
+                (0, 200) => self.seen.deleted += 1,
+                (4.., 200) => self.seen.released += 1,
+                (0 | 3.., 412) => self.seen.stale_refusals += 1,
+                (1..=3, 200) | (_, 404) => {}
+                _ => panic!("{kind}: {answer:?}"),
+            }
+        }
+    }
+
+    fn pipeline(&mut self, requests: &str, count: usize) -> Vec<Answer> {
+        self.client.stream.write_all(requests.as_bytes()).unwrap();
+        self.seen.requests += count as u64;
+        (0..count).map(|_| self.client.read().unwrap()).collect()
+    }
+}
+
+fn stats(client: &mut Client) -> Value {
+    serde_json::from_str(&client.send("GET", "/stats", "").unwrap().body).unwrap()
+}
+
+fn number(stats: &Value, name: &str) -> u64 {
+    let found = stats.get(name).or_else(|| stats["totals"].get(name));
+    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no {name}: {stats}"))
+}
+
+/// What holds at every moment, however busy the server is.
+fn check_bounds(stats: &Value) {
+    let n = |name| number(stats, name);
+    assert_eq!(n("created"), n("keys") + n("expired") + n("deleted"), "{stats}");
+    let over = n("released") + n("leaseTimeouts") + n("leasesLost");
+    assert_eq!(n("leased"), over + n("blocked"), "{stats}");
+    // Not counted at the same moment as the keys.
+    let (keys, slack) = (n("keys"), 2000);
+    assert!(n("lifeEntries") <= keys + slack && n("holdEntries") <= keys + slack, "{stats}");
+    // At most twice the live ones and 32 a shard.
+    assert!(n("staleHints") <= 2 * keys + 32 * 256 + slack, "{stats}");
+}
+
+/// Looks at the server now and then until the time is over; answers how much memory it had.
+fn watch(server: &Server, time: Duration) -> Vec<u64> {
+    let (start, mut client, mut resident) = (Instant::now(), server.connect(), Vec::new());
+    while start.elapsed() < time {
+        check_bounds(&stats(&mut client));
+        resident.push(server.resident_bytes());
+        thread::sleep(Duration::from_millis(50));
+    }
+    resident
+}
+
+#[test]
+fn soak_memory_is_flat_and_counts_add_up() {
+    let seconds = std::env::var("SOAK_SECONDS").map_or(15, |text| text.parse().expect("seconds"));
+    let server = Server::start(OPTIONS);
+    let (is_over, mut seen) = (AtomicBool::new(false), Seen::default());
+    let resident = thread::scope(|scope| {
+        let workers: Vec<_> = (0..CLIENTS)
+            .map(|seed| {
+                let (client, rng) = (server.connect(), SmallRng::seed_from_u64(seed));
+                let worker = Worker { client, rng, seen: Seen::default(), held: Vec::new() };
+                scope.spawn(|| worker.work_until(&is_over))
+            })
+            .collect();
+        let resident = watch(&server, Duration::from_secs(seconds));
+        is_over.store(true, Relaxed);
+        workers.into_iter().for_each(|worker| seen += worker.join().unwrap());
+        resident
+    });
+
+    // All that lived dies, and nothing is left of it.
+    let mut client = server.connect();
+    let last = loop {
+        let stats = stats(&mut client);
+        check_bounds(&stats);
+        if number(&stats, "keys") == 0 {
+            break stats;
+        }
+        thread::sleep(Duration::from_millis(50));
+    };
+    let n = |name| number(&last, name);
+    println!("{seconds} s: {seen:?}\n{last}");
+    let counted = [n("created"), n("leased"), n("released"), n("deleted"), n("staleRefusals")];
+    let expected = [seen.created, seen.leased, seen.released, seen.deleted, seen.stale_refusals];
+    assert_eq!(counted, expected, "created, leased, released, deleted, refused");
+    let left = [n("free"), n("blocked"), n("cooling"), n("lifeEntries"), n("holdEntries")];
+    assert_eq!(left, [0; 5], "{last}");
+    // What may end by itself has done so.
+    for name in ["expired", "deleted", "leaseTimeouts", "leasesLost", "staleRefusals"] {
+        assert!(n(name) > 100 * seconds, "{name}: {last}");
+    }
+
+    let third = resident.len() / 3;
+    let most = |part: &[u64]| part.iter().copied().max().expect("it was looked at");
+    let (earlier, later) = (most(&resident[third..2 * third]), most(&resident[2 * third..]));
+    println!("resident: {earlier} bytes, later {later}; {} in the end", server.resident_bytes());
+    assert!(later <= earlier + GROWTH_BYTES_MAX, "memory grows: {earlier}, then {later} bytes");
+}
