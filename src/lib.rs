@@ -56,8 +56,10 @@
 //!   lease that finds no hint ends the leases that are due, and fails only if none is.
 //! - **An entry leaves the index of holds only after its effect is to be seen.** So whoever finds
 //!   neither a hint nor an entry that is due knows that no key was free.
-//! - **Locks:** while a record's guard is held, a hint may be pushed and an index (which has no
-//!   locks) changed. Other than that no lock is taken while one is held. None is held for more than
+//! - **An entry stands where its record says**, for whoever holds the record's guard: it is moved
+//!   under that guard.
+//! - **Locks:** while a record's guard is held, a hint may be pushed and an entry of an index moved,
+//!   which take a lock each. Other than that no lock is taken while one is held. None is held for more than
 //!   about a microsecond, but for a shard's table or vector that grows or shrinks.
 //! - **Stale hints**, those of keys that died or were rested while free, are at most about twice the live ones:
 //!   whoever makes one in a shard where they prevail drops two others.
