@@ -4,6 +4,7 @@
 //! [`server::Server::start`].
 
 mod client;
+mod history;
 mod server;
 mod soak;
 

@@ -1,0 +1,94 @@
+//! The checker: whether a server that keeps its promises can have given these answers.
+//!
+//! It knows no more than the clients' clocks: an operation took effect at some moment between its
+//! beginning and its end, and one whose answer was lost perhaps not at all. It objects only if
+//! there is no such choice of moments, so that nobody's delay looks like a violation. Lives, leases
+//! and gaps between leases are each looked at on their own, with bounds that are easily
+//! understood, instead of searching for one order of everything: so it takes O(n log n).
+
+mod gaps;
+mod leases;
+mod life;
+mod steps;
+
+use std::fmt;
+
+use super::record::{History, Operation, What};
+
+/// The server counts in whole milliseconds, rounded down; the rest is courtesy. The guarantee
+/// allows ten, but nobody's delay is in here.
+const SLACK_NS: u64 = 2_000_000;
+
+/// What cannot be, and the operations that show it.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    pub(crate) rule: &'static str,
+    operations: Vec<Operation>,
+}
+
+impl Violation {
+    fn of(rule: &'static str, operations: &[&Operation]) -> Self {
+        Self { rule, operations: operations.iter().map(|operation| **operation).collect() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule)?;
+        self.operations.iter().try_for_each(|operation| write!(f, "\n  {operation}"))
+    }
+}
+
+/// What a history gave to check: a test that shows none of something shows nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) operations: usize,
+    pub(crate) leases: usize,
+    /// Leases that were seen to be over, and that only time can have ended.
+    pub(crate) leases_timed_out: usize,
+    /// Operations that were seen to act on a lease, or to show it.
+    pub(crate) holds_seen: usize,
+    pub(crate) cool_downs_checked: usize,
+    pub(crate) renewals: usize,
+    /// 412.
+    pub(crate) refusals: usize,
+    /// 404 of a request for any key.
+    pub(crate) exhausted: usize,
+    /// Times during which a key was free for sure.
+    pub(crate) gaps: usize,
+    /// Those of `exhausted` with such a time before or after, within a millisecond.
+    pub(crate) close_to_gaps: usize,
+    /// Keys that were seen to be gone, and that only time can have ended.
+    pub(crate) deaths: usize,
+    pub(crate) deletions: usize,
+    pub(crate) lost: usize,
+}
+
+/// Whether all this can have been.
+///
+/// # Errors
+///
+/// The first thing that cannot.
+pub(crate) fn check(history: &History) -> Result<Found, Violation> {
+    let mut operations = history.operations.clone();
+    operations.sort_unstable_by_key(|operation| (operation.key, operation.invoked_ns));
+    let mut found = Found { operations: operations.len(), ..Found::default() };
+    found.lost = operations.iter().filter(|operation| operation.is_lost()).count();
+    let is_keyless = |operation: &&Operation| operation.key.is_nil();
+    let keyless: Vec<_> = operations.iter().filter(is_keyless).copied().collect();
+    let mut gaps = gaps::Gaps::new(&operations);
+    for key in operations.chunk_by(|a, b| a.key == b.key) {
+        if key[0].key.is_nil() {
+            continue;
+        }
+        if let Some(life) = life::check(key, &keyless, history.key_ttl_ms, &mut found)? {
+            leases::check(key, life, &mut gaps, &mut found)?;
+        }
+    }
+    gaps.check(&keyless, &mut found)?;
+    Ok(found)
+}
+
+fn is_creation(operation: &Operation) -> bool {
+    operation.what == What::Create
+}

@@ -1,0 +1,260 @@
+//! Clients that race, and write down what they see.
+
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use uuid::Uuid;
+
+use super::board::Board;
+use super::plan::{Held, Request};
+use super::record::{LOST, NEVER, Operation, What};
+use crate::client::{Answer, Client};
+
+/// What clients do, and how much.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    /// About how many keys there are.
+    pub(crate) keys: usize,
+    pub(crate) clients: u64,
+    pub(crate) operations: u64,
+    /// How many requests are sent at once at most.
+    pub(crate) burst_max: usize,
+    /// One in so many requests is a deletion; releases of what others hold are ten times as many.
+    pub(crate) deletes_one_in: u32,
+    /// Whether requests for a key may be given up before they are answered.
+    pub(crate) hangs_up: bool,
+    pub(crate) key_ttl_ms: u32,
+    pub(crate) lease_ttl_ms: u32,
+}
+
+/// What the clients of one server share.
+pub(crate) struct World {
+    pub(crate) address: SocketAddr,
+    pub(crate) scenario: Scenario,
+    pub(crate) seed: u64,
+    started: Instant,
+    /// Some of the keys there are.
+    pub(super) board: Mutex<Board>,
+    /// Whether somebody is about to create keys.
+    is_creating: AtomicBool,
+    done: AtomicU64,
+    /// That connections break is to be expected.
+    pub(crate) is_stopping: AtomicBool,
+}
+
+impl World {
+    pub(crate) fn new(address: SocketAddr, scenario: Scenario, seed: u64) -> Self {
+        Self {
+            address,
+            scenario,
+            seed,
+            started: Instant::now(),
+            board: Mutex::default(),
+            is_creating: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).expect("no test takes that long")
+    }
+
+    /// How many operations there were.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Relaxed)
+    }
+
+    /// How many keys are missing, unless somebody is about to create them.
+    fn missing(&self) -> Option<usize> {
+        let missing = self.scenario.keys.saturating_sub(self.board.lock().unwrap().len());
+        (missing > 0 && !self.is_creating.swap(true, Relaxed)).then_some(missing)
+    }
+}
+
+/// How a connection is cut.
+#[derive(Clone, Copy, PartialEq)]
+enum Cut {
+    /// The client sends no more, and throws answers away until the server hangs up.
+    HalfClose,
+    /// The client goes.
+    Abandon,
+}
+
+/// One client.
+pub(crate) struct Player<'a> {
+    pub(super) world: &'a World,
+    pub(super) rng: StdRng,
+    pub(super) held: Vec<Held>,
+    pub(super) past: Vec<Held>,
+    operations: Vec<Operation>,
+    connection: Option<Client>,
+    /// Only requests that are answered ahead of the router are sent on the connection.
+    is_hot: bool,
+    text: String,
+}
+
+impl<'a> Player<'a> {
+    pub(crate) fn new(world: &'a World, number: u64) -> Self {
+        Self {
+            world,
+            rng: StdRng::seed_from_u64(world.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            held: Vec::new(),
+            past: Vec::new(),
+            operations: Vec::new(),
+            connection: None,
+            is_hot: false,
+            text: String::new(),
+        }
+    }
+
+    /// Does what comes to its mind until all clients together have done enough, or the server has
+    /// gone as it should.
+    pub(crate) fn play(mut self) -> Vec<Operation> {
+        while self.world.done() < self.world.scenario.operations {
+            let before = self.operations.len();
+            if self.burst().is_err() {
+                assert!(self.world.is_stopping.load(Relaxed), "the server hung up");
+                break;
+            }
+            let done = self.operations.len() - before;
+            self.world.done.fetch_add(done as u64, Relaxed);
+        }
+        self.operations
+    }
+
+    /// Sends some requests at once and reads the answers, or not.
+    fn burst(&mut self) -> io::Result<()> {
+        if self.connection.is_none() || self.rng.random_ratio(1, 100) {
+            self.connection = Some(Client::try_to(self.world.address)?);
+            self.is_hot = self.rng.random();
+        }
+        let is_cut = self.rng.random_ratio(1, 100);
+        let cut = is_cut.then(|| if self.rng.random() { Cut::HalfClose } else { Cut::Abandon });
+        let size = if self.rng.random() { 1 } else { self.world.scenario.burst_max };
+        let size = self.rng.random_range(1..=size);
+        let mut requests = Vec::with_capacity(size);
+        if let Some(count) = self.world.missing() {
+            requests.push(Request::create(count));
+            self.is_hot = false;
+        }
+        while requests.len() < size {
+            requests.push(self.plan(self.is_hot, size == 1, cut == Some(Cut::Abandon)));
+        }
+        self.text.clear();
+        requests.iter().for_each(|request| request.write(&mut self.text));
+        self.exchange(&requests, cut)
+    }
+
+    fn exchange(&mut self, requests: &[Request], cut: Option<Cut>) -> io::Result<()> {
+        let mut connection = self.connection.take().expect("connected");
+        let invoked_ns = self.world.now_ns();
+        let sent = connection.stream.write_all(self.text.as_bytes());
+        let read = match cut {
+            None => requests.len(),
+            Some(_) => self.rng.random_range(0..=requests.len()),
+        };
+        if sent.is_ok() && cut == Some(Cut::HalfClose) {
+            connection.stream.shutdown(Shutdown::Write)?;
+        }
+        for (number, request) in requests.iter().enumerate() {
+            let answer = if number < read { connection.read() } else { Err(io::ErrorKind::Other.into()) };
+            match answer {
+                Ok(answer) => self.note(request, invoked_ns, &answer),
+                Err(error) => {
+                    let ended_ns = match cut {
+                        Some(Cut::Abandon) => NEVER,
+                        Some(Cut::HalfClose) => self.end_of(&mut connection),
+                        // The server has hung up, and nothing is on its way.
+                        None if error.kind() == io::ErrorKind::UnexpectedEof => self.world.now_ns(),
+                        None => NEVER,
+                    };
+                    for request in &requests[number..] {
+                        if request.what == What::Create {
+                            self.world.is_creating.store(false, Relaxed);
+                        }
+                        self.operations.push(request.operation(invoked_ns, ended_ns));
+                    }
+                    return if cut.is_some() { Ok(()) } else { Err(error) };
+                }
+            }
+        }
+        if cut.is_none() {
+            self.connection = Some(connection);
+        }
+        Ok(())
+    }
+
+    /// When the server has hung up.
+    fn end_of(&self, connection: &mut Client) -> u64 {
+        let end = io::copy(&mut connection.stream, &mut io::sink());
+        if end.is_ok() { self.world.now_ns() } else { NEVER }
+    }
+
+    fn note(&mut self, request: &Request, invoked_ns: u64, answer: &Answer) {
+        let mut operation = request.operation(invoked_ns, self.world.now_ns());
+        operation.status = answer.status;
+        let tag = answer.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok());
+        operation.generation = tag;
+        assert_ne!(operation.status, LOST);
+        let is_known = match (request.what, answer.status) {
+            (What::Create, 201) => {
+                self.world.is_creating.store(false, Relaxed);
+                for key in quoted_ids(&answer.body) {
+                    operation.key = key;
+                    self.operations.push(operation);
+                    self.remember(key);
+                }
+                return;
+            }
+            (What::Lease, 200) => {
+                operation.key = quoted_ids(&answer.body).next().expect("a key");
+                let generation = tag.expect("a lease has a generation");
+                self.hold(operation.key, generation, invoked_ns, operation.ms);
+                self.remember(operation.key);
+                true
+            }
+            (What::Look, 200) => {
+                operation.is_blocked = answer.body.starts_with(r#"{"isBlocked":true"#);
+                true
+            }
+            (What::Renew, 200) => {
+                self.note_renewal(&operation);
+                true
+            }
+            (What::Lease, 503) => self.world.is_stopping.load(Relaxed),
+            (What::Lease, 404) | (_, 200) => true,
+            (_, 404) => {
+                self.forget(request.key);
+                true
+            }
+            (What::Renew, 409) => request.fence.is_none(),
+            (_, 412) => request.fence.is_some(),
+            _ => false,
+        };
+        assert!(is_known, "{request:?}: {answer:?}");
+        self.operations.push(operation);
+    }
+
+    /// Lets all know of a key.
+    fn remember(&self, key: Uuid) {
+        self.world.board.lock().unwrap().add(key);
+    }
+
+    fn forget(&self, key: Uuid) {
+        self.world.board.lock().unwrap().remove(key);
+    }
+}
+
+/// The ids in a body.
+pub(super) fn quoted_ids(body: &str) -> impl Iterator<Item = Uuid> {
+    body.split('"').filter(|part| part.len() == 36).map(|id| id.parse().expect("an id"))
+}

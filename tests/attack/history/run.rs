@@ -1,0 +1,135 @@
+//! One history: a server, clients that race for a while, and a look at all that is left.
+
+use std::collections::{HashMap, HashSet};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::clients::{Player, Scenario, World, quoted_ids};
+use super::plan::{COOLDOWN_MS_MAX, Request};
+use super::record::{History, NEVER, Operation, What, ns};
+use crate::client::Client;
+use crate::server::Server;
+
+/// The longest lease, with which all keys that are left are leased.
+const LAST_LEASE_MS: u32 = 60_000;
+/// How many requests are sent at once when clients have ended.
+const BATCH: usize = 50;
+/// How long the server may take to close connections.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The options of a server for a scenario.
+pub(crate) fn options(scenario: &Scenario) -> Vec<String> {
+    let ms = |name: &str, ms: u32| [format!("--{name}"), format!("{ms}ms")];
+    [
+        ms("key-ttl", scenario.key_ttl_ms),
+        ms("lease-ttl", scenario.lease_ttl_ms),
+        ms("max-lease", LAST_LEASE_MS),
+    ]
+    .concat()
+}
+
+/// Starts a server for a scenario.
+pub(crate) fn start(scenario: &Scenario) -> Server {
+    let options = options(scenario);
+    Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Lets clients race, and takes what is left when all leases are over.
+pub(crate) fn record(scenario: Scenario, seed: u64) -> History {
+    let server = start(&scenario);
+    let sockets = server.sockets();
+    let world = World::new(server.address, scenario, seed);
+    let mut operations = play(&world, || ());
+    // A connection that was given up is closed when all that it asked for is done.
+    let give_up = Instant::now() + PATIENCE;
+    while server.sockets() > sockets {
+        assert!(Instant::now() < give_up, "the server keeps connections that were closed");
+        thread::sleep(Duration::from_millis(1));
+    }
+    end_lost(&mut operations, world.now_ns());
+    Rest { client: server.connect(), world: &world, operations }.take()
+}
+
+/// Lets clients race, and does something meanwhile.
+pub(crate) fn play(world: &World, meanwhile: impl FnOnce()) -> Vec<Operation> {
+    thread::scope(|scope| {
+        let play = |number| scope.spawn(move || Player::new(world, number).play());
+        let players: Vec<_> = (0..world.scenario.clients).map(play).collect();
+        meanwhile();
+        players.into_iter().flat_map(|player| player.join().unwrap()).collect()
+    })
+}
+
+/// Notes that nothing of what was lost can take effect after that time.
+pub(crate) fn end_lost(operations: &mut [Operation], at_ns: u64) {
+    for operation in operations.iter_mut().filter(|operation| operation.ended_ns == NEVER) {
+        operation.ended_ns = at_ns;
+    }
+}
+
+/// What comes after the race.
+struct Rest<'a> {
+    client: Client,
+    world: &'a World,
+    operations: Vec<Operation>,
+}
+
+impl Rest<'_> {
+    /// Keeps alive what lives, waits until all leases are over, leases all keys that are left, and
+    /// looks at each.
+    fn take(mut self) -> History {
+        let Scenario { key_ttl_ms, lease_ttl_ms, .. } = self.world.scenario;
+        let living = self.living();
+        self.send(living.iter().map(|key| Request::keep_alive(*key)));
+        thread::sleep(Duration::from_millis(
+            u64::from((2 * lease_ttl_ms).max(COOLDOWN_MS_MAX)) + 20,
+        ));
+        while self.send((0..BATCH).map(|_| Request::lease(LAST_LEASE_MS))) {}
+        let living = self.living();
+        self.send(living.iter().map(|key| Request::look(*key)));
+        History { key_ttl_ms, operations: self.operations }
+    }
+
+    /// Keys that may live.
+    fn living(&self) -> Vec<Uuid> {
+        let mut ends = HashMap::new();
+        let ttl = ns(self.world.scenario.key_ttl_ms);
+        for operation in self.operations.iter().filter(|o| o.proves_life() && !o.key.is_nil()) {
+            let end = ends.entry(operation.key).or_insert(0_u64);
+            // When nobody saw its creation, this is late enough as well.
+            *end = (*end).max(operation.ended_ns.saturating_add(ttl));
+        }
+        let deleted = self.operations.iter().filter(|o| o.what == What::Delete && o.is_done());
+        let deleted: HashSet<_> = deleted.map(|operation| operation.key).collect();
+        let now = self.world.now_ns();
+        let living = ends.into_iter().filter(|(key, end)| *end > now && !deleted.contains(key));
+        living.map(|(key, _)| key).collect()
+    }
+
+    /// Sends requests, and records the answers. Whether all were done.
+    fn send(&mut self, requests: impl Iterator<Item = Request>) -> bool {
+        let requests: Vec<_> = requests.collect();
+        let before = self.operations.len();
+        for batch in requests.chunks(BATCH) {
+            let mut text = String::new();
+            batch.iter().for_each(|request| request.write(&mut text));
+            let invoked_ns = self.world.now_ns();
+            std::io::Write::write_all(&mut self.client.stream, text.as_bytes()).unwrap();
+            for request in batch {
+                let answer = self.client.read().unwrap();
+                let mut operation = request.operation(invoked_ns, self.world.now_ns());
+                operation.status = answer.status;
+                let tag = answer.header("etag").map(|tag| tag.trim_matches('"').parse().unwrap());
+                operation.generation = tag;
+                operation.is_blocked = answer.body.starts_with(r#"{"isBlocked":true"#);
+                if request.what == What::Lease && answer.status == 200 {
+                    operation.key = quoted_ids(&answer.body).next().unwrap();
+                }
+                self.operations.push(operation);
+            }
+        }
+        self.operations[before..].iter().all(Operation::is_done)
+    }
+}
