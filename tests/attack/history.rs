@@ -6,14 +6,17 @@
 mod board;
 pub(crate) mod check;
 pub(crate) mod clients;
+mod corrupt;
 mod plan;
 pub(crate) mod record;
 pub(crate) mod run;
 
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use self::check::{Found, check};
-use self::clients::Scenario;
+use self::clients::{Scenario, World};
+use crate::server::Server;
 
 pub(crate) fn seed() -> u64 {
     std::env::var("HISTORY_SEED")
@@ -22,15 +25,15 @@ pub(crate) fn seed() -> u64 {
 
 /// At how many operations all histories together aim.
 fn operations() -> u64 {
-    std::env::var("HISTORY_OPERATIONS").map_or(1_050_000, |text| text.parse().expect("a number"))
+    std::env::var("HISTORY_OPERATIONS").map_or(1_500_000, |text| text.parse().expect("a number"))
 }
 
 /// Records and checks a history.
-fn try_out(scenario: Scenario) -> Found {
+fn try_out(scenario: Scenario, meanwhile: impl FnOnce(&Server, &World)) -> Found {
     let seed = seed();
     let started = Instant::now();
     println!("HISTORY_SEED={seed} {scenario:?}");
-    let history = run::record(scenario, seed);
+    let history = run::record(scenario, seed, meanwhile);
     let recorded = started.elapsed();
     let found = check(&history);
     let checked = started.elapsed() - recorded;
@@ -47,10 +50,10 @@ const FEW: Scenario = Scenario {
     clients: 8,
     operations: 0,
     burst_max: 4,
-    deletes_one_in: 3000,
+    deletes_one_in: 20_000,
     hangs_up: false,
-    key_ttl_ms: 700,
-    lease_ttl_ms: 20,
+    key_ttl_ms: 300,
+    lease_ttl_ms: 10,
 };
 
 /// Many leases run out at a time, and clients hang up while keys are leased for them.
@@ -73,26 +76,53 @@ const PIPELINED: Scenario = Scenario {
     clients: 6,
     operations: 0,
     burst_max: 64,
-    deletes_one_in: 500,
+    deletes_one_in: 3000,
     hangs_up: false,
-    key_ttl_ms: 1000,
+    key_ttl_ms: 400,
     lease_ttl_ms: 30,
 };
 
 #[test]
 fn who_races_for_few_keys_sees_what_was_promised() {
-    let found = try_out(Scenario { operations: operations() / 3, ..FEW });
+    let found = try_out(Scenario { operations: operations() / 3, ..FEW }, |_, _| ());
     assert!(found.exhausted > 0);
 }
 
 #[test]
 fn who_races_for_many_keys_sees_what_was_promised() {
-    let found = try_out(Scenario { operations: operations() / 3, ..MANY });
+    let found = try_out(Scenario { operations: operations() / 3, ..MANY }, |_, _| ());
     assert!(found.exhausted > 0);
 }
 
 #[test]
 fn who_sends_many_requests_at_once_sees_what_was_promised() {
-    let found = try_out(Scenario { operations: operations() / 3, ..PIPELINED });
+    let found = try_out(Scenario { operations: operations() / 3, ..PIPELINED }, |_, _| ());
     assert!(found.exhausted > 0);
+}
+
+/// How often each kind of lie is found is printed.
+#[test]
+fn what_is_wrong_with_a_true_history_is_found() {
+    let seed = seed();
+    let history = run::record(Scenario { operations: 15_000, ..PIPELINED }, seed, |_, _| ());
+    check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
+    let missed = corrupt::tell_lies(&history, seed);
+    assert!(missed.is_empty(), "HISTORY_SEED={seed}: {missed:#?}");
+}
+
+#[test]
+fn a_server_that_is_held_up_keeps_its_promises() {
+    let scenario = Scenario { operations: operations() / 6, ..FEW };
+    let mut pauses = 0;
+    try_out(scenario, |server, world| {
+        while world.done() < world.scenario.operations {
+            server.signal("STOP");
+            thread::sleep(Duration::from_millis(5));
+            server.signal("CONT");
+            thread::sleep(Duration::from_millis(5));
+            pauses += 1;
+        }
+    });
+    println!("{pauses} pauses");
+    assert!(pauses > 50);
 }

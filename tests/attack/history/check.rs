@@ -10,6 +10,8 @@ mod gaps;
 mod leases;
 mod life;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

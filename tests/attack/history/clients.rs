@@ -3,10 +3,9 @@
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
-
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -166,7 +165,8 @@ impl<'a> Player<'a> {
             connection.stream.shutdown(Shutdown::Write)?;
         }
         for (number, request) in requests.iter().enumerate() {
-            let answer = if number < read { connection.read() } else { Err(io::ErrorKind::Other.into()) };
+            let answer =
+                if number < read { connection.read() } else { Err(io::ErrorKind::Other.into()) };
             match answer {
                 Ok(answer) => self.note(request, invoked_ns, &answer),
                 Err(error) => {

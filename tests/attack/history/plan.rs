@@ -9,7 +9,7 @@ use super::clients::Player;
 use super::record::{LOST, Operation, What, ns};
 
 /// The longest cool-down.
-pub(crate) const COOLDOWN_MS_MAX: u32 = 50;
+pub(crate) const COOLDOWN_MS_MAX: u32 = 20;
 /// The longest wait for a key.
 const WAIT_MS_MAX: u32 = 20;
 /// How many leases a client remembers at most, and how many that are over.
@@ -194,10 +194,12 @@ impl Player<'_> {
         renewal
     }
 
-    /// Half of the keys nobody keeps alive.
+    /// At any time nobody keeps half of the keys alive; after two lives, the other half.
     fn plan_keep_alive(&mut self) -> Request {
         let key = self.any_key();
-        if key.as_bytes()[0] < 0x80 { Request::keep_alive(key) } else { Request::look(key) }
+        let turn = self.world.now_ns() / ns(2 * self.world.scenario.key_ttl_ms);
+        let is_kept = (u64::from(key.as_bytes()[0]) + turn).is_multiple_of(2);
+        if is_kept { Request::keep_alive(key) } else { Request::look(key) }
     }
 
     fn plan_deletion(&mut self, is_hot: bool) -> Request {

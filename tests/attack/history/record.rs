@@ -93,7 +93,8 @@ pub(crate) fn ns(ms: u32) -> u64 {
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let us = |ns: u64| if ns == NEVER { "never".to_owned() } else { format!("{}us", ns / 1000) };
+        let us =
+            |ns: u64| if ns == NEVER { "never".to_owned() } else { format!("{}us", ns / 1000) };
         let (from, to) = (us(self.invoked_ns), us(self.ended_ns));
         write!(f, "{from} to {to}: {:?} {}", self.what, &self.key.to_string()[..8])?;
         if let Some(fence) = self.fence {

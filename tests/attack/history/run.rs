@@ -36,12 +36,17 @@ pub(crate) fn start(scenario: &Scenario) -> Server {
     Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Lets clients race, and takes what is left when all leases are over.
-pub(crate) fn record(scenario: Scenario, seed: u64) -> History {
+/// Lets clients race, does something to the server meanwhile, and takes what is left when all
+/// leases are over.
+pub(crate) fn record(
+    scenario: Scenario,
+    seed: u64,
+    meanwhile: impl FnOnce(&Server, &World),
+) -> History {
     let server = start(&scenario);
     let sockets = server.sockets();
     let world = World::new(server.address, scenario, seed);
-    let mut operations = play(&world, || ());
+    let mut operations = play(&world, || meanwhile(&server, &world));
     // A connection that was given up is closed when all that it asked for is done.
     let give_up = Instant::now() + PATIENCE;
     while server.sockets() > sockets {

@@ -40,9 +40,8 @@ impl<'a> Key<'a> {
         let open = || releases().filter(|release| release.fence.is_none());
         let span = |o: &Operation| (o.invoked_ns, o.ended_ns);
         let rested = releases().filter(|release| release.ms > 0);
-        let rest = |o: &Operation| {
-            (o.invoked_ns, o.ended_ns.saturating_add(o.length_ns() + SLACK_NS))
-        };
+        let rest =
+            |o: &Operation| (o.invoked_ns, o.ended_ns.saturating_add(o.length_ns() + SLACK_NS));
         let lost = operations.iter().filter(|o| o.is_lost() && o.fence.is_none());
         Self {
             leases: at.values().flatten().filter(|o| o.what == What::Lease).copied().collect(),
@@ -304,7 +303,9 @@ fn note_gaps(key: &Key<'_>, life: Life, mut free_from: BTreeMap<u32, u64>, gaps:
     for (generation, seen) in &key.at {
         let is_free = |o: &&&Operation| o.what == What::Create || o.what == What::Look;
         let seen = seen.iter().filter(|o| o.is_done() && !o.is_blocked).filter(is_free);
-        if generation % 2 == 0 && let Some(first) = seen.map(|o| o.ended_ns).min() {
+        if generation % 2 == 0
+            && let Some(first) = seen.map(|o| o.ended_ns).min()
+        {
             let from = free_from.entry(*generation).or_insert(NEVER);
             *from = first.min(*from);
         }

@@ -78,9 +78,8 @@ fn check_end(key: &[Operation], born: u64, ttl_ms: u32) -> Result<(), Violation>
     let mut end = born.saturating_add(ns(ttl_ms));
     // Each keep-alive that may still come moves the end by one life at most.
     let mut end_moves = 0_u64;
-    let late = |operation: &Operation, end: u64| {
-        operation.invoked_ns > end.saturating_add(SLACK_NS)
-    };
+    let late =
+        |operation: &Operation, end: u64| operation.invoked_ns > end.saturating_add(SLACK_NS);
     for keep_alive in key.iter().filter(|o| o.what == What::KeepAlive && o.may_be_done()) {
         if late(keep_alive, end.saturating_add(end_moves)) {
             if keep_alive.is_done() {
