@@ -42,10 +42,12 @@ impl fmt::Display for Violation {
 }
 
 /// What a history gave to check: a test that shows none of something shows nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) operations: usize,
     pub(crate) leases: usize,
+    /// Those by requests that were sent together.
+    pub(crate) leases_in_groups: usize,
     /// Leases that were seen to be over, and that only time can have ended.
     pub(crate) leases_timed_out: usize,
     /// Operations that were seen to act on a lease, or to show it.
@@ -76,6 +78,7 @@ pub(crate) fn check(history: &History) -> Result<Found, Violation> {
     operations.sort_unstable_by_key(|operation| (operation.key, operation.invoked_ns));
     let mut found = Found { operations: operations.len(), ..Found::default() };
     found.lost = operations.iter().filter(|operation| operation.is_lost()).count();
+    found.leases_in_groups = leases_in_groups(&operations);
     let is_keyless = |operation: &&Operation| operation.key.is_nil();
     let keyless: Vec<_> = operations.iter().filter(is_keyless).copied().collect();
     let mut gaps = gaps::Gaps::new(&operations);
@@ -89,6 +92,13 @@ pub(crate) fn check(history: &History) -> Result<Found, Violation> {
     }
     gaps.check(&keyless, &mut found)?;
     Ok(found)
+}
+
+fn leases_in_groups(operations: &[Operation]) -> usize {
+    let leases = operations.iter().filter(|o| o.what == What::Lease && o.is_done());
+    let mut times: Vec<_> = leases.map(|lease| lease.invoked_ns).collect();
+    times.sort_unstable();
+    times.chunk_by(|a, b| a == b).map(<[u64]>::len).filter(|leases| *leases > 1).sum()
 }
 
 fn is_creation(operation: &Operation) -> bool {

@@ -19,7 +19,6 @@ use crate::client::{Answer, Client};
 /// What clients do, and how much.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
     /// About how many keys there are.
     pub(crate) keys: usize,
     pub(crate) clients: u64,
@@ -145,8 +144,14 @@ impl<'a> Player<'a> {
             requests.push(Request::create(count));
             self.is_hot = false;
         }
+        // Such a run is leased as a group.
+        let only_leases = self.is_hot && cut.is_none() && self.rng.random_ratio(1, 10);
         while requests.len() < size {
-            requests.push(self.plan(self.is_hot, size == 1, cut == Some(Cut::Abandon)));
+            requests.push(if only_leases {
+                self.plan_lease(true, false)
+            } else {
+                self.plan(self.is_hot, size == 1, cut == Some(Cut::Abandon))
+            });
         }
         self.text.clear();
         requests.iter().for_each(|request| request.write(&mut self.text));

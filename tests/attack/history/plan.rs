@@ -143,7 +143,7 @@ impl Player<'_> {
         }
     }
 
-    fn plan_lease(&mut self, is_hot: bool, is_alone: bool) -> Request {
+    pub(super) fn plan_lease(&mut self, is_hot: bool, is_alone: bool) -> Request {
         let lease_ttl_ms = self.world.scenario.lease_ttl_ms;
         let mut lease = Request::lease(lease_ttl_ms);
         lease.says_ms = !is_hot && self.rng.random();
