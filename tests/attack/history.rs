@@ -53,7 +53,7 @@ fn assert_enough(found: &Found, least: &[(&str, usize, usize)]) {
 }
 
 /// Who wants a key mostly finds none.
-const FEW: Scenario = Scenario {
+pub(crate) const FEW: Scenario = Scenario {
     keys: 6,
     clients: 8,
     operations: 0,
@@ -65,7 +65,7 @@ const FEW: Scenario = Scenario {
 };
 
 /// Many leases run out at a time, and clients hang up while keys are leased for them.
-const MANY: Scenario = Scenario {
+pub(crate) const MANY: Scenario = Scenario {
     keys: 3000,
     clients: 8,
     operations: 0,
@@ -149,7 +149,7 @@ fn who_sends_many_requests_at_once_sees_what_was_promised() {
 #[test]
 fn what_is_wrong_with_a_true_history_is_found() {
     let seed = seed();
-    let plenty = Scenario { keys: 500, operations: 20_000, ..PIPELINED };
+    let plenty = Scenario { operations: 25_000, hangs_up: false, lease_ttl_ms: 30, ..MANY };
     let history = run::record(plenty, seed, |_, _| ());
     check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
     let missed = corrupt::tell_lies(&history, seed);

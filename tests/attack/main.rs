@@ -7,6 +7,7 @@ mod client;
 mod history;
 mod server;
 mod soak;
+mod stop;
 
 /// The process serves, counts, and ends as it should: the ground on which the others stand.
 #[test]

@@ -24,8 +24,18 @@ impl Server {
         Self::start_with(Command::new(env!("CARGO_BIN_EXE_token-orchestrator")), options)
     }
 
+    /// As [`Server::start`], at an address where another one was before.
+    pub(crate) fn start_at(address: SocketAddr, options: &[&str]) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_token-orchestrator"));
+        Self::start_command(command, &address.to_string(), options)
+    }
+
     /// As [`Server::start`], by a command that ends in starting the server.
-    pub(crate) fn start_with(mut command: Command, options: &[&str]) -> Self {
+    pub(crate) fn start_with(command: Command, options: &[&str]) -> Self {
+        Self::start_command(command, "127.0.0.1:0", options)
+    }
+
+    fn start_command(mut command: Command, address: &str, options: &[&str]) -> Self {
         // That another test has failed is no reason for this one to.
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, _) in
@@ -33,7 +43,7 @@ impl Server {
         {
             command.env_remove(name);
         }
-        command.args(["--listen", "127.0.0.1:0"]).args(options).stderr(Stdio::piped());
+        command.args(["--listen", address]).args(options).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
         let line = lines.next().expect("a line that says where it listens");

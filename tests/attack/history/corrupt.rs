@@ -57,7 +57,7 @@ const LIES: &[Lie] = &[
             operations[place].status = 200;
             operations[place].generation = operations[place].fence;
         },
-        found_at_least: 70,
+        found_at_least: 40,
     },
     Lie {
         name: "a deleted key is shown",
@@ -114,7 +114,7 @@ const LIES: &[Lie] = &[
             operations[place].key = operations[two].key;
             operations[two].key = key;
         },
-        found_at_least: 90,
+        found_at_least: 80,
     },
     Lie {
         name: "all that may have ended a lease is left out",
@@ -146,7 +146,7 @@ const LIES: &[Lie] = &[
             operations[place].ended_ns = operations[next].invoked_ns - 1;
             operations[place].invoked_ns = operations[place].ended_ns - 1;
         },
-        found_at_least: 90,
+        found_at_least: 80,
     },
 ];
 
