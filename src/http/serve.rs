@@ -193,6 +193,8 @@ impl Server {
         });
         let mut connection = pin!(self.hyper.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
+            // Told to stop before it has looked at what was read, it would drop that unanswered.
+            biased;
             ended = &mut connection => ended,
             _ = stopped.changed() => {
                 connection.as_mut().graceful_shutdown();
