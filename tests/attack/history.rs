@@ -72,8 +72,8 @@ pub(crate) const MANY: Scenario = Scenario {
     burst_max: 8,
     deletes_one_in: 300,
     hangs_up: true,
-    key_ttl_ms: 1500,
-    lease_ttl_ms: 100,
+    key_ttl_ms: 500,
+    lease_ttl_ms: 60,
 };
 
 /// Keys are leased in groups.

@@ -120,7 +120,7 @@ impl<'a> Player<'a> {
         while self.world.done() < self.world.scenario.operations {
             let before = self.operations.len();
             if self.burst().is_err() {
-                assert!(self.world.is_stopping.load(Relaxed), "the server hung up");
+                assert!(self.may_hang_up(), "the server does not let clients in");
                 break;
             }
             let done = self.operations.len() - before;
@@ -161,13 +161,16 @@ impl<'a> Player<'a> {
     fn exchange(&mut self, requests: &[Request], cut: Option<Cut>) -> io::Result<()> {
         let mut connection = self.connection.take().expect("connected");
         let invoked_ns = self.world.now_ns();
+        // As much as the server takes.
         let sent = connection.stream.write_all(self.text.as_bytes());
+        assert!(sent.is_ok() || self.may_hang_up(), "the server hung up");
         let read = match cut {
             None => requests.len(),
             Some(_) => self.rng.random_range(0..=requests.len()),
         };
-        if sent.is_ok() && cut == Some(Cut::HalfClose) {
-            connection.stream.shutdown(Shutdown::Write)?;
+        if cut == Some(Cut::HalfClose) {
+            // It fails if the server has gone, which is seen soon enough.
+            let _ = connection.stream.shutdown(Shutdown::Write);
         }
         for (number, request) in requests.iter().enumerate() {
             let answer =
@@ -175,8 +178,14 @@ impl<'a> Player<'a> {
             match answer {
                 Ok(answer) => self.note(request, invoked_ns, &answer),
                 Err(error) => {
+                    assert!(number >= read || self.may_hang_up(), "the server hung up");
                     let ended_ns = match cut {
-                        Some(Cut::Abandon) => NEVER,
+                        Some(Cut::Abandon) => {
+                            if self.rng.random() {
+                                connection.read_beginning();
+                            }
+                            NEVER
+                        }
                         Some(Cut::HalfClose) => self.end_of(&mut connection),
                         // The server has hung up, and nothing is on its way.
                         None if error.kind() == io::ErrorKind::UnexpectedEof => self.world.now_ns(),
@@ -196,6 +205,10 @@ impl<'a> Player<'a> {
             self.connection = Some(connection);
         }
         Ok(())
+    }
+
+    fn may_hang_up(&self) -> bool {
+        self.world.is_stopping.load(Relaxed)
     }
 
     /// When the server has hung up.
@@ -235,7 +248,7 @@ impl<'a> Player<'a> {
                 self.note_renewal(&operation);
                 true
             }
-            (What::Lease, 503) => self.world.is_stopping.load(Relaxed),
+            (What::Lease, 503) => self.may_hang_up(),
             (What::Lease, 404) | (_, 200) => true,
             (_, 404) => {
                 self.forget(request.key);
