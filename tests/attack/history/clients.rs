@@ -154,7 +154,9 @@ impl<'a> Player<'a> {
             });
         }
         self.text.clear();
-        requests.iter().for_each(|request| request.write(&mut self.text));
+        for request in &requests {
+            request.write(&mut self.text);
+        }
         self.exchange(&requests, cut)
     }
 

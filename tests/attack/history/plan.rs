@@ -224,8 +224,8 @@ impl Player<'_> {
     /// Notes a lease, and decides what will come of it.
     pub(super) fn hold(&mut self, key: Uuid, generation: u32, invoked_ns: u64, ms: u32) {
         let until_ns = self.world.now_ns() + ns(ms);
-        let release_ms = if self.rng.random() { 0 } else { self.rng.random_range(0..=2 * ms) };
-        let release_ns = invoked_ns + ns(release_ms);
+        let needed_ms = if self.rng.random() { 0 } else { self.rng.random_range(0..=2 * ms) };
+        let release_ns = invoked_ns + ns(needed_ms);
         let is_renewed = self.rng.random_ratio(1, 4);
         self.held.push(Held { key, generation, until_ns, release_ns, is_renewed });
     }

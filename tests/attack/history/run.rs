@@ -119,7 +119,9 @@ impl Rest<'_> {
         let before = self.operations.len();
         for batch in requests.chunks(BATCH) {
             let mut text = String::new();
-            batch.iter().for_each(|request| request.write(&mut text));
+            for request in batch {
+                request.write(&mut text);
+            }
             let invoked_ns = self.world.now_ns();
             std::io::Write::write_all(&mut self.client.stream, text.as_bytes()).unwrap();
             for request in batch {

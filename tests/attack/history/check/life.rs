@@ -19,7 +19,7 @@ pub(super) fn check(
     found: &mut Found,
 ) -> Result<Option<Life>, Violation> {
     let alive = || key.iter().filter(|operation| operation.proves_life());
-    let Some(last_alive) = alive().last() else { return Ok(None) };
+    let Some(last_alive) = alive().next_back() else { return Ok(None) };
     let mut creations = key.iter().filter(|operation| is_creation(operation));
     let creation = creations.next();
     if let (Some(one), Some(other)) = (creation, creations.next()) {
