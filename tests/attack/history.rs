@@ -23,7 +23,7 @@ pub(crate) fn seed() -> u64 {
         .map_or_else(|_| rand::random(), |text| text.parse().expect("a number"))
 }
 
-/// At how many operations all histories together aim.
+/// How many operations all histories have together at least.
 fn operations() -> u64 {
     std::env::var("HISTORY_OPERATIONS").map_or(1_500_000, |text| text.parse().expect("a number"))
 }
@@ -163,7 +163,7 @@ fn a_server_that_is_held_up_keeps_its_promises() {
     let scenario = Scenario { operations: operations() / 10, ..FEW };
     let mut pauses = 0;
     let found = try_out(scenario, |server, world| {
-        while world.done() < world.scenario.operations {
+        while world.is_at_work(world.scenario.operations) {
             server.signal("STOP");
             thread::sleep(Duration::from_millis(5));
             server.signal("CONT");

@@ -65,7 +65,7 @@ fn stop_under_load(scenario: Scenario, options: &[&str]) {
     let world = World::new(server.address, scenario, seed);
     let (mut stopped_ns, mut took) = (0, Duration::ZERO);
     let mut operations = run::play(&world, || {
-        while world.done() < 10_000 {
+        while world.is_at_work(10_000) {
             thread::sleep(Duration::from_millis(1));
         }
         world.is_stopping.store(true, Relaxed);

@@ -1,6 +1,7 @@
 //! Clients that race, and write down what they see.
 
 use std::io::{self, Write};
+use std::mem::take;
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
@@ -44,6 +45,8 @@ pub(crate) struct World {
     /// Whether somebody is about to create keys.
     is_creating: AtomicBool,
     done: AtomicU64,
+    /// How many clients have not ended.
+    players: AtomicU64,
     /// That connections break is to be expected.
     pub(crate) is_stopping: AtomicBool,
 }
@@ -58,6 +61,7 @@ impl World {
             board: Mutex::default(),
             is_creating: AtomicBool::new(false),
             done: AtomicU64::new(0),
+            players: AtomicU64::new(scenario.clients),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -66,9 +70,9 @@ impl World {
         u64::try_from(self.started.elapsed().as_nanos()).expect("no test takes that long")
     }
 
-    /// How many operations there were.
-    pub(crate) fn done(&self) -> u64 {
-        self.done.load(Relaxed)
+    /// Whether there were fewer operations than that, and somebody is left to do more.
+    pub(crate) fn is_at_work(&self, operations: u64) -> bool {
+        self.done.load(Relaxed) < operations && self.players.load(Relaxed) > 0
     }
 
     /// How many keys are missing, unless somebody is about to create them.
@@ -117,7 +121,7 @@ impl<'a> Player<'a> {
     /// Does what comes to its mind until all clients together have done enough, or the server has
     /// gone as it should.
     pub(crate) fn play(mut self) -> Vec<Operation> {
-        while self.world.done() < self.world.scenario.operations {
+        while self.world.is_at_work(self.world.scenario.operations) {
             let before = self.operations.len();
             if self.burst().is_err() {
                 assert!(self.may_hang_up(), "the server does not let clients in");
@@ -126,7 +130,7 @@ impl<'a> Player<'a> {
             let done = self.operations.len() - before;
             self.world.done.fetch_add(done as u64, Relaxed);
         }
-        self.operations
+        take(&mut self.operations)
     }
 
     /// Sends some requests at once and reads the answers, or not.
@@ -271,6 +275,12 @@ impl<'a> Player<'a> {
 
     fn forget(&self, key: Uuid) {
         self.world.board.lock().unwrap().remove(key);
+    }
+}
+
+impl Drop for Player<'_> {
+    fn drop(&mut self) {
+        self.world.players.fetch_sub(1, Relaxed);
     }
 }
 

@@ -47,14 +47,17 @@ pub(crate) fn record(
     let sockets = server.sockets();
     let world = World::new(server.address, scenario, seed);
     let mut operations = play(&world, || meanwhile(&server, &world));
-    // A connection that was given up is closed when all that it asked for is done.
+    // All connections before this one have been accepted when it is answered. One that was given up
+    // is closed when all that it asked for is done.
+    let mut client = server.connect();
+    assert_eq!(client.send("GET", "/stats", "").unwrap().status, 200);
     let give_up = Instant::now() + PATIENCE;
-    while server.sockets() > sockets {
+    while server.sockets() > sockets + 1 {
         assert!(Instant::now() < give_up, "the server keeps connections that were closed");
         thread::sleep(Duration::from_millis(1));
     }
     end_lost(&mut operations, world.now_ns());
-    Rest { client: server.connect(), world: &world, operations }.take()
+    Rest { client, world: &world, operations }.take()
 }
 
 /// Lets clients race, and does something meanwhile.
