@@ -11,17 +11,23 @@ use serde::{Deserialize, Deserializer, Serialize};
 use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
+use super::budget::Room;
 use super::peer::Peer;
 use super::pool::{COUNT_MAX, no_lease};
 use super::query::Wanted;
 use super::schema::Missing;
 use super::wire::{self, Fields};
 use super::{Api, answer, body, json};
-use crate::key::KeyId;
-use crate::store::{Release, Store, give_way};
+use crate::error::Error;
+use crate::key::{KeyId, Lease};
+use crate::store::{Leasing, Release, Store, give_way};
 
 /// How many items are written at a time: some 30 µs.
 const LIST_BATCH: usize = 1024;
+/// What a leased key takes, as such and as text, in bytes.
+const LEASED_BYTES: usize = size_of::<Lease>() + KeyId::TEXT_LEN + 40;
+/// How many keys a request gets at most that had to wait for one.
+const WAITED_MAX: usize = 100;
 /// How many keys are handled before others get a chance to run: some 100 µs.
 const BATCH: usize = 64;
 
@@ -65,12 +71,26 @@ pub(super) async fn lease<S: Store>(
     wanted: &Wanted,
     count: usize,
 ) -> Response {
-    let leases = match api.while_wanted(peer, api.store.lease_many(wanted.leasing, count)).await {
-        Ok(Ok(leases)) => leases,
-        Ok(Err(error)) => return no_lease(api, error).await,
+    let mut room = match api.budget.answer(count * LEASED_BYTES).await {
+        Ok(room) => room,
         Err(problem) => return problem.into_response(),
     };
-    let body = list("keys", &leases, wire::lease).await;
+    let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
+    let mut leased = api.store.lease_many(at_once, count).await;
+    if matches!(leased, Err(Error::Exhausted)) && wanted.leasing.wait_ms > 0 {
+        // Who waits for a key shall not hold room that others could use.
+        room = Room::default();
+        let waited = api.store.lease_many(wanted.leasing, count.min(WAITED_MAX));
+        leased = match api.while_wanted(peer, waited).await {
+            Ok(leased) => leased,
+            Err(problem) => return problem.into_response(),
+        };
+    }
+    let leases = match leased {
+        Ok(leases) => leases,
+        Err(error) => return no_lease(api, error).await,
+    };
+    let body = room.fill(list("keys", &leases, wire::lease).await);
     let first_end = leases.iter().map(|lease| lease.until).min();
     let fields = Fields { blocked_until: first_end, ..Fields::default() };
     answer(api, StatusCode::OK, &fields, body)
@@ -118,6 +138,11 @@ impl Act {
 
 /// Does something to each key that the body names; answers which of them were not there.
 async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
+    // Of an id and its text, the list of those that are missing as it grows, and its copy.
+    let room = match api.budget.answer(5 * body.len()).await {
+        Ok(room) => room,
+        Err(problem) => return problem.into_response(),
+    };
     // A body of megabytes takes a while to read.
     let read = spawn_blocking(move || body::object(&body, EXPECTED)).await;
     let names = match read.expect("no panic") {
@@ -141,7 +166,7 @@ async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
         give_way().await;
     }
     missing.pop(); // The last comma, if there is one.
-    json(StatusCode::OK, [br#"{"missing":["#, &missing[..], b"]}"].concat())
+    json(StatusCode::OK, room.fill([br#"{"missing":["#, &missing[..], b"]}"].concat()))
 }
 
 /// What a body must say.

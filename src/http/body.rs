@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
-use axum::extract::Request;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::http::header::EXPECT;
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 
+use super::budget::{BodyRoom, Budget, SMALL_BODY_BYTES};
 use super::error::Problem;
 
 /// The largest body that is read, in bytes, but for batches.
@@ -28,7 +29,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Reads the body of every request, also of those that need none: what is left unread would end
 /// the connection.
-pub(super) async fn read(request: Request, next: Next) -> Response {
+pub(super) async fn read(State(budget): State<Budget>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
@@ -41,15 +42,49 @@ pub(super) async fn read(request: Request, next: Next) -> Response {
         return Problem::BodyTooLarge { max }.response();
     }
     let limit = if is_too_large { 0 } else { max };
-    match timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await {
-        Ok(Ok(bytes)) => next.run(Request::from_parts(head, Body::from(bytes.to_bytes()))).await,
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(body).await;
-            Problem::BodyTooLarge { max }.response()
-        }
-        Ok(Err(error)) => Problem::MalformedBody { detail: error.to_string() }.response(),
-        Err(_) => Problem::BodyTimeout.response(),
+    let problem = match timeout(BODY_TIMEOUT, collect(&mut body, limit, budget.body())).await {
+        Ok(Ok(bytes)) => return next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Ok(Err(Problem::BodyTooLarge { .. })) => Problem::BodyTooLarge { max },
+        Ok(Err(problem)) => problem,
+        Err(_) => Problem::BodyTimeout,
+    };
+    if matches!(problem, Problem::BodyTooLarge { .. } | Problem::Busy) {
+        discard(body).await;
     }
+    problem.response()
+}
+
+/// A body, and what it takes of the budget.
+struct Counted {
+    bytes: Vec<u8>,
+    room: BodyRoom,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Reads a body into one piece: many small ones would take many times its length.
+async fn collect(body: &mut Body, max: usize, room: BodyRoom) -> Result<Bytes, Problem> {
+    let mut read = Counted { bytes: Vec::new(), room };
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::MalformedBody { detail: error.to_string() })?;
+        let Ok(data) = frame.into_data() else { continue };
+        let length = read.bytes.len() + data.len();
+        if length > max {
+            return Err(Problem::BodyTooLarge { max });
+        }
+        if length > read.bytes.capacity() {
+            // What was announced is no reason to have memory for it before it comes.
+            let capacity = (2 * length).min(max).max(SMALL_BODY_BYTES);
+            read.room.grow(capacity)?;
+            read.bytes.reserve_exact(capacity - read.bytes.len());
+        }
+        read.bytes.extend_from_slice(&data);
+    }
+    Ok(Bytes::from_owner(read))
 }
 
 fn max_bytes(request: &Request) -> usize {

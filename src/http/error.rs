@@ -42,6 +42,7 @@ pub(super) enum Problem {
     Stale,
     TooManyWaiters,
     Stopping,
+    Busy,
     InvalidBody { expected: &'static str },
     BodyTooLarge { max: usize },
     BodyTimeout,
@@ -82,6 +83,9 @@ impl Problem {
             Self::Stopping => {
                 ("stopping", StatusCode::SERVICE_UNAVAILABLE, "The server is stopping")
             }
+            Self::Busy => {
+                ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many large requests at once")
+            }
             Self::TooManyWaiters => {
                 ("too-many-waiters", StatusCode::SERVICE_UNAVAILABLE, "Too many wait for a key")
             }
@@ -111,6 +115,7 @@ impl Problem {
                 "A list of entity tags is expected, such as \"7\", or *.".to_owned()
             }
             Self::Stopping => "Ask another, or the same when it is back.".to_owned(),
+            Self::Busy => "There is no room for it now; nothing was done.".to_owned(),
             Self::TooManyWaiters => "No key is free, and as many wait as may.".to_owned(),
             Self::NotLeased => "There is no lease to renew.".to_owned(),
             Self::Stale => {
@@ -138,7 +143,7 @@ impl Problem {
             Self::PoolFull { retry_after_ms } => {
                 headers.insert(RETRY_AFTER, retry_after_ms.div_ceil(1000).max(1).into());
             }
-            Self::TooManyWaiters | Self::Stopping => {
+            Self::TooManyWaiters | Self::Stopping | Self::Busy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

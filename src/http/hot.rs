@@ -38,11 +38,12 @@ use self::answers::Answers;
 use self::connection::Connection;
 pub(super) use self::mailbox::Mailbox;
 use self::mailbox::{Late, Message};
-use self::parse::{HEAD_BYTES_MAX, Hot, Parsed, parse};
+use self::parse::{Hot, Parsed, parse};
+use super::HEAD_BYTES_MAX;
 use crate::store::Store;
 
-/// Room for what is read at a time: some hundred small requests.
-const INPUT_BYTES: usize = 2 * HEAD_BYTES_MAX;
+/// Room for what is read at a time: some hundred small requests. The longest head that is waited for.
+const INPUT_BYTES: usize = HEAD_BYTES_MAX;
 /// How many connections are looked at before the answers are written.
 const EVENTS_MAX: usize = 128;
 /// How many requests are read before they are answered: some 300 µs.

@@ -7,6 +7,7 @@
 
 mod batches;
 mod body;
+mod budget;
 mod error;
 mod fence;
 mod hot;
@@ -26,13 +27,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, put};
 
 use tokio::sync::watch;
 
 pub use self::body::BODY_BYTES_MAX;
+use self::budget::Budget;
 use self::error::Problem;
 use self::peer::Peer;
 pub use self::pool::COUNT_MAX;
@@ -42,6 +44,8 @@ use self::wire::Fields;
 use crate::error::Error;
 use crate::store::Store;
 
+/// The longest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// What `/keys` knows.
 const POOL_METHODS: &str = "GET, POST, PUT";
 
@@ -51,12 +55,13 @@ struct Api<S> {
     limits: Limits,
     /// Changes when the server stops.
     stopped: watch::Receiver<()>,
+    budget: Budget,
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
         let (store, stopped) = (Arc::clone(&self.store), self.stopped.clone());
-        Self { store, limits: self.limits, stopped }
+        Self { store, limits: self.limits, stopped, budget: self.budget.clone() }
     }
 }
 
@@ -102,6 +107,7 @@ fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>)
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
     let key = methods(key, "GET, HEAD, PUT, DELETE");
     let lease = methods(put(keys::renew::<S>), "PUT");
+    let budget = Budget::default();
     let life = methods(put(keys::keep_alive::<S>), "PUT");
     let lives = methods(put(batches::keep_alive::<S>), "PUT");
     let stats = methods(get(stats::show::<S>), "GET, HEAD");
@@ -119,8 +125,8 @@ fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>)
         .fallback(async || Problem::NoSuchPath.response())
         // Bodies are read, within limits, before they come to a handler.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn(body::read))
-        .with_state(Api { store, limits, stopped })
+        .layer(from_fn_with_state(budget.clone(), body::read))
+        .with_state(Api { store, limits, stopped, budget })
 }
 
 /// Answers other methods than those that `router` knows.

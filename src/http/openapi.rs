@@ -3,6 +3,7 @@
 //! The handlers say what they take and answer with; what several have in common is filled in here.
 //! Refusals come with what the server really answers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -86,7 +87,12 @@ fn to_page() -> Response {
 fn page(path: &str, config: Arc<Config<'static>>) -> Response {
     match serve(path, config) {
         Ok(Some(file)) => {
-            let mut response = respond(StatusCode::OK, "text/html", file.bytes.into_owned().into());
+            // Those who are slow to take a file shall not each hold a copy of it.
+            let bytes = match file.bytes {
+                Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+                Cow::Owned(bytes) => bytes.into(),
+            };
+            let mut response = respond(StatusCode::OK, "text/html", bytes.into());
             let content_type = file.content_type.parse().expect("a media type");
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             response
@@ -210,6 +216,7 @@ fn refusals(operation: &str, limits: Limits) -> Vec<Problem> {
         Problem::MalformedBody { detail: not_json },
         Problem::BodyTooLarge { max },
         Problem::BodyTimeout,
+        Problem::Busy,
     ];
     own.into_iter().chain(all).collect()
 }

@@ -18,10 +18,13 @@ use super::schema::{Created, Empty, Leased};
 use super::wire::{self, Fields};
 use super::{Api, answer, body};
 use crate::error::Error;
+use crate::key::KeyId;
 use crate::store::Store;
 
 /// The most keys that one request may create, lease, release or keep alive.
 pub const COUNT_MAX: usize = 100_000;
+/// What a created key takes, as such and as text, in bytes.
+const CREATED_BYTES: usize = size_of::<KeyId>() + KeyId::TEXT_LEN + 3;
 /// What the body of `POST /keys` must say.
 pub(super) const EXPECTED: &str =
     "An object is expected, with no field but count, a number from 1 to 100000.";
@@ -69,6 +72,10 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
         Some(_) => return Problem::InvalidBody { expected: EXPECTED }.response(),
     };
+    let room = match api.budget.answer(count * CREATED_BYTES).await {
+        Ok(room) => room,
+        Err(problem) => return problem.response(),
+    };
     let created = match api.store.create(count).await {
         Ok(created) => created,
         Err(error) => return error.into_response(),
@@ -79,7 +86,7 @@ pub(super) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> 
             &api,
             StatusCode::CREATED,
             &fields,
-            list("keyIds", &created.ids, wire::quoted).await,
+            room.fill(list("keyIds", &created.ids, wire::quoted).await),
         );
     }
     let mut body = Vec::new();

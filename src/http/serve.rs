@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -22,7 +25,7 @@ use tracing::{debug, info, warn};
 
 use super::hot::{Mailbox, Other};
 use super::peer::{Output, Peer};
-use super::{Limits, hot, router};
+use super::{HEAD_BYTES_MAX, Limits, hot, router};
 use crate::store::Store;
 
 /// Limits of [`serve`].
@@ -148,6 +151,7 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
     builder
         .http1()
         .half_close(true)
+        .max_buf_size(HEAD_BYTES_MAX)
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout);
     // Clients that have gone are noticed by a ping that is not answered.
@@ -188,8 +192,15 @@ impl Server {
         let stream = tokio::io::join(Cursor::new(read).chain(peer.clone()), output);
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|mut request: Request<Incoming>| {
+            let is_large = head_bytes(&request) > HEAD_BYTES_MAX;
             request.extensions_mut().insert(peer.clone());
-            router.call(request)
+            let answer = (!is_large).then(|| router.call(request));
+            async {
+                match answer {
+                    Some(answer) => answer.await,
+                    None => Ok(head_too_large()),
+                }
+            }
         });
         let mut connection = pin!(self.hyper.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
@@ -205,6 +216,23 @@ impl Server {
             debug!("a connection failed: {error}");
         }
     }
+}
+
+/// The length of a head, as it is usually written. Hyper reads one that comes at once up to about
+/// twice what it waits for.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let fields =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    request.method().as_str().len() + target + "  HTTP/1.1\r\n\r\n".len() + fields.sum::<usize>()
+}
+
+/// As hyper refuses a longer one.
+fn head_too_large() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
