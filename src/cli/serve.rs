@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -15,6 +15,9 @@ use crate::http::{self, Limits, ServeOptions};
 use crate::key::Ttl;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
+
+/// Connections that wait to be accepted. The system may allow fewer.
+const BACKLOG: u32 = 4096;
 
 /// What the server is told.
 #[derive(clap::Args)]
@@ -98,6 +101,15 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
 }
 
+/// Opens a socket with a long queue, so that a burst of connections is not turned away: a client whose
+/// packet finds it full comes back after a second.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 async fn serve(args: &Args) -> io::Result<()> {
     // A failed start anew (see main) may have left this signal deadly.
     let _ignored = signal(SignalKind::pipe())?;
@@ -107,7 +119,7 @@ async fn serve(args: &Args) -> io::Result<()> {
     // Before the socket opens: from then on a signal ends the server in good order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+    let listener = listen(args.listen).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot listen on {}: {error}", args.listen))
     })?;
     let options = Options {

@@ -41,12 +41,14 @@ pub(super) async fn read(State(budget): State<Budget>, request: Request, next: N
         // It is not sent unless it is read.
         return Problem::BodyTooLarge { max }.response();
     }
-    let limit = if is_too_large { 0 } else { max };
-    let problem = match timeout(BODY_TIMEOUT, collect(&mut body, limit, budget.body())).await {
-        Ok(Ok(bytes)) => return next.run(Request::from_parts(head, Body::from(bytes))).await,
-        Ok(Err(Problem::BodyTooLarge { .. })) => Problem::BodyTooLarge { max },
-        Ok(Err(problem)) => problem,
-        Err(_) => Problem::BodyTimeout,
+    let problem = if is_too_large {
+        Problem::BodyTooLarge { max }
+    } else {
+        match timeout(BODY_TIMEOUT, collect(&mut body, max, budget.body())).await {
+            Ok(Ok(bytes)) => return next.run(Request::from_parts(head, Body::from(bytes))).await,
+            Ok(Err(problem)) => problem,
+            Err(_) => Problem::BodyTimeout,
+        }
     };
     if matches!(problem, Problem::BodyTooLarge { .. } | Problem::Busy) {
         discard(body).await;
