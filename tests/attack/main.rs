@@ -5,6 +5,7 @@
 
 mod client;
 mod history;
+mod hostile;
 mod server;
 mod soak;
 mod stop;

@@ -74,6 +74,11 @@ impl Server {
         names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
     }
 
+    /// How many files are open, sockets among them.
+    pub(crate) fn files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.process.id().to_string();

@@ -1,0 +1,192 @@
+//! Large bodies and answers, many at once: they share a bounded memory.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread::{self, sleep};
+use std::time::{Duration, Instant};
+
+use super::honest::Terms;
+use super::http2::Connection;
+use super::siege::Siege;
+use crate::client::Client;
+use crate::server::Server;
+
+const CLIENTS: usize = 300;
+/// Longer than the server lets anything take.
+const PATIENCE: Duration = Duration::from_secs(100);
+/// The most memory that large bodies and answers may take, in bytes: 64 MiB each, half as much again
+/// for bodies that grow, and what the allocator and the connections need.
+const SHARED_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Runs something and returns how much memory the server used at most, above what it did before.
+fn peak_of(server: &Server, attack: impl FnOnce()) -> u64 {
+    let (before, is_over) = (server.resident_bytes(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let peak = scope.spawn(|| {
+            let mut peak = 0;
+            while !is_over.load(SeqCst) {
+                peak = peak.max(server.resident_bytes());
+                sleep(Duration::from_millis(2));
+            }
+            peak
+        });
+        attack();
+        is_over.store(true, SeqCst);
+        peak.join().unwrap().saturating_sub(before)
+    })
+}
+
+/// The largest batch: a hundred thousand ids that nobody knows.
+fn batch() -> Arc<[u8]> {
+    let ids: Vec<_> =
+        (0..100_000).map(|i| format!("\"936da01f-9abd-4d9d-80c7-{i:012}\"")).collect();
+    let body = format!("{{\"keyIds\":[{}]}}", ids.join(","));
+    let head = format!("PUT /keepalive HTTP/1.1\r\nContent-Length: {}\r\n\r\n", body.len());
+    (head + &body).into_bytes().into()
+}
+
+/// Sends a batch; the status of the answer.
+fn send(client: &mut Client, batch: &[u8]) -> Option<u16> {
+    client.stream.write_all(batch).ok()?;
+    let answer = client.read().ok()?;
+    if answer.status == 503 {
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert!(answer.body.contains("/problems/busy"), "{answer:?}");
+    } else {
+        assert!(answer.body.len() > 3_900_000, "{} bytes", answer.body.len());
+    }
+    Some(answer.status)
+}
+
+#[test]
+fn large_batches_share_a_bounded_memory_and_are_done_in_the_end() {
+    let siege = Siege::start(&["--key-ttl", "1h"]);
+    let batch = batch();
+    siege.attack("batches", |server| {
+        let peak = peak_of(server, || {
+            let threads = (0..CLIENTS).map(|number| {
+                let (address, batch) = (server.address, Arc::clone(&batch));
+                thread::spawn(move || {
+                    // Some come back until they are served.
+                    loop {
+                        let status = send(&mut Client::to(address), &batch);
+                        assert!(matches!(status, None | Some(200 | 503)), "{status:?}");
+                        if number % 10 != 0 || status == Some(200) {
+                            break;
+                        }
+                    }
+                })
+            });
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        println!("{} MiB at most", peak >> 20);
+        assert!(peak < SHARED_BYTES, "{peak} bytes");
+    });
+    siege.end();
+}
+
+/// Bodies that are announced, or sent all but for the last byte, or in tiny chunks.
+#[test]
+fn large_bodies_that_stall_are_bounded_and_small_ones_go_on() {
+    let siege = Siege::start(&["--key-ttl", "1h"]);
+    let batch = batch();
+    siege.attack("announced", |server| {
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+        let head = batch.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+        clients.iter_mut().for_each(|client| client.stream.write_all(&batch[..head]).unwrap());
+        // Who has sent nothing keeps nobody from anything.
+        assert_eq!(send(&mut server.connect(), &batch), Some(200));
+        clients
+    });
+    siege.attack("all but the last byte", |server| {
+        let mut clients = Vec::new();
+        let peak = peak_of(server, || {
+            for _ in 0..CLIENTS {
+                let mut client = server.connect();
+                // Some are refused meanwhile.
+                let _ = client.stream.write_all(&batch[..batch.len() - 1]);
+                clients.push(client);
+            }
+        });
+        println!("{} MiB at most", peak >> 20);
+        assert!(peak < SHARED_BYTES, "{peak} bytes");
+        assert_eq!(send(&mut server.connect(), &batch), Some(503));
+        // A body of some bytes needs no room.
+        let created = server.connect().send("POST", "/keys", r#"{"count":10}"#).unwrap();
+        assert_eq!(created.status, 201);
+        clients
+    });
+    siege.attack("chunks of one byte", |server| {
+        let chunks = "1\r\n \r\n".repeat(200_000);
+        let peak = peak_of(server, || {
+            let threads = (0..20).map(|_| {
+                let (mut client, chunks) = (server.connect(), chunks.clone());
+                thread::spawn(move || {
+                    let head = "PUT /keys HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+                    client.stream.write_all(head.as_bytes()).unwrap();
+                    client.stream.write_all(chunks.as_bytes()).unwrap();
+                    client.stream.write_all(b"0\r\n\r\n").unwrap();
+                    assert_eq!(client.read().unwrap().status, 400);
+                })
+            });
+            threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        println!("{} MiB at most", peak >> 20);
+        assert!(peak < 48 * 1024 * 1024, "{peak} bytes for 20 bodies of 200 kB");
+    });
+    siege.end();
+}
+
+/// Large answers that nobody takes: over HTTP/1, and over HTTP/2 without a window.
+#[test]
+fn large_answers_that_are_not_taken_are_bounded_and_forgotten() {
+    let server = Server::start(&["--key-ttl", "1h"]);
+    for _ in 0..2 {
+        let created = server.connect().send("POST", "/keys", r#"{"count":100000}"#).unwrap();
+        assert_eq!(created.status, 201);
+        let answer = server.connect().send("GET", "/keys?count=100000&lease=1ms", "").unwrap();
+        assert_eq!(answer.status, 200);
+    }
+    let siege = Siege::of(server, Terms { may_be_exhausted: true, ..Terms::default() });
+    siege.attack("answers that are not taken", |server| {
+        let mut kept = Vec::new();
+        let mut without_window = Vec::new();
+        let peak = peak_of(server, || {
+            for path in ["/keys?count=100000&lease=1ms", "/docs/swagger-ui-bundle.js"] {
+                for _ in 0..100 {
+                    let mut client = server.connect();
+                    let request = format!("GET {path} HTTP/1.1\r\n\r\n");
+                    client.stream.write_all(request.as_bytes()).unwrap();
+                    kept.push(client);
+                }
+                for _ in 0..3 {
+                    let mut connection = Connection::to(server.address);
+                    // SETTINGS_INITIAL_WINDOW_SIZE
+                    connection.send(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+                    for number in 0..50 {
+                        let request = Connection::request("GET", path);
+                        connection.send_headers(2 * number + 1, &request, true);
+                    }
+                    without_window.push(connection);
+                }
+            }
+            // All are answered, or wait for room: the first who listens is refused at last.
+            let mut last = server.connect();
+            let answer = last.send("GET", "/keys?count=100000", "").unwrap();
+            assert!([200, 404, 503].contains(&answer.status), "{answer:?}");
+        });
+        println!("{} MiB at most", peak >> 20);
+        assert!(peak < SHARED_BYTES, "{peak} bytes");
+        // They have their time, and no more: while all are still there, others are served again.
+        let begin = Instant::now();
+        let mut other = server.connect();
+        while other.send("GET", "/keys?count=1000", "").unwrap().status != 200 {
+            assert!(begin.elapsed() < PATIENCE, "there is no room for ever");
+        }
+        println!("served after {:?}", begin.elapsed());
+        (kept, without_window)
+    });
+    siege.end();
+}
