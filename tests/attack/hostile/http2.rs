@@ -242,7 +242,7 @@ fn floods_of_frames_hinder_nobody() {
             siege.attack(
                 &format!("{name}, answers are {}", if reads { "read" } else { "not read" }),
                 |server| {
-                    (0..2).for_each(|_| flood(server.address, first, again, 200_000, reads));
+                    (0..2).for_each(|_| flood(server.address, first, again, 1_000_000, reads));
                 },
             );
         }

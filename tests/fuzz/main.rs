@@ -1,0 +1,38 @@
+//! Random input for each parser that is the project's own, against an oracle: another reading of the
+//! same rules.
+//!
+//! Inputs are mutations of real ones: see [`mutate`]. `FUZZ_RUNS` says how many are tried of each
+//! kind (a tenth of it where a server is asked), `FUZZ_SEED` with what they begin; both are told by
+//! a failure, with the input.
+
+mod bodies;
+mod durations;
+mod fences;
+mod ids;
+mod mutate;
+mod requests;
+mod server;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use mutate::Random;
+
+/// Tries one thing on many inputs. Says with which it failed.
+fn fuzz<T: std::fmt::Debug>(
+    runs: usize,
+    mut make: impl FnMut(&mut Random) -> T,
+    mut check: impl FnMut(&T),
+) {
+    let number = |name, otherwise| {
+        std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
+    };
+    let seed = number("FUZZ_SEED", 2026);
+    let mut random = Random::new(seed);
+    for run in 0..number("FUZZ_RUNS", 50_000) as usize * runs / 100 {
+        let input = make(&mut random);
+        if let Err(failure) = catch_unwind(AssertUnwindSafe(|| check(&input))) {
+            eprintln!("FUZZ_SEED={seed}, run {run}: {input:?}");
+            resume_unwind(failure);
+        }
+    }
+}

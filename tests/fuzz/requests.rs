@@ -1,0 +1,112 @@
+//! Whole connections: the oracle of the hot path is hyper, and of one cut another.
+
+use regex::Regex;
+
+use crate::fuzz;
+use crate::mutate::{Random, mutate};
+use crate::server::Server;
+
+/// Stands for the key that each server has.
+const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
+/// Leads a connection to hyper.
+const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\n\r\n";
+
+const CORPUS: [&str; 12] = [
+    "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
+    "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nIf-Match: \"1\"\r\n\r\n",
+    "DELETE /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nConnection: keep-alive\r\n\r\n",
+    "PUT /keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nX: y\r\nZ:\r\n\r\n",
+    "PUT /keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "GET /keys/936DA01F-9ABD-4D9D-80C7-02AF85C822A8 HTTP/1.1\r\n\r\nGET /keys/x HTTP/1.1\r\n\r\n",
+    "PUT /keys/x HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcdGET /keys HTTP/1.1\r\n\r\n",
+    "\r\nGET /keys HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
+    "GET /keys HTTP/1.1\r\nConnection: close\r\n\r\nGET /keys HTTP/1.1\r\n\r\n",
+    "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?count=2 HTTP/1.1\r\n\r\n",
+];
+const WORDS: [&str; 34] = [
+    "GET ",
+    "PUT ",
+    "DELETE ",
+    "HEAD ",
+    "/keys",
+    "/keys/",
+    "/keepalive/",
+    "?",
+    "#",
+    "%",
+    " HTTP/1.1",
+    " HTTP/1.0",
+    "\r\n",
+    "\n",
+    "\r",
+    " ",
+    "\t",
+    ":",
+    ": ",
+    "\r\n\r\n",
+    "\0",
+    "Content-Length: 0\r\n",
+    "Content-Length: 5\r\n",
+    "Content-Length: +0\r\n",
+    "Transfer-Encoding: chunked\r\n",
+    "Connection: close\r\n",
+    "Connection: upgrade\r\n",
+    "Upgrade: h2c\r\n",
+    "Expect: x\r\n",
+    "If-Match: *\r\n",
+    "X: y\r\n",
+    "936da01f-9abd-4d9d-80c7-02af85c822a8",
+    "0\r\n\r\n",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+];
+
+/// A few requests, one behind the other, and where they are cut.
+fn requests(random: &mut Random) -> (Vec<u8>, Vec<usize>) {
+    let mut bytes = Vec::new();
+    for _ in 0..=random.below(3) {
+        bytes.extend(mutate(random, &CORPUS, &WORDS));
+    }
+    // Of a head that is not whole, hyper finds out sooner or later that it is none.
+    bytes.extend(b"\n\n\r\n\r\n");
+    let mut cuts: Vec<_> = (0..random.below(3)).map(|_| random.below(bytes.len() + 1)).collect();
+    cuts.sort_unstable();
+    (bytes, cuts)
+}
+
+/// The bytes with the id that this server's key has.
+fn with_id(bytes: &[u8], id: &str) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    while let Some(at) = bytes.windows(ID.len()).position(|part| part == ID.as_bytes()) {
+        bytes.splice(at..at + ID.len(), id.bytes());
+    }
+    let (from, to) = (ID.to_uppercase(), id.to_uppercase());
+    while let Some(at) = bytes.windows(from.len()).position(|part| part == from.as_bytes()) {
+        bytes.splice(at..at + from.len(), to.bytes());
+    }
+    bytes
+}
+
+/// The same bytes give the same answers, whichever path they take and however they are cut.
+#[test]
+fn the_hot_path_answers_as_hyper_does() {
+    // Each has one key, which what was asked before has not touched.
+    let servers = [(); 3].map(|()| Server::start(1));
+    let any_id = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").unwrap();
+    let mut seen = std::collections::HashMap::<String, u32>::new();
+    fuzz(6, requests, |(bytes, cuts)| {
+        let answers = |server: &Server, first: &str, cuts: &[usize]| {
+            server.clock.advance_ms(10 * 60 * 1000);
+            let answers = server.exchange(first, &with_id(bytes, &server.create()), cuts);
+            any_id.replace_all(&answers, "an id").into_owned()
+        };
+        let hot = answers(&servers[0], "", &[]);
+        assert_eq!(hot, answers(&servers[1], TO_HYPER, &[]), "hyper says otherwise");
+        assert_eq!(hot, answers(&servers[2], "", cuts), "cut at {cuts:?} it says otherwise");
+        for answer in hot.split("HTTP/1.1 ").skip(1) {
+            *seen.entry(answer[..3].to_owned()).or_default() += 1;
+        }
+    });
+    assert!(["200", "400", "404"].iter().all(|status| seen[*status] > 100), "{seen:?}");
+}
