@@ -76,17 +76,17 @@ pub(super) async fn lease<S: Store>(
         Err(problem) => return problem.into_response(),
     };
     let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
-    let mut leased = api.store.lease_many(at_once, count).await;
-    if matches!(leased, Err(Error::Exhausted)) && wanted.leasing.wait_ms > 0 {
+    let mut result = api.store.lease_many(at_once, count).await;
+    if matches!(result, Err(Error::Exhausted)) && wanted.leasing.wait_ms > 0 {
         // Who waits for a key shall not hold room that others could use.
         room = Room::default();
-        let waited = api.store.lease_many(wanted.leasing, count.min(WAITED_MAX));
-        leased = match api.while_wanted(peer, waited).await {
-            Ok(leased) => leased,
+        let waiting = api.store.lease_many(wanted.leasing, count.min(WAITED_MAX));
+        result = match api.while_wanted(peer, waiting).await {
+            Ok(result) => result,
             Err(problem) => return problem.into_response(),
         };
     }
-    let leases = match leased {
+    let leases = match result {
         Ok(leases) => leases,
         Err(error) => return no_lease(api, error).await,
     };

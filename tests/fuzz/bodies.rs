@@ -54,7 +54,7 @@ fn a_creation_is_done_or_refused_as_its_body_says() {
         r#"{"count":1.0}"#,
         r#" {"count" : 1e2} "#,
         r#"{"count":-1}"#,
-        r#"[3]"#,
+        "[3]",
         r#"{"count":null}"#,
         r#"{"c\u006funt":5}"#,
     ];

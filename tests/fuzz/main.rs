@@ -19,7 +19,7 @@ use mutate::Random;
 
 /// Tries one thing on many inputs. Says with which it failed.
 fn fuzz<T: std::fmt::Debug>(
-    runs: usize,
+    runs: u64,
     mut make: impl FnMut(&mut Random) -> T,
     mut check: impl FnMut(&T),
 ) {
@@ -28,7 +28,7 @@ fn fuzz<T: std::fmt::Debug>(
     };
     let seed = number("FUZZ_SEED", 2026);
     let mut random = Random::new(seed);
-    for run in 0..number("FUZZ_RUNS", 50_000) as usize * runs / 100 {
+    for run in 0..number("FUZZ_RUNS", 50_000) * runs / 100 {
         let input = make(&mut random);
         if let Err(failure) = catch_unwind(AssertUnwindSafe(|| check(&input))) {
             eprintln!("FUZZ_SEED={seed}, run {run}: {input:?}");

@@ -59,7 +59,7 @@ const WORDS: [&str; 34] = [
     "X: y\r\n",
     "936da01f-9abd-4d9d-80c7-02af85c822a8",
     "0\r\n\r\n",
-    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "PRI * HTTP/2.0\r\n\r\n",
 ];
 
 /// A few requests, one behind the other, and where they are cut.

@@ -7,13 +7,13 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use token_orchestrator::http::{self, ServeOptions};
-use token_orchestrator::store::{Memory, Options, Store};
+use token_orchestrator::store::{Leasing, Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// Far longer than any answer takes: a test fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Server {
     runtime: Runtime,
@@ -50,7 +50,7 @@ impl Server {
     /// Creates a key and leases it; its id.
     pub(crate) fn lease(&self) -> String {
         let id = self.create();
-        self.runtime.block_on(self.store.lease(Default::default())).unwrap();
+        self.runtime.block_on(self.store.lease(Leasing::default())).unwrap();
         id
     }
 

@@ -1,6 +1,6 @@
 //! Large bodies and answers, many at once: they share a bounded memory.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::{self, sleep};
@@ -79,7 +79,9 @@ fn large_batches_share_a_bounded_memory_and_are_done_in_the_end() {
                 })
             });
             let threads: Vec<_> = threads.collect();
-            threads.into_iter().for_each(|thread| thread.join().unwrap());
+            for thread in threads {
+                thread.join().unwrap();
+            }
         });
         println!("{} MiB at most", peak >> 20);
         assert!(peak < SHARED_BYTES, "{peak} bytes");
@@ -95,7 +97,9 @@ fn large_bodies_that_stall_are_bounded_and_small_ones_go_on() {
     siege.attack("announced", |server| {
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
         let head = batch.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
-        clients.iter_mut().for_each(|client| client.stream.write_all(&batch[..head]).unwrap());
+        for client in &mut clients {
+            client.stream.write_all(&batch[..head]).unwrap();
+        }
         // Who has sent nothing keeps nobody from anything.
         assert_eq!(send(&mut server.connect(), &batch), Some(200));
         clients

@@ -70,7 +70,9 @@ fn connections_past_the_limit_wait_and_are_served_when_others_have_left() {
             assert_eq!(client.read().unwrap().status, 200);
             assert!(server.files() < MOST + 100, "{} files", server.files());
         }
-        clients.iter_mut().for_each(|client| assert_eq!(client.read().unwrap().status, 200));
+        for client in &mut clients {
+            assert_eq!(client.read().unwrap().status, 200);
+        }
         clients
     });
     siege.end();

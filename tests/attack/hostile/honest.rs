@@ -88,7 +88,7 @@ fn work(address: SocketAddr, terms: Terms, shared: &Shared, number: usize) {
         if done % 50 == 49 && !terms.has_no_more_connections {
             client = Client::to(address);
         }
-        own_key(&mut client, if done % 2 == 0 { "" } else { "{}" });
+        own_key(&mut client, if done.is_multiple_of(2) { "" } else { "{}" });
         lease(&mut client, terms, shared);
         shared.rounds[number].fetch_add(1, SeqCst);
         thread::sleep(PAUSE);

@@ -64,13 +64,15 @@ fn literals(fields: &[Field<'_>]) -> Vec<u8> {
     block
 }
 
+/// Statuses that one byte stands for, from 0x88 on (RFC 7541, appendix A).
+const INDEXED: [&str; 7] = ["200", "204", "206", "304", "400", "404", "500"];
+
 /// The status that a field block begins with: indexed, or three digits in the Huffman code or not.
 fn status(mut block: &[u8]) -> String {
     // The server agrees to remember nothing.
     while let Some(rest) = block.strip_prefix(b"\x20") {
         block = rest;
     }
-    const INDEXED: [&str; 7] = ["200", "204", "206", "304", "400", "404", "500"];
     if let Some(indexed) = block[0].checked_sub(0x88).and_then(|i| INDEXED.get(usize::from(i))) {
         return (*indexed).to_owned();
     }

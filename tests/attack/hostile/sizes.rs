@@ -14,7 +14,7 @@ const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 fn head(path: &str, length: usize, is_one: bool) -> String {
     let mut head = format!("GET {path} HTTP/1.1\r\n");
     while !is_one && head.len() + 600 < length {
-        head += &format!("X: {}\r\n", "x".repeat(500));
+        head += &["X: ", &"x".repeat(500), "\r\n"].concat();
     }
     let filler = length - head.len() - "X: \r\n\r\n".len();
     head + &format!("X: {}\r\n\r\n", "x".repeat(filler))

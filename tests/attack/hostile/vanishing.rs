@@ -9,7 +9,7 @@ use rustix::net::sockopt::set_socket_linger;
 use super::siege::Siege;
 
 /// Longer than the server waits for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A dialogue on both paths.
 fn script(id: &str) -> String {
