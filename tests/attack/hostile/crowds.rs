@@ -65,8 +65,9 @@ fn connections_past_the_limit_wait_and_are_served_when_others_have_left() {
         for client in &mut clients {
             client.stream.write_all(STATS.as_bytes()).unwrap();
         }
-        // Those within are served, and all who come after them as soon as they leave.
-        for mut client in clients.drain(..2 * MOST) {
+        // Those within are served, and all who come after them as soon as they leave. With the honest,
+        // the last are not too many.
+        for mut client in clients.drain(..2 * MOST + 10) {
             assert_eq!(client.read().unwrap().status, 200);
             assert!(server.files() < MOST + 100, "{} files", server.files());
         }
