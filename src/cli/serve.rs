@@ -1,5 +1,6 @@
 //! `serve`: the composition root, the only place that names concrete types together.
 
+use std::env;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,15 +91,26 @@ impl Args {
 
 /// Serves until SIGTERM or Ctrl-C.
 pub(super) fn run(args: &Args) -> io::Result<()> {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
     tracing_subscriber::fmt()
-        .with_env_filter(filter.from_env_lossy())
+        .with_env_filter(filter(&env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default()))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         // It would panic when nobody reads standard error any more.
         .log_internal_errors(false)
         .init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+}
+
+/// What is logged, by what `RUST_LOG` says.
+fn filter(text: &str) -> EnvFilter {
+    let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    let filter = builder.parse_lossy(text);
+    if text.contains("h2=") {
+        return filter;
+    }
+    // It warns of what clients do wrong: of each PING that is acknowledged twice, for one. They would
+    // fill the disk with it, or hold up the server where nobody reads its standard error.
+    filter.add_directive("h2=error".parse().expect("a directive"))
 }
 
 /// Opens a socket with a long queue, so that a burst of connections is not turned away: a client whose

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::client::Client;
@@ -14,6 +15,7 @@ static MACHINE: Mutex<()> = Mutex::new(());
 pub(crate) struct Server {
     process: Child,
     pub(crate) address: SocketAddr,
+    logged: Arc<AtomicUsize>,
     /// Nobody else starts one before this one is gone.
     _machine: MutexGuard<'static, ()>,
 }
@@ -51,8 +53,15 @@ impl Server {
             line.split_once("listening on http://").unwrap_or_else(|| panic!("{line}"));
         let address = address.parse().unwrap();
         // What it says later is shown with the test's own output; a full pipe would stop it.
-        thread::spawn(move || lines.for_each(|line| println!("server: {line}")));
-        Self { process, address, _machine: machine }
+        let logged = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&logged);
+        thread::spawn(move || {
+            for line in lines {
+                count.fetch_add(1, SeqCst);
+                println!("server: {line}");
+            }
+        });
+        Self { process, address, logged, _machine: machine }
     }
 
     pub(crate) fn connect(&self) -> Client {
@@ -72,6 +81,11 @@ impl Server {
         // A file may be closed meanwhile.
         let names = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
         names.filter(|name| name.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// How many lines it has logged since it listens.
+    pub(crate) fn logged(&self) -> usize {
+        self.logged.load(SeqCst)
     }
 
     /// How many files are open, sockets among them.

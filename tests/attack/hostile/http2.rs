@@ -222,8 +222,9 @@ fn floods_of_frames_hinder_nobody() {
     // A field that is remembered, and one reference of a byte to its 4000 (a bomb).
     let name = [&[0x40][..], &number(1), b"x", &number(4000), &[b'y'; 4000]].concat();
     let bomb = [&get[..], &name, &[0xbe; 10_000]].concat();
-    let floods: [(&str, Vec<u8>, Vec<u8>); 11] = [
+    let floods: [(&str, Vec<u8>, Vec<u8>); 12] = [
         ("pings", vec![], frame(PING, 0, 0, &[0; 8])),
+        ("answers to no pings", vec![], frame(PING, ACK, 0, &[9; 8])),
         ("settings", vec![], frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])),
         ("empty settings", vec![], frame(SETTINGS, 0, 0, &[])),
         ("empty data", open.clone(), frame(DATA, 0, 1, &[])),

@@ -14,6 +14,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What memory may stay behind, in bytes: tables that have grown, stacks and arenas of threads.
 pub(crate) const MEMORY_LEFT: u64 = 16 * 1024 * 1024;
 
+/// So many lines may be logged, such as that there are no more files.
+const LOGGED_MAX: usize = 100;
+
 pub(crate) struct Siege {
     pub(crate) server: Server,
     honest: Honest,
@@ -70,6 +73,9 @@ impl Siege {
         self.honest.await_progress();
         self.honest.end();
         assert_counts(&self.server);
+        // A log that clients can fill fills the disk, or holds up the server.
+        let logged = self.server.logged();
+        assert!(logged < LOGGED_MAX, "{logged} lines were logged");
     }
 }
 
