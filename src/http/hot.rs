@@ -67,6 +67,8 @@ const MAIL: u64 = u64::MAX;
 pub(super) struct Other {
     pub(super) stream: TcpStream,
     pub(super) read: Vec<u8>,
+    /// Nothing was answered yet: it may be one of HTTP/2.
+    pub(super) is_new: bool,
     pub(super) place: OwnedSemaphorePermit,
 }
 
@@ -351,6 +353,7 @@ impl<S: Store> Loop<S> {
     fn send(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         connection.has_requests = false;
+        connection.is_new = false;
         let is_sent = connection.send(&self.answers.output);
         self.answers.output.clear();
         if !self.late.is_empty() {
@@ -382,9 +385,9 @@ impl<S: Store> Loop<S> {
         if !connection.is_other || connection.is_unfinished() {
             return;
         }
-        let Connection { stream, input: read, place, .. } = self.connections.remove(index);
+        let Connection { stream, input: read, is_new, place, .. } = self.connections.remove(index);
         // If it fails it is closed below, and the server is ending.
         let _ = epoll::delete(&self.poll, &stream);
-        let _ = self.others.send(Other { stream, read, place });
+        let _ = self.others.send(Other { stream, read, is_new, place });
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct LeaseQuery {
     /// How long the lease lasts. A sum such as 1m30s is read as well
     #[param(nullable = false)]
     lease: Option<String>,
-    /// How long to wait for a key at most. A sum such as 1m30s is read as well
+    /// How long to wait for a key at most; who had to wait gets at most 100. A sum such as 1m30s is read as well
     #[param(nullable = false)]
     wait: Option<String>,
     /// How many keys; without it one, which is answered in another form

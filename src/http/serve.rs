@@ -76,7 +76,8 @@ pub async fn serve<S: Store>(
     let (stop, stopped) = watch::channel(());
     let router = router(store.clone(), options.limits, stopped.clone());
     let head_timeout = options.head_timeout;
-    let server = Arc::new(Server { hyper: hyper(&options), router, head_timeout });
+    let (hyper, http1) = (hyper(&options), hyper(&options).http1_only());
+    let server = Arc::new(Server { hyper, http1, router, head_timeout });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;
@@ -140,6 +141,8 @@ impl Drop for Threads {
 struct Server {
     router: Router,
     hyper: Builder<TokioExecutor>,
+    /// For connections that have spoken HTTP/1 before.
+    http1: Builder<TokioExecutor>,
     head_timeout: Duration,
 }
 
@@ -182,11 +185,12 @@ impl Server {
 
     /// Serves a connection to its end; after `stopped` has changed, to that of its requests.
     async fn connection(self: Arc<Self>, other: Other, mut stopped: watch::Receiver<()>) {
-        let Other { stream, read, place: _place } = other;
+        let Other { stream, read, is_new, place: _place } = other;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => return debug!("a connection cannot be waited for: {error}"),
         };
+        let hyper = if is_new { &self.hyper } else { &self.http1 };
         let peer = Peer::new(stream);
         let output = Output::new(peer.clone(), self.head_timeout);
         let stream = tokio::io::join(Cursor::new(read).chain(peer.clone()), output);
@@ -202,7 +206,7 @@ impl Server {
                 }
             }
         });
-        let mut connection = pin!(self.hyper.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(hyper.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             // Told to stop before it has looked at what was read, it would drop that unanswered.
             biased;

@@ -17,6 +17,8 @@ pub(super) struct Connection {
     pub(super) output: Vec<u8>,
     /// Halves of the head timeout that began since it was last of use.
     pub(super) ticks: u32,
+    /// None of its requests is answered yet.
+    pub(super) is_new: bool,
     /// Some of its requests were read and are not done yet.
     pub(super) has_requests: bool,
     /// A task answers some of its requests.
@@ -37,6 +39,7 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             ticks: 0,
+            is_new: true,
             has_requests: false,
             is_busy: false,
             is_other: false,

@@ -194,3 +194,27 @@ fn large_answers_that_are_not_taken_are_bounded_and_forgotten() {
     });
     siege.end();
 }
+
+/// Room is for those who make use of it.
+#[test]
+fn those_who_wait_for_keys_hold_no_room() {
+    let server = Server::start(&["--key-ttl", "1h"]);
+    let mut waiting: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut waiting {
+        let request = "GET /keys?count=100000&wait=60s HTTP/1.1\r\n\r\n";
+        client.stream.write_all(request.as_bytes()).unwrap();
+    }
+    let (begin, mut other) = (Instant::now(), server.connect());
+    let all = format!("\"waiting\":{CLIENTS}");
+    while !other.send("GET", "/stats", "").unwrap().body.contains(&all) {
+        assert!(begin.elapsed() < PATIENCE, "they do not all wait");
+    }
+    let created = other.send("POST", "/keys", r#"{"count":100000}"#).unwrap();
+    assert_eq!(created.status, 201);
+    for client in &mut waiting {
+        let answer = client.read().unwrap();
+        let keys = answer.body.matches("keyId").count();
+        assert!(answer.status == 200 && (1..=100).contains(&keys), "{keys} keys");
+    }
+    super::siege::assert_counts(&server);
+}

@@ -251,6 +251,31 @@ fn both_paths_agree_on_where_a_request_ends() {
     siege.end();
 }
 
+/// HTTP/2 begins with a connection, and not behind a request: there its preface is as malformed on
+/// one path as on the other.
+#[test]
+fn a_connection_does_not_change_to_http2() {
+    let siege = Siege::start(&["--key-ttl", "1h"]);
+    siege.attack("prefaces behind requests", |server| {
+        let preface = String::from_utf8(super::http2::HELLO.to_vec()).unwrap();
+        for count in 1..4 {
+            let request = format!("GET {UNKNOWN} HTTP/1.1\r\n\r\n").repeat(count) + &preface;
+            for cuts in [vec![], vec![request.len() - preface.len()], vec![request.len() - 20]] {
+                for to_hyper in [false, true] {
+                    let all = answers(server, to_hyper, request.as_bytes(), &cuts);
+                    // The connection is closed, with a refusal or without.
+                    let statuses = statuses(&all);
+                    let (good, rest) = statuses.split_at(count);
+                    assert_eq!(good, vec!["404"; count], "{all:?} cut at {cuts:?}");
+                    assert!(rest.is_empty() || rest == ["400"], "{all:?} cut at {cuts:?}");
+                    assert!(!all.contains('\0'), "frames of HTTP/2: {all:?}");
+                }
+            }
+        }
+    });
+    siege.end();
+}
+
 /// What is known to end a request ends it, and what does not is refused.
 #[test]
 fn lengths_that_are_no_numbers_are_refused() {
