@@ -77,7 +77,7 @@ pub async fn serve<S: Store>(
     let router = router(store.clone(), options.limits, stopped.clone());
     let head_timeout = options.head_timeout;
     let (hyper, http1) = (hyper(&options), hyper(&options).http1_only());
-    let server = Arc::new(Server { hyper, http1, router, head_timeout });
+    let server = Arc::new(Server { router, hyper, http1, head_timeout });
     let places = Arc::new(Semaphore::new(options.connections_max));
     let mut shutdown = pin!(shutdown);
     let mut is_failing = false;
