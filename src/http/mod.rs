@@ -76,10 +76,21 @@ impl<S> Api<S> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
             biased;
-            result = lease => Ok(result),
+            result = unless_gone(peer, lease) => Ok(result),
             _ = stopped.changed() => Err(Problem::Stopping),
-            () = peer.gone() => Ok(Err(Error::Exhausted)),
         }
+    }
+}
+
+/// What `lease` ends with, unless the client hangs up before.
+async fn unless_gone<T>(
+    peer: &Peer,
+    lease: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        result = lease => result,
+        () = peer.gone() => Err(Error::Exhausted),
     }
 }
 

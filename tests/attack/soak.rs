@@ -185,7 +185,9 @@ fn soak_memory_is_flat_and_counts_add_up() {
             .collect();
         let resident = watch(&server, Duration::from_secs(seconds));
         is_over.store(true, Relaxed);
-        workers.into_iter().for_each(|worker| seen += worker.join().unwrap());
+        for worker in workers {
+            seen += worker.join().unwrap();
+        }
         resident
     });
 
