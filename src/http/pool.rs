@@ -126,7 +126,14 @@ pub(super) async fn lease<S: Store>(
     if let Some(count) = wanted.count {
         return batches::lease(&api, &peer, &wanted, count).await;
     }
-    let leased = match api.while_wanted(&peer, api.store.lease(wanted.leasing)).await {
+    let leasing = api.store.lease(wanted.leasing);
+    // Who has only closed its half gets what is there at once.
+    let leased = if wanted.leasing.wait_ms == 0 {
+        Ok(leasing.await)
+    } else {
+        api.while_wanted(&peer, leasing).await
+    };
+    let leased = match leased {
         Ok(leased) => leased,
         Err(problem) => return problem.into_response(),
     };

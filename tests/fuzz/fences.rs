@@ -1,9 +1,11 @@
 //! `If-Match`: the oracle is a regular expression for the grammar (RFC 9110, section 8.8.3).
 
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use regex::bytes::Regex;
 
 use crate::fuzz;
-use crate::mutate::{Random, mutate};
+use crate::mutate::mutate;
 use crate::server::Server;
 
 const CORPUS: [&str; 9] = [
@@ -35,15 +37,15 @@ const WORDS: [&str; 14] = [
 ];
 
 /// What a field may hold (RFC 9110, section 5.5), without white space around it, which is none of it.
-fn value(random: &mut Random) -> Vec<u8> {
+fn value(random: &mut SmallRng) -> Vec<u8> {
     let mut value = mutate(random, &CORPUS, &WORDS);
     value.retain(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
     value.trim_ascii().to_vec()
 }
 
 /// One line or several.
-fn lines(random: &mut Random) -> Vec<Vec<u8>> {
-    let count = if random.below(4) == 0 { 2 } else { 1 };
+fn lines(random: &mut SmallRng) -> Vec<Vec<u8>> {
+    let count = if random.random_range(0..4) == 0 { 2 } else { 1 };
     (0..count).map(|_| value(random)).collect()
 }
 

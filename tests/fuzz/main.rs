@@ -15,19 +15,20 @@ mod server;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use mutate::Random;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
 
 /// Tries one thing on many inputs. Says with which it failed.
 fn fuzz<T: std::fmt::Debug>(
     runs: u64,
-    mut make: impl FnMut(&mut Random) -> T,
+    mut make: impl FnMut(&mut SmallRng) -> T,
     mut check: impl FnMut(&T),
 ) {
     let number = |name, otherwise| {
         std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
     };
     let seed = number("FUZZ_SEED", 2026);
-    let mut random = Random::new(seed);
+    let mut random = SmallRng::seed_from_u64(seed);
     for run in 0..number("FUZZ_RUNS", 50_000) * runs / 100 {
         let input = make(&mut random);
         if let Err(failure) = catch_unwind(AssertUnwindSafe(|| check(&input))) {

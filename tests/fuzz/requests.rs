@@ -1,9 +1,11 @@
 //! Whole connections: the oracle of the hot path is hyper, and of one cut another.
 
+use rand::RngExt;
+use rand::rngs::SmallRng;
 use regex::Regex;
 
 use crate::fuzz;
-use crate::mutate::{Random, mutate};
+use crate::mutate::mutate;
 use crate::server::Server;
 
 /// Stands for the key that each server has.
@@ -23,7 +25,7 @@ const CORPUS: [&str; 12] = [
     "PUT /keys/x HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcdGET /keys HTTP/1.1\r\n\r\n",
     "\r\nGET /keys HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
     "GET /keys HTTP/1.1\r\nConnection: close\r\n\r\nGET /keys HTTP/1.1\r\n\r\n",
-    "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?count=2 HTTP/1.1\r\n\r\n",
+    "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?lease=5s HTTP/1.1\r\n\r\n",
 ];
 const WORDS: [&str; 34] = [
     "GET ",
@@ -63,14 +65,15 @@ const WORDS: [&str; 34] = [
 ];
 
 /// A few requests, one behind the other, and where they are cut.
-fn requests(random: &mut Random) -> (Vec<u8>, Vec<usize>) {
+fn requests(random: &mut SmallRng) -> (Vec<u8>, Vec<usize>) {
     let mut bytes = Vec::new();
-    for _ in 0..=random.below(3) {
+    for _ in 0..=random.random_range(0..3) {
         bytes.extend(mutate(random, &CORPUS, &WORDS));
     }
     // Of a head that is not whole, hyper finds out sooner or later that it is none.
     bytes.extend(b"\n\n\r\n\r\n");
-    let mut cuts: Vec<_> = (0..random.below(3)).map(|_| random.below(bytes.len() + 1)).collect();
+    let mut cuts: Vec<_> =
+        (0..random.random_range(0..3)).map(|_| random.random_range(0..bytes.len() + 1)).collect();
     cuts.sort_unstable();
     (bytes, cuts)
 }

@@ -4,8 +4,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use super::Random;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+
 use super::siege::Siege;
+use super::{bytes, random};
 use crate::server::Server;
 
 /// Longer than the server waits for anything.
@@ -26,7 +29,7 @@ fn exchange(server: &Server, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes of some kind: all, those of text, pieces of requests.
-fn some(random: &mut Random) -> Vec<u8> {
+fn some(random: &mut SmallRng) -> Vec<u8> {
     const PIECES: [&[u8]; 14] = [
         b"GET ",
         b"PUT ",
@@ -43,19 +46,22 @@ fn some(random: &mut Random) -> Vec<u8> {
         b"Transfer-Encoding: chunked",
         b"\xff",
     ];
-    let length = random.below(300) + 1;
-    match random.below(4) {
-        0 => random.bytes(length),
-        1 => random.bytes(length).iter().map(|byte| byte % 96 + 32).collect(),
-        2 => [super::http2::HELLO, &random.bytes(length)].concat(),
-        _ => (0..length % 30).flat_map(|_| PIECES[random.below(PIECES.len())]).copied().collect(),
+    let length = random.random_range(1..=300);
+    match random.random_range(0..4) {
+        0 => bytes(random, length),
+        1 => bytes(random, length).iter().map(|byte| byte % 96 + 32).collect(),
+        2 => [super::http2::HELLO, &bytes(random, length)].concat(),
+        _ => (0..length % 30)
+            .flat_map(|_| PIECES[random.random_range(0..PIECES.len())])
+            .copied()
+            .collect(),
     }
 }
 
 #[test]
 fn random_bytes_hinder_nobody() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
-    let mut random = Random::new();
+    let mut random = random();
     siege.attack("random bytes", |server| {
         for _ in 0..CONNECTIONS {
             let bytes = some(&mut random);
@@ -75,17 +81,18 @@ fn random_bytes_hinder_nobody() {
 #[test]
 fn garbage_behind_requests_is_refused_after_they_are_answered() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
-    let mut random = Random::new();
+    let mut random = random();
     let hot = "GET /keys/x HTTP/1.1\r\n\r\n";
     let id = "GET /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\n\r\n";
     let other = "PUT /nothing HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}";
     siege.attack("garbage behind requests", |server| {
         for _ in 0..1000 {
-            let count = random.below(20);
-            let good: String = (0..count).map(|_| [hot, id, other][random.below(3)]).collect();
+            let count = random.random_range(0..20);
+            let good: String =
+                (0..count).map(|_| [hot, id, other][random.random_range(0..3)]).collect();
             // No method begins with it.
-            let length = random.below(100);
-            let garbage = [b"\x01", &random.bytes(length)[..]].concat();
+            let length = random.random_range(0..100);
+            let garbage = [b"\x01", &bytes(&mut random, length)[..]].concat();
             let answers = exchange(server, &[good.as_bytes(), &garbage].concat());
             let answers = String::from_utf8(answers).unwrap();
             let statuses: Vec<_> =
