@@ -105,7 +105,7 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
 fn filter(text: &str) -> EnvFilter {
     let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
     let filter = builder.parse_lossy(text);
-    if text.contains("h2=") {
+    if text.split(',').any(|directive| directive.trim().starts_with("h2")) {
         return filter;
     }
     // It warns of what clients do wrong: of each PING that is acknowledged twice, for one. They would

@@ -1,8 +1,8 @@
 //! The orderings that the pool relies on, in every interleaving of two or three threads.
 //!
 //! `cargo test --release --features loom --lib exhaustive`. The pool under test is the real one,
-//! but for its table of records (maps behind locks), for one stripe instead of many, and for
-//! one dart a draw. loom treats `SeqCst` accesses as `AcqRel`, so what is shown here holds
+//! but for what libraries do, its table of records (maps behind locks) and its indexes (sets
+//! behind locks), for one stripe of counters instead of many, and for one dart a draw. loom treats `SeqCst` accesses as `AcqRel`, so what is shown here holds
 //! under weaker promises than the hardware's.
 
 use loom::model::Builder;
@@ -252,6 +252,74 @@ fn a_creation_and_a_draw() {
             |pool| lease(pool, 1).is_ok(),
         ],
         |pool, answers| drains(pool, 1, usize::from(!answers[1])),
+    );
+}
+
+/// A dead key takes room until it is removed, by whomever.
+#[test]
+fn a_creation_and_the_death_of_the_key_in_its_place() {
+    exhaust(
+        || {
+            let pool = Pool::new(TTL, 1, 2);
+            assert!(pool.reserve(1, at(0)).unwrap().create(id(0), at(0)));
+            pool
+        },
+        &[
+            // As the store in memory does it.
+            |pool| {
+                let mut room = loop {
+                    if let Ok(room) = pool.reserve(1, at(100)) {
+                        break room;
+                    }
+                    if pool.expire(at(100), 4) == 0 {
+                        break pool.reserve(1, at(100)).expect("the only key is dead");
+                    }
+                };
+                room.create(id(OTHER), at(100))
+            },
+            |pool| pool.expire(at(100), 4) <= 4,
+        ],
+        |pool, answers| {
+            assert_eq!(answers, [true, true]);
+            drains(pool, 100, 1);
+        },
+    );
+}
+
+#[test]
+fn two_sweeps_at_a_death() {
+    exhaust(
+        || {
+            let pool = pool_of(2);
+            lease(&pool, 0).unwrap();
+            pool
+        },
+        &[|pool| pool.expire(at(100), 4), |pool| pool.expire(at(100), 4)],
+        |pool, _| {
+            while pool.expire(at(100), 4) > 0 {}
+            let stats = pool.stats();
+            assert_eq!((stats.keys, stats.totals.expired), (0, 2));
+            assert_eq!((stats.life_entries, stats.hold_entries), (0, 0));
+        },
+    );
+}
+
+#[test]
+fn a_deletion_and_the_end_of_the_lease() {
+    exhaust(
+        || {
+            let pool = pool_of(1);
+            lease(&pool, 0).unwrap();
+            pool
+        },
+        &[
+            |pool| pool.delete(&id(0), at(10), Fence::Open).is_ok(),
+            |pool| pool.expire(at(10), 4) <= 4,
+        ],
+        |pool, answers| {
+            assert_eq!(answers, [true, true]);
+            drains(pool, 10, 0);
+        },
     );
 }
 

@@ -1,5 +1,7 @@
 //! Who may have a key: leases, releases, renewals and cool-downs.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use rand::Rng;
 
 use super::Bug;
@@ -102,6 +104,7 @@ impl Pool {
             }
             if record.is_dead(now) {
                 drawn = Drawn::Dead;
+                self.keys.fetch_sub(1, SeqCst);
                 return true;
             }
             // Armed before the record says so: nobody may see a lease that no entry ends.
@@ -236,6 +239,7 @@ impl Pool {
 
     /// Lets the entry of a hold stand at `end` instead, or nowhere.
     pub(super) fn move_hold_entry(&self, key: Handle, record: &mut Record, end: Option<Timestamp>) {
+        debug_assert!(end.is_none() || end != record.hold_entry(), "it would be lost");
         if let Some(end) = end {
             self.holds.arm(end, key);
         }

@@ -7,6 +7,10 @@ mod canary;
 mod check;
 #[cfg(all(test, feature = "loom"))]
 mod exhaustive;
+#[cfg(not(feature = "loom"))]
+mod expiry;
+#[cfg(feature = "loom")]
+#[path = "expiry_checked.rs"]
 mod expiry;
 mod free;
 mod handle;

@@ -37,10 +37,13 @@ impl<'a> Reservation<'a> {
             self.pool.lives.arm(record.life_ends(), key);
             record
         };
-        let offer = |record: &Record| self.pool.free.push(Hint::new(key, record.generation()));
+        let offer = |record: &Record| {
+            // Before anybody can lease it or let it die.
+            self.pool.counters.add(key, Event::Created);
+            self.pool.free.push(Hint::new(key, record.generation()));
+        };
         let is_new = self.pool.records.add(key, make, offer);
         if is_new {
-            self.pool.counters.add(key, Event::Created);
             self.left -= 1;
         }
         is_new

@@ -68,6 +68,7 @@ impl Pool {
 
     /// Lets the entry of a life stand at `end`, where the life ends.
     pub(super) fn move_life_entry(&self, key: Handle, record: &mut Record, end: Timestamp) {
+        debug_assert!(end != record.life_entry(), "it would be lost");
         self.lives.arm(end, key);
         self.lives.disarm(record.life_entry(), key);
         record.arm_life(end);
@@ -83,8 +84,12 @@ impl Pool {
         let mut crowded = false;
         let removed = self.records.remove_if(key, |record| {
             let dies = dies(record);
-            if dies && record.hold().is_none() {
-                crowded = self.free.add_stale(key);
+            if dies {
+                // Under the guard: who finds neither room nor the key's entry relies on it.
+                self.keys.fetch_sub(1, SeqCst);
+                if record.hold().is_none() {
+                    crowded = self.free.add_stale(key);
+                }
             }
             dies
         });
@@ -96,9 +101,8 @@ impl Pool {
         }
     }
 
-    /// Cleans up after a record that was removed.
+    /// Cleans up after a record that was removed and no longer takes room.
     pub(super) fn forget(&self, key: Handle, record: &Record, now: Timestamp, event: Event) {
-        self.keys.fetch_sub(1, SeqCst);
         self.counters.add(key, event);
         if let Some((_, until)) = record.hold() {
             self.counters.add(

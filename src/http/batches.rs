@@ -17,7 +17,7 @@ use super::pool::{COUNT_MAX, no_lease};
 use super::query::Wanted;
 use super::schema::Missing;
 use super::wire::{self, Fields};
-use super::{Api, answer, body, json, unless_gone};
+use super::{Api, answer, body, json};
 use crate::error::Error;
 use crate::key::{KeyId, Lease};
 use crate::store::{Leasing, Release, Store, give_way};
@@ -75,8 +75,9 @@ pub(super) async fn lease<S: Store>(
         Ok(room) => room,
         Err(problem) => return problem.into_response(),
     };
+    // Who has only closed its half gets what is there at once.
     let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
-    let mut result = unless_gone(peer, api.store.lease_many(at_once, count)).await;
+    let mut result = api.store.lease_many(at_once, count).await;
     if matches!(result, Err(Error::Exhausted)) && wanted.leasing.wait_ms > 0 {
         // Who waits for a key shall not hold room that others could use.
         room = Room::default();

@@ -1,7 +1,7 @@
 //! The memory that large bodies and large answers share, so that many of them at once take no more.
 //!
-//! Each connection may hold some kilobytes for nothing: the heads, bodies and answers of most. What
-//! is larger is counted, in one of two budgets:
+//! Each request may hold a kilobyte for nothing, which is enough for most. What is larger is counted,
+//! in two budgets, each with a part of its own for what is of medium size:
 //!
 //! - **Bodies**, as their bytes come. One whose next bytes find no room is refused at once. Nobody
 //!   waits here while holding a part, so nobody waits for each other; and who merely announces a
@@ -10,8 +10,8 @@
 //!   for it, first come, first served, for [`ANSWER_PATIENCE`], and is refused then. An answer is
 //!   counted until the client has taken it, for which it has [`TAKING_TIMEOUT`].
 //!
-//! So clients that send or take large things slowly can keep others from large things, and from
-//! nothing else.
+//! So clients that send or take things slowly can keep others from things of the same size, and from
+//! no smaller ones.
 
 use std::io;
 use std::pin::Pin;
@@ -28,14 +28,17 @@ use tokio::time::{sleep, timeout};
 
 use super::error::Problem;
 
-/// For bodies, in bytes: of the largest, sixteen at once.
-const BODIES_BYTES: usize = 64 * 1024 * 1024;
-/// For answers, and what they are made of, in bytes.
-const ANSWERS_BYTES: usize = 64 * 1024 * 1024;
+/// For large bodies, in bytes, of which sixteen of the largest find room at once, and for large
+/// answers with what they are made of.
+const LARGE_BYTES: usize = 64 * 1024 * 1024;
+/// For those of medium size, which so need not wait for the large ones.
+const MEDIUM_BYTES: usize = 16 * 1024 * 1024;
+/// What takes more is large.
+const MEDIUM_MAX: usize = 256 * 1024;
 /// A body of so many bytes is not counted.
 pub(super) const SMALL_BODY_BYTES: usize = 1024;
 /// An answer that takes so many bytes, with what it is made of, is not counted.
-const SMALL_ANSWER_BYTES: usize = 16 * 1024;
+const SMALL_ANSWER_BYTES: usize = 1024;
 /// How long a request waits until there is room for its answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a client may take to take a large answer.
@@ -43,23 +46,36 @@ const TAKING_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a large answer is handed out at a time: what a client holds that takes none of it.
 const PIECE_BYTES: usize = 16 * 1024;
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Budget {
-    bodies: Arc<Semaphore>,
-    answers: Arc<Semaphore>,
+    bodies: Parts,
+    answers: Parts,
 }
 
-impl Default for Budget {
+#[derive(Clone)]
+struct Parts {
+    medium: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
+
+impl Default for Parts {
     fn default() -> Self {
-        let (bodies, answers) = (Semaphore::new(BODIES_BYTES), Semaphore::new(ANSWERS_BYTES));
-        Self { bodies: Arc::new(bodies), answers: Arc::new(answers) }
+        let [medium, large] = [MEDIUM_BYTES, LARGE_BYTES].map(|n| Arc::new(Semaphore::new(n)));
+        Self { medium, large }
+    }
+}
+
+impl Parts {
+    /// The part for what takes so many bytes.
+    fn of(&self, bytes: usize) -> Arc<Semaphore> {
+        Arc::clone(if bytes <= MEDIUM_MAX { &self.medium } else { &self.large })
     }
 }
 
 impl Budget {
     /// Room for a body that grows.
     pub(super) fn body(&self) -> BodyRoom {
-        BodyRoom { bodies: Arc::clone(&self.bodies), permit: None }
+        BodyRoom { bodies: self.bodies.clone(), permit: None }
     }
 
     /// Room for an answer that takes, with what it is made of, so many bytes.
@@ -72,8 +88,8 @@ impl Budget {
             return Ok(Room::default());
         }
         // One that is larger than all there is would wait in vain.
-        let bytes = to_u32(bytes.min(ANSWERS_BYTES));
-        let permit = Arc::clone(&self.answers).acquire_many_owned(bytes);
+        let bytes = bytes.min(LARGE_BYTES);
+        let permit = self.answers.of(bytes).acquire_many_owned(to_u32(bytes));
         match timeout(ANSWER_PATIENCE, permit).await {
             Ok(Ok(permit)) => Ok(Room(Some(permit))),
             _ => Err(Problem::Busy),
@@ -87,7 +103,7 @@ fn to_u32(bytes: usize) -> u32 {
 
 /// What a body takes of the budget, until it goes.
 pub(super) struct BodyRoom {
-    bodies: Arc<Semaphore>,
+    bodies: Parts,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -102,11 +118,17 @@ impl BodyRoom {
         if bytes <= SMALL_BODY_BYTES || bytes <= held {
             return Ok(());
         }
-        let more = Arc::clone(&self.bodies).try_acquire_many_owned(to_u32(bytes - held));
-        let more = more.map_err(|_| Problem::Busy)?;
+        let part = self.bodies.of(bytes);
         match &mut self.permit {
-            Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
+            Some(permit) if Arc::ptr_eq(permit.semaphore(), &part) => {
+                let more = part.try_acquire_many_owned(to_u32(bytes - held));
+                permit.merge(more.map_err(|_| Problem::Busy)?);
+            }
+            // None yet, or it has grown out of the other part.
+            permit => {
+                let all = part.try_acquire_many_owned(to_u32(bytes));
+                *permit = Some(all.map_err(|_| Problem::Busy)?);
+            }
         }
         Ok(())
     }
@@ -206,27 +228,30 @@ mod tests {
     async fn a_large_answer_is_whole_and_gives_its_room_back() {
         let budget = Budget::default();
         let room = budget.answer(1_000_000).await.ok().unwrap();
-        assert_eq!(budget.answers.available_permits(), ANSWERS_BYTES - 1_000_000);
+        assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES - 1_000_000);
         let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
         let body = room.fill(bytes.clone());
-        assert_eq!(budget.answers.available_permits(), ANSWERS_BYTES - 100_000);
+        assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES - 100_000);
         assert_eq!(body.size_hint().exact(), Some(100_000));
         assert_eq!(body.collect().await.unwrap().to_bytes(), bytes);
-        assert_eq!(budget.answers.available_permits(), ANSWERS_BYTES);
+        assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES);
         drop(budget.answer(1_000_000).await.ok().unwrap().fill(bytes));
-        assert_eq!(budget.answers.available_permits(), ANSWERS_BYTES);
+        assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_taken_is_forgotten_and_those_who_wait_are_refused() {
         let budget = Budget::default();
-        let mut body =
-            budget.answer(ANSWERS_BYTES).await.ok().unwrap().fill(vec![0; ANSWERS_BYTES]);
+        let mut body = budget.answer(LARGE_BYTES).await.ok().unwrap().fill(vec![0; LARGE_BYTES]);
         assert!(body.frame().await.unwrap().is_ok());
-        assert!(matches!(budget.answer(SMALL_ANSWER_BYTES + 1).await, Err(Problem::Busy)));
+        assert!(matches!(budget.answer(MEDIUM_MAX + 1).await, Err(Problem::Busy)));
         assert!(budget.answer(SMALL_ANSWER_BYTES).await.is_ok(), "small answers need no room");
+        assert!(
+            budget.answer(MEDIUM_MAX).await.is_ok(),
+            "nor those of medium size that of large ones"
+        );
         sleep(TAKING_TIMEOUT).await;
-        assert!(budget.answer(ANSWERS_BYTES).await.is_ok());
+        assert!(budget.answer(LARGE_BYTES).await.is_ok());
         assert!(body.frame().await.unwrap().is_err(), "it must not look complete");
     }
 
@@ -234,13 +259,15 @@ mod tests {
     fn bodies_are_counted_as_they_come() {
         let budget = Budget::default();
         let (mut first, mut second) = (budget.body(), budget.body());
-        assert!(first.grow(BODIES_BYTES / 2).is_ok() && first.grow(BODIES_BYTES - 2000).is_ok());
+        assert!(first.grow(LARGE_BYTES / 2).is_ok() && first.grow(LARGE_BYTES - 2000).is_ok());
         assert!(second.grow(SMALL_BODY_BYTES).is_ok(), "small bodies need no room");
-        assert!(second.grow(2000).is_ok());
-        assert!(second.grow(2001).is_err());
+        assert!(second.grow(MEDIUM_MAX).is_ok(), "those of medium size need no room of the large");
+        assert_eq!(budget.bodies.medium.available_permits(), MEDIUM_BYTES - MEDIUM_MAX);
+        assert!(second.grow(MEDIUM_MAX + 1).is_err());
         drop(first);
-        assert!(second.grow(2001).is_ok());
+        assert!(second.grow(MEDIUM_MAX + 1).is_ok() && second.grow(MEDIUM_MAX + 2).is_ok());
+        assert_eq!(budget.bodies.medium.available_permits(), MEDIUM_BYTES);
         drop(second);
-        assert_eq!(budget.bodies.available_permits(), BODIES_BYTES);
+        assert_eq!(budget.bodies.large.available_permits(), LARGE_BYTES);
     }
 }

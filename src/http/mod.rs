@@ -76,21 +76,10 @@ impl<S> Api<S> {
         let mut stopped = self.stopped.clone();
         tokio::select! {
             biased;
-            result = unless_gone(peer, lease) => Ok(result),
+            result = lease => Ok(result),
             _ = stopped.changed() => Err(Problem::Stopping),
+            () = peer.gone() => Ok(Err(Error::Exhausted)),
         }
-    }
-}
-
-/// What `lease` ends with, unless the client hangs up before.
-async fn unless_gone<T>(
-    peer: &Peer,
-    lease: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    tokio::select! {
-        biased;
-        result = lease => result,
-        () = peer.gone() => Err(Error::Exhausted),
     }
 }
 

@@ -59,6 +59,8 @@ impl Default for ServeOptions {
 
 /// Pause after a failed accept, as when file descriptors have run out: others end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests at once on a connection of HTTP/2; the least that RFC 9113, section 6.5.2, recommends.
+const STREAMS_MAX: u32 = 100;
 
 /// Serves `store` on `listener` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is
 /// ready. Then it accepts no more, and returns when all requests in flight are answered or the
@@ -157,6 +159,8 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
         .max_buf_size(HEAD_BYTES_MAX)
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout);
+    // What each stream may hold for nothing counts for so many at once.
+    builder.http2().max_concurrent_streams(STREAMS_MAX);
     // Clients that have gone are noticed by a ping that is not answered.
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(options.head_timeout);
     builder

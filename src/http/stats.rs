@@ -34,7 +34,8 @@ pub(super) struct Stats {
     /// Entries of the index that ends leases and cool-downs: one at most for each key.
     #[schema(example = 2)]
     hold_entries: u64,
-    /// Places in the free vectors of keys that are gone: not many more than free keys.
+    /// Places in the free vectors of keys that are gone, or were rested while they were free: about
+    /// twice the free keys at most.
     #[schema(example = 0)]
     stale_hints: u64,
     totals: Totals,

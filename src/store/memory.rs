@@ -171,15 +171,16 @@ impl<C: Clock> Store for Memory<C> {
         let Shared { pool, clock, .. } = &*self.shared;
         let mut room = loop {
             let now = clock.now();
-            match pool.reserve(count, now) {
-                Ok(room) => break room,
-                // Dead keys take room until they are swept.
-                Err(_) if pool.expire(now, Self::BATCH) > 0 => {
-                    self.serve_waiters();
-                    give_way().await;
-                }
-                Err(full) => return Err(full),
+            if let Ok(room) = pool.reserve(count, now) {
+                break room;
             }
+            // Dead keys take room until they are swept.
+            if pool.expire(now, Self::BATCH) == 0 {
+                // Another may have swept the last of them meanwhile.
+                break pool.reserve(count, now)?;
+            }
+            self.serve_waiters();
+            give_way().await;
         };
         let mut ids = Vec::with_capacity(count);
         let mut first_end = None;

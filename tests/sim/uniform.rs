@@ -10,7 +10,7 @@ use token_orchestrator::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_ms(1);
 const LEASE_MS: u32 = 60_000;
-/// Exceeded by chance once in three million tries, and there are 18 a seed.
+/// Exceeded by chance once in 1.7 million tries, and there are 18 a seed.
 const DEVIATIONS_MAX: f64 = 5.0;
 
 /// A pool of `keys` free keys and as many that are leased, in shards that are filled as unevenly as

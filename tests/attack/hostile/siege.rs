@@ -91,6 +91,10 @@ pub(crate) fn assert_counts(server: &Server) {
         let is_right = total("created") == count("keys") + total("expired") + total("deleted")
             && total("leased") == ended + count("blocked")
             && count("keys") == count("free") + count("blocked") + count("cooling")
+            // Counted apart from the events: entries in the indexes themselves.
+            && count("lifeEntries") == count("keys")
+            && count("holdEntries") >= count("blocked") + count("cooling")
+            && count("holdEntries") <= count("keys")
             && count("waiting") == 0;
         if is_right {
             return;
