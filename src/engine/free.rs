@@ -228,7 +228,7 @@ impl FreeLists {
         all
     }
 
-    /// Stale hints never outnumber live ones by more than a constant.
+    /// Stale hints are at most twice the live ones and a constant.
     pub(super) fn check_stale_bound(&self) {
         for shard in &self.shards {
             let (len, stale) = (shard.len.load(Acquire), shard.stale.load(Acquire));
