@@ -1,9 +1,9 @@
 //! The orderings that the pool relies on, in every interleaving of two or three threads.
 //!
-//! `cargo test --release --features loom --lib exhaustive`. The pool under test is the real one,
-//! but for what libraries do, its table of records (maps behind locks) and its indexes (sets
-//! behind locks), for one stripe of counters instead of many, and for one dart a draw. loom treats `SeqCst` accesses as `AcqRel`, so what is shown here holds
-//! under weaker promises than the hardware's.
+//! `cargo test --features loom --lib exhaustive`. The pool under test is the real one, but for what
+//! libraries do, its table of records (maps behind locks) and its indexes (sets behind locks), for
+//! one stripe of counters instead of many, and for one dart a draw. loom treats `SeqCst` accesses
+//! as `AcqRel`, so what is shown here holds under weaker promises than the hardware's.
 
 use loom::model::Builder;
 use loom::sync::Arc;
@@ -42,8 +42,15 @@ fn pool_of(keys: u8) -> Pool {
     pool
 }
 
-/// Runs `threads` on what `make` made, in every interleaving that can make a difference
-/// and has at most four preemptions; `check` sees what they answered. The pool's invariants hold in the end.
+/// A pool with one key, which is leased until 10.
+fn held() -> Pool {
+    let pool = pool_of(1);
+    lease(&pool, 0).unwrap();
+    pool
+}
+
+/// Runs `threads` on what `make` made, in every interleaving that can make a difference and has at
+/// most four preemptions; `check` sees what they answered. The pool's invariants hold in the end.
 fn exhaust<T: Send + 'static>(
     make: fn() -> Pool,
     threads: &'static [fn(&Pool) -> T],
@@ -121,11 +128,7 @@ fn draw_and_delete() {
 #[test]
 fn release_and_draw() {
     exhaust(
-        || {
-            let pool = pool_of(1);
-            lease(&pool, 0).unwrap();
-            pool
-        },
+        held,
         &[
             |pool| pool.release(&id(0), at(1), Fence::OneOf(&[1]), 0),
             |pool| lease(pool, 1).map(drop),
@@ -140,11 +143,7 @@ fn release_and_draw() {
 #[test]
 fn release_and_sweep_of_a_lease_that_is_over() {
     exhaust(
-        || {
-            let pool = pool_of(1);
-            lease(&pool, 0).unwrap();
-            pool
-        },
+        held,
         &[
             |pool| pool.release(&id(0), at(10), Fence::Open, 0),
             |pool| {
@@ -160,15 +159,12 @@ fn release_and_sweep_of_a_lease_that_is_over() {
     );
 }
 
-/// The lease is over at the time that both know, so the key is there for whoever asks, however far the sweep is.
+/// The lease is over at the time that both know, so the key is there for whoever asks, however far
+/// the sweep is.
 #[test]
 fn a_draw_finds_the_key_that_a_sweep_is_freeing() {
     exhaust(
-        || {
-            let pool = pool_of(1);
-            lease(&pool, 0).unwrap();
-            pool
-        },
+        held,
         &[
             |pool| lease(pool, 10).map(drop),
             |pool| {
@@ -231,11 +227,7 @@ fn a_keep_alive_and_the_sweep_at_the_end_of_the_life() {
 #[test]
 fn a_renewal_and_a_draw_at_the_end_of_the_lease() {
     exhaust(
-        || {
-            let pool = pool_of(1);
-            lease(&pool, 0).unwrap();
-            pool
-        },
+        held,
         &[|pool| pool.renew(&id(0), at(9), Fence::OneOf(&[1]), LEASE_MS), |pool| lease(pool, 10)],
         |_, answers| {
             assert_ne!(answers[0].is_ok(), answers[1].is_ok(), "two holders, or none: {answers:?}");
@@ -307,11 +299,7 @@ fn two_sweeps_at_a_death() {
 #[test]
 fn a_deletion_and_the_end_of_the_lease() {
     exhaust(
-        || {
-            let pool = pool_of(1);
-            lease(&pool, 0).unwrap();
-            pool
-        },
+        held,
         &[
             |pool| pool.delete(&id(0), at(10), Fence::Open).is_ok(),
             |pool| pool.expire(at(10), 4) <= 4,
@@ -360,11 +348,7 @@ fn a_deletion_and_a_creation() {
 #[test]
 fn three_at_once_on_one_key() {
     exhaust(
-        || {
-            let pool = pool_of(1);
-            lease(&pool, 0).unwrap();
-            pool
-        },
+        held,
         &[
             |pool| pool.release(&id(0), at(10), Fence::OneOf(&[1]), 0).is_ok(),
             |pool| pool.expire(at(10), 1) > 0,

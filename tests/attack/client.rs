@@ -4,6 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// Longer than the server lets anything take: a test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(100);
 
@@ -29,6 +31,18 @@ impl Answer {
     }
 }
 
+/// What `GET /stats` has said.
+#[derive(Debug)]
+pub(crate) struct Stats(Value);
+
+impl Stats {
+    /// The count or the total that goes by that name.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        let found = self.0.get(name).or_else(|| self.0["totals"].get(name));
+        found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no {name}: {self:?}"))
+    }
+}
+
 impl Client {
     pub(crate) fn to(address: SocketAddr) -> Self {
         Self::try_to(address).unwrap()
@@ -41,6 +55,12 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    /// The server's counts.
+    pub(crate) fn stats(&mut self) -> Stats {
+        let answer = self.send("GET", "/stats", "").unwrap();
+        Stats(serde_json::from_str(&answer.body).unwrap())
     }
 
     /// Sends a request and reads the answer to it.

@@ -22,6 +22,11 @@ fn random() -> SmallRng {
     SmallRng::seed_from_u64(seed)
 }
 
+/// The statuses of answers that came one behind the other.
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect()
+}
+
 /// So many random bytes.
 fn bytes(random: &mut SmallRng, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::Value;
 
-use crate::client::{Answer, Client};
+use crate::client::{Answer, Client, Stats};
 use crate::server::Server;
 
 const OPTIONS: &[&str] = &["--key-ttl", "2s", "--lease-ttl", "300ms"];
@@ -137,34 +136,25 @@ impl Worker {
     }
 }
 
-fn stats(client: &mut Client) -> Value {
-    serde_json::from_str(&client.send("GET", "/stats", "").unwrap().body).unwrap()
-}
-
-fn number(stats: &Value, name: &str) -> u64 {
-    let found = stats.get(name).or_else(|| stats["totals"].get(name));
-    found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no {name}: {stats}"))
-}
-
 /// What holds at every moment, however busy the server is.
-fn check_bounds(stats: &Value) {
-    let n = |name| number(stats, name);
-    assert_eq!(n("created"), n("keys") + n("expired") + n("deleted"), "{stats}");
+fn check_bounds(stats: &Stats) {
+    let n = |name| stats.number(name);
+    assert_eq!(n("created"), n("keys") + n("expired") + n("deleted"), "{stats:?}");
     let over = n("released") + n("leaseTimeouts") + n("leasesLost");
-    assert_eq!(n("leased"), over + n("blocked"), "{stats}");
+    assert_eq!(n("leased"), over + n("blocked"), "{stats:?}");
     // Not counted at the same moment as the keys.
     let (keys, slack) = (n("keys"), 10_000);
-    assert!(n("lifeEntries").abs_diff(keys) <= slack, "{stats}");
-    assert!(n("holdEntries") <= keys + slack, "{stats}");
+    assert!(n("lifeEntries").abs_diff(keys) <= slack, "{stats:?}");
+    assert!(n("holdEntries") <= keys + slack, "{stats:?}");
     // At most twice the live ones and 32 a shard.
-    assert!(n("staleHints") <= 2 * keys + 32 * 256 + slack, "{stats}");
+    assert!(n("staleHints") <= 2 * keys + 32 * 256 + slack, "{stats:?}");
 }
 
 /// Looks at the server now and then until the time is over; answers how much memory it had.
 fn watch(server: &Server, time: Duration) -> Vec<u64> {
     let (start, mut client, mut resident) = (Instant::now(), server.connect(), Vec::new());
     while start.elapsed() < time {
-        check_bounds(&stats(&mut client));
+        check_bounds(&client.stats());
         resident.push(server.resident_bytes());
         thread::sleep(Duration::from_millis(50));
     }
@@ -195,23 +185,23 @@ fn soak_memory_is_flat_and_counts_add_up() {
     // All that lived dies, and nothing is left of it.
     let mut client = server.connect();
     let last = loop {
-        let stats = stats(&mut client);
+        let stats = client.stats();
         check_bounds(&stats);
-        if number(&stats, "keys") == 0 {
+        if stats.number("keys") == 0 {
             break stats;
         }
         thread::sleep(Duration::from_millis(50));
     };
-    let n = |name| number(&last, name);
-    println!("{seconds} s: {seen:?}\n{last}");
+    let n = |name| last.number(name);
+    println!("{seconds} s: {seen:?}\n{last:?}");
     let counted = [n("created"), n("leased"), n("released"), n("deleted"), n("staleRefusals")];
     let expected = [seen.created, seen.leased, seen.released, seen.deleted, seen.stale_refusals];
     assert_eq!(counted, expected, "created, leased, released, deleted, refused");
     let left = [n("free"), n("blocked"), n("cooling"), n("lifeEntries"), n("holdEntries")];
-    assert_eq!(left, [0; 5], "{last}");
+    assert_eq!(left, [0; 5], "{last:?}");
     // What may end by itself has done so.
     for name in ["expired", "deleted", "leaseTimeouts", "leasesLost", "staleRefusals"] {
-        assert!(n(name) > 100 * seconds, "{name}: {last}");
+        assert!(n(name) > 100 * seconds, "{name}: {last:?}");
     }
 
     let third = resident.len() / 3;

@@ -36,18 +36,10 @@ fn end_creation(client: &mut Client, body: &str) -> usize {
     answer.body.matches('"').count() / 2 - 1
 }
 
-/// The number in `GET /stats` that goes by that name.
-fn stat(client: &mut Client, name: &str) -> usize {
-    let answer = client.send("GET", "/stats", "").unwrap();
-    let stats: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-    let number = stats[name].as_u64().unwrap_or_else(|| panic!("no {name}: {stats}"));
-    usize::try_from(number).unwrap()
-}
-
 /// Waits until a number in `GET /stats` is at least that.
-fn await_stat(client: &mut Client, name: &str, least: usize) {
+fn await_stat(client: &mut Client, name: &str, least: u64) {
     let give_up = Instant::now() + SLACK;
-    while stat(client, name) < least {
+    while client.stats().number(name) < least {
         assert!(Instant::now() < give_up, "{name} stays below {least}");
     }
 }
@@ -98,7 +90,7 @@ fn what_was_answered_before_and_during_a_stop_was_true() {
 /// All this while one request keeps the server from its end: so nobody else waited for that.
 #[test]
 fn a_stop_tells_who_waits_and_finishes_what_is_in_flight() {
-    const WAITERS: usize = 100;
+    const WAITERS: u64 = 100;
     let mut server = Server::start(&["--drain-timeout", "1m"]);
     let mut observer = server.connect();
     let large = r#"{"count":100000}"#;

@@ -17,8 +17,8 @@ use std::fmt;
 
 use super::record::{History, Operation, What};
 
-/// The server counts in whole milliseconds, rounded down; the rest is courtesy. The guarantee
-/// allows ten, but nobody's delay is in here.
+/// The server counts in whole milliseconds, rounded down; the rest is courtesy: nobody's
+/// delay is in here.
 const SLACK_NS: u64 = 2_000_000;
 
 /// What cannot be, and the operations that show it.

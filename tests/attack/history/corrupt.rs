@@ -39,6 +39,16 @@ fn other(
     }
 }
 
+/// Adds a look that begins when an operation has just ended, and shows what that has shown.
+fn look_after(operations: &mut Vec<Operation>, one: Operation) -> &mut Operation {
+    let mut look = one;
+    look.what = What::Look;
+    look.invoked_ns = look.ended_ns + 1;
+    look.ended_ns += 2;
+    operations.push(look);
+    operations.last_mut().expect("it was pushed")
+}
+
 const LIES: &[Lie] = &[
     Lie {
         name: "a lease is served twice",
@@ -63,11 +73,9 @@ const LIES: &[Lie] = &[
         name: "a deleted key is shown",
         fits: |operation| operation.what == What::Delete && operation.is_done(),
         tell: |operations, place, _| {
-            let mut shown = operations[place];
-            (shown.what, shown.fence, shown.generation) = (What::Look, None, Some(1_000_000));
-            shown.invoked_ns = shown.ended_ns + 1;
-            shown.ended_ns += 2;
-            operations.push(shown);
+            let one = operations[place];
+            let shown = look_after(operations, one);
+            (shown.fence, shown.generation) = (None, Some(1_000_000));
         },
         found_at_least: 100,
     },
@@ -75,11 +83,8 @@ const LIES: &[Lie] = &[
         name: "a key is missing right after its creation",
         fits: |operation| operation.what == What::Create && operation.is_done(),
         tell: |operations, place, _| {
-            let mut missing = operations[place];
-            (missing.what, missing.status) = (What::Look, 404);
-            missing.invoked_ns = missing.ended_ns + 1;
-            missing.ended_ns += 2;
-            operations.push(missing);
+            let one = operations[place];
+            look_after(operations, one).status = 404;
         },
         found_at_least: 90,
     },
@@ -129,12 +134,8 @@ const LIES: &[Lie] = &[
                     || o.invoked_ns > ends
             });
             // Something must tell that it was over.
-            let mut shown = lease;
-            shown.what = What::Look;
-            shown.generation = lease.generation.map(|generation| generation + 1);
-            shown.invoked_ns = lease.ended_ns + 1;
-            shown.ended_ns = lease.ended_ns + 2;
-            operations.push(shown);
+            let generation = lease.generation.map(|generation| generation + 1);
+            look_after(operations, lease).generation = generation;
         },
         found_at_least: 90,
     },

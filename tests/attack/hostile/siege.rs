@@ -3,8 +3,6 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::honest::{Honest, Terms};
 use crate::server::Server;
 
@@ -83,13 +81,11 @@ impl Siege {
 pub(crate) fn assert_counts(server: &Server) {
     let begin = Instant::now();
     loop {
-        let answer = server.connect().send("GET", "/stats", "").unwrap();
-        let stats: Value = serde_json::from_str(&answer.body).unwrap();
-        let count = |name: &str| stats[name].as_u64().unwrap();
-        let total = |name: &str| stats["totals"][name].as_u64().unwrap();
-        let ended = total("released") + total("leaseTimeouts") + total("leasesLost");
-        let is_right = total("created") == count("keys") + total("expired") + total("deleted")
-            && total("leased") == ended + count("blocked")
+        let stats = server.connect().stats();
+        let count = |name| stats.number(name);
+        let ended = count("released") + count("leaseTimeouts") + count("leasesLost");
+        let is_right = count("created") == count("keys") + count("expired") + count("deleted")
+            && count("leased") == ended + count("blocked")
             && count("keys") == count("free") + count("blocked") + count("cooling")
             // Counted apart from the events: entries in the indexes themselves.
             && count("lifeEntries") == count("keys")
@@ -100,7 +96,7 @@ pub(crate) fn assert_counts(server: &Server) {
             return;
         }
         // Requests of clients that have gone may still be at work.
-        assert!(begin.elapsed() < PATIENCE, "the counts do not add up: {stats}");
+        assert!(begin.elapsed() < PATIENCE, "the counts do not add up: {stats:?}");
         sleep(PAUSE);
     }
 }

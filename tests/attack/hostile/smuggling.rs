@@ -6,6 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::siege::Siege;
+use super::statuses;
 use crate::server::Server;
 
 /// Longer than the server waits for anything.
@@ -50,10 +51,6 @@ pub(crate) fn answers(server: &Server, to_hyper: bool, bytes: &[u8], cuts: &[usi
     let answers = String::from_utf8_lossy(&answers).into_owned();
     let lines = answers.split_inclusive("\r\n").filter(|line| !line.starts_with("date: "));
     lines.collect()
-}
-
-fn statuses(answers: &str) -> Vec<&str> {
-    answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect()
 }
 
 /// Fields that say, or seem to say, how long a request is.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustix::net::sockopt::set_socket_linger;
 
 use super::siege::Siege;
+use super::statuses;
 
 /// Longer than the server waits for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -76,8 +77,7 @@ fn clients_may_vanish_at_any_moment() {
             stream.read_to_end(&mut answers).expect("the end");
             let answers = String::from_utf8(answers).unwrap();
             // What was whole is answered; what was not may be refused.
-            let statuses: Vec<_> =
-                answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+            let statuses = statuses(&answers);
             let whole = whole(&script, length, &id);
             let (good, rest) = statuses.split_at(whole.min(statuses.len()));
             assert_eq!(good.len(), whole, "{length} bytes: {answers}");
