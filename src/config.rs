@@ -34,6 +34,16 @@ pub fn parse_max_ms(text: &str) -> Result<u32, String> {
     parse_ms(text, LEASE_MAX_DAYS)
 }
 
+/// Reads for how long something may be put off, such as `5s`: up to 30 days, or not at all (`0s`). In
+/// milliseconds.
+///
+/// # Errors
+///
+/// What is wrong with the text.
+pub fn parse_delay_ms(text: &str) -> Result<u32, String> {
+    if text == "0s" { Ok(0) } else { parse_max_ms(text) }
+}
+
 /// Reads a duration from 1 ms to `max_ms` milliseconds. In milliseconds.
 ///
 /// # Errors

@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod run;
 mod serve;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -29,6 +30,9 @@ pub struct Cli {
 enum Command {
     /// Runs the server; the default
     Serve(serve::Args),
+    /// Makes tokens for those who may ask a server
+    #[command(subcommand)]
+    Token(token::Command),
     #[command(flatten)]
     Client(commands::Command),
     /// Runs a command that has a key for as long as it runs
@@ -88,6 +92,13 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
             Command::Serve(args) => serve(&args),
+            Command::Token(command) => {
+                // That nobody listens is no reason to panic.
+                match writeln!(std::io::stdout(), "{}", token::run(&command)) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => fail(&error.to_string(), 1),
+                }
+            }
             Command::Client(command) => match wait_for(commands::run(command)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

@@ -2,17 +2,19 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::iter;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config;
-use crate::http::{self, Limits, ServeOptions};
+use crate::http::{self, Access, Limits, Listeners, ServeOptions};
 use crate::key::Ttl;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
@@ -31,6 +33,19 @@ pub(super) struct Args {
         value_name = "IP:PORT"
     )]
     listen: SocketAddr,
+    /// IP address and port for operators: metrics, health, docs and page are there, and no longer on the
+    /// other
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_ADMIN_LISTEN", value_name = "IP:PORT")]
+    admin_listen: Option<SocketAddr>,
+    /// File of tokens, without one of which nobody may do anything; see `token new`. SIGHUP reads it again
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_AUTH_TOKENS", value_name = "FILE")]
+    auth_tokens: Option<PathBuf>,
+    /// Listens on addresses that others can reach, without tokens
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH")]
+    insecure_no_auth: bool,
+    /// How the log is written to standard error
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_LOG_FORMAT", default_value = "human")]
+    log_format: LogFormat,
     /// How long a key lives without a keep-alive, such as 5m or 1500ms: from 1ms to 365d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_KEY_TTL", default_value = "5m", value_name = "DURATION",
           value_parser = config::parse_key_ttl_ms)]
@@ -59,6 +74,10 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS", default_value_t = ServeOptions::CONNECTIONS_MAX,
           value_name = "NUMBER", value_parser = config::parse_connections_max)]
     max_connections: usize,
+    /// How long after SIGTERM to go on, while /readyz says 503: up to 30d
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_DRAIN_DELAY", default_value = "0s",
+          value_name = "DURATION", value_parser = config::parse_delay_ms)]
+    drain_delay: u32,
     /// How long requests in flight may take after SIGTERM: from 1ms to 30d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_DRAIN_TIMEOUT", default_value = "10s",
           value_name = "DURATION", value_parser = config::parse_max_ms)]
@@ -80,24 +99,48 @@ impl Args {
     ///
     /// What is wrong.
     pub(super) fn check(&self) -> Result<(), String> {
-        match self.max_lease {
-            Some(max) if max < self.lease_ttl => {
-                Err("--max-lease must not be shorter than --lease-ttl".to_owned())
-            }
-            _ => Ok(()),
+        if self.max_lease.is_some_and(|max| max < self.lease_ttl) {
+            return Err("--max-lease must not be shorter than --lease-ttl".to_owned());
         }
+        let addresses = iter::once(self.listen).chain(self.admin_listen);
+        let reachable = addresses.into_iter().find(|address| !is_loopback(*address));
+        if let Some(address) = reachable
+            && self.auth_tokens.is_none()
+            && !self.insecure_no_auth
+        {
+            return Err(format!(
+                "{address} can be reached by others: give --auth-tokens, or --insecure-no-auth"
+            ));
+        }
+        Ok(())
     }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// Lines for people
+    Human,
+    /// A JSON object a line
+    Json,
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 /// Serves until SIGTERM or Ctrl-C.
 pub(super) fn run(args: &Args) -> io::Result<()> {
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter(&env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default()))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         // It would panic when nobody reads standard error any more.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match args.log_format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.with_ansi(false).json().flatten_event(true).init(),
+    }
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
 }
 
@@ -116,10 +159,32 @@ fn filter(text: &str) -> EnvFilter {
 /// Opens a socket with a long queue, so that a burst of connections is not turned away: a client whose
 /// packet finds it full comes back after a second.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error: io::Error| {
+        io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+    })
+}
+
+/// What SIGHUP reads again. Without any of it the signal ends the server, as it does by default.
+fn reload_on_sighup(access: &Access) -> io::Result<()> {
+    if !access.is_guarded() {
+        return Ok(());
+    }
+    let (access, mut hangup) = (access.clone(), signal(SignalKind::hangup())?);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match access.reload() {
+                Ok(count) => info!("SIGHUP: there are {count} tokens now"),
+                Err(error) => error!("SIGHUP: the tokens stay as they were: {error}"),
+            }
+        }
+    });
+    Ok(())
 }
 
 async fn serve(args: &Args) -> io::Result<()> {
@@ -131,9 +196,12 @@ async fn serve(args: &Args) -> io::Result<()> {
     // Before the socket opens: from then on a signal ends the server in good order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = listen(args.listen).map_err(|error| {
-        io::Error::new(error.kind(), format!("cannot listen on {}: {error}", args.listen))
-    })?;
+    let access = match &args.auth_tokens {
+        Some(path) => Access::by_tokens(path.clone())?,
+        None => Access::open(),
+    };
+    let listeners =
+        Listeners { main: listen(args.listen)?, admin: args.admin_listen.map(listen).transpose()? };
     let options = Options {
         ttl: Ttl { key_ttl_ms: args.key_ttl, lease_ttl_ms: args.lease_ttl },
         keys_max: args.max_keys,
@@ -148,19 +216,28 @@ async fn serve(args: &Args) -> io::Result<()> {
     let serve_options = ServeOptions {
         connections_max: args.max_connections,
         drain_timeout: Duration::from_millis(args.drain_timeout.into()),
+        drain_delay: Duration::from_millis(args.drain_delay.into()),
+        access: access.clone(),
         limits,
         ..ServeOptions::default()
     };
     let store = Memory::new(options, SystemClock::new());
     tokio::spawn(store.clone().sweep());
-    info!("listening on http://{}", listener.local_addr()?);
+    reload_on_sighup(&access)?;
+    if !access.is_guarded() && args.insecure_no_auth {
+        warn!("whoever reaches the server may do everything: no tokens are asked for");
+    }
+    if let Some(admin) = &listeners.admin {
+        info!("operators are heard on http://{}", admin.local_addr()?);
+    }
+    info!("listening on http://{}", listeners.main.local_addr()?);
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: shutting down"),
             _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
         }
     };
-    http::serve(listener, Arc::new(store), serve_options, shutdown).await?;
+    http::serve(listeners, Arc::new(store), serve_options, shutdown).await?;
     info!("stopped");
     Ok(())
 }

@@ -177,6 +177,11 @@ impl FreeLists {
         stale > Self::STALE_MIN && stale > shard.len.load(Relaxed) / 2
     }
 
+    /// How many hints there are. O(s) for s shards.
+    pub(super) fn len(&self) -> u64 {
+        self.shards.iter().map(|shard| u64::from(shard.len.load(Relaxed))).sum()
+    }
+
     /// How many hints are stale. O(s) for s shards.
     pub(super) fn stale(&self) -> u64 {
         self.shards.iter().map(|shard| u64::from(shard.stale.load(Relaxed))).sum()

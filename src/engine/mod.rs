@@ -93,6 +93,12 @@ impl Pool {
         self.ttl
     }
 
+    /// The most keys there may be at once.
+    #[must_use]
+    pub fn keys_max(&self) -> usize {
+        self.keys_max
+    }
+
     /// Reserves room for `count` keys, all or nothing. O(1).
     ///
     /// # Errors

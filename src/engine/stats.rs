@@ -20,6 +20,8 @@ pub struct Stats {
     pub leased: u64,
     /// Keys that were released and rest.
     pub cooling: u64,
+    /// Places in the free vectors: one for each free key, and the stale ones.
+    pub hints: u64,
     /// Hints at keys that died or were rested while they were free, and that were not yet removed.
     pub stale_hints: u64,
     /// Entries in the index of lives.
@@ -140,6 +142,7 @@ impl Pool {
             free: keys.saturating_sub(leased + cooling),
             leased,
             cooling,
+            hints: self.free.len(),
             stale_hints: self.free.stale(),
             life_entries: self.lives.len() as u64,
             hold_entries: self.holds.len() as u64,

@@ -95,6 +95,14 @@ fn max_bytes(request: &Request) -> usize {
     if is_batch { BATCH_BYTES_MAX } else { BODY_BYTES_MAX }
 }
 
+/// Refuses a request whose body nobody has read.
+pub(super) async fn refuse(request: Request, problem: Problem) -> Response {
+    if !request.headers().contains_key(EXPECT) {
+        discard(request.into_body()).await;
+    }
+    problem.response()
+}
+
 async fn discard(body: Body) {
     let mut body = Limited::new(body, DISCARD_BYTES_MAX);
     let all = async { while let Some(Ok(_)) = body.frame().await {} };

@@ -1,6 +1,6 @@
 //! Refusals: the one map from errors to statuses and bodies.
 
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -41,8 +41,12 @@ pub(super) enum Problem {
     NotLeased,
     Stale,
     TooManyWaiters,
+    TooManyViewers,
     Stopping,
     Busy,
+    Unauthorized { has_token: bool },
+    Forbidden { role: &'static str },
+    FromElsewhere,
     InvalidBody { expected: &'static str },
     BodyTooLarge { max: usize },
     BodyTimeout,
@@ -89,6 +93,18 @@ impl Problem {
             Self::TooManyWaiters => {
                 ("too-many-waiters", StatusCode::SERVICE_UNAVAILABLE, "Too many wait for a key")
             }
+            Self::TooManyViewers => {
+                ("too-many-viewers", StatusCode::SERVICE_UNAVAILABLE, "Too many watch the page")
+            }
+            Self::Unauthorized { .. } => {
+                ("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed")
+            }
+            Self::Forbidden { .. } => {
+                ("forbidden", StatusCode::FORBIDDEN, "The role of the token does not allow it")
+            }
+            Self::FromElsewhere => {
+                ("cross-site", StatusCode::FORBIDDEN, "The request comes from another site")
+            }
             Self::MalformedBody { .. } => {
                 ("malformed-body", StatusCode::BAD_REQUEST, "The body is malformed")
             }
@@ -117,6 +133,15 @@ impl Problem {
             Self::Stopping => "Ask another, or the same when it is back.".to_owned(),
             Self::Busy => "There is no room for it now; nothing was done.".to_owned(),
             Self::TooManyWaiters => "No key is free, and as many wait as may.".to_owned(),
+            Self::TooManyViewers => "Come back when another has closed it.".to_owned(),
+            Self::Unauthorized { has_token: false } => {
+                "Send Authorization: Bearer and a token.".to_owned()
+            }
+            Self::Unauthorized { has_token: true } => {
+                "Nobody here has the token that was sent.".to_owned()
+            }
+            Self::Forbidden { role } => format!("It takes the role {role}."),
+            Self::FromElsewhere => "A page of another site has sent it.".to_owned(),
             Self::NotLeased => "There is no lease to renew.".to_owned(),
             Self::Stale => {
                 "The key has moved on from what If-Match names; nothing was done.".to_owned()
@@ -143,7 +168,15 @@ impl Problem {
             Self::PoolFull { retry_after_ms } => {
                 headers.insert(RETRY_AFTER, retry_after_ms.div_ceil(1000).max(1).into());
             }
-            Self::TooManyWaiters | Self::Stopping | Self::Busy => {
+            Self::Unauthorized { has_token } => {
+                let challenge = if has_token {
+                    r#"Bearer realm="token-orchestrator", error="invalid_token""#
+                } else {
+                    r#"Bearer realm="token-orchestrator""#
+                };
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            }
+            Self::TooManyWaiters | Self::TooManyViewers | Self::Stopping | Self::Busy => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

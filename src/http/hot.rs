@@ -16,13 +16,12 @@ mod answers;
 mod connection;
 mod mailbox;
 mod parse;
+mod thread;
 
 use std::io;
 use std::mem::{MaybeUninit, take};
 use std::net::TcpStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -32,14 +31,17 @@ use rustix::io::Errno;
 use slab::Slab;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tracing::{debug, error};
+use tracing::debug;
 
 use self::answers::Answers;
 use self::connection::Connection;
 pub(super) use self::mailbox::Mailbox;
 use self::mailbox::{Late, Message};
 use self::parse::{Hot, Parsed, parse};
+pub(super) use self::thread::{Shared, start};
 use super::HEAD_BYTES_MAX;
+use super::metrics::Tally;
+use super::status::Status;
 use crate::store::Store;
 
 /// Room for what is read at a time: some hundred small requests. The longest head that is waited for.
@@ -53,8 +55,6 @@ const REQUESTS_MAX: usize = 512;
 const IDLE_TICKS: u32 = 5;
 /// The same while a head has begun, or answers are not taken.
 const HEAD_TICKS: u32 = 2;
-/// Until a thread that panicked tries again to begin anew.
-const PANIC_PAUSE: Duration = Duration::from_secs(1);
 /// How often a connection is read once the server stops: what it has sent by then, and not all that
 /// it goes on to send.
 const LAST_READS: u32 = 4;
@@ -72,42 +72,11 @@ pub(super) struct Other {
     pub(super) place: OwnedSemaphorePermit,
 }
 
-/// Starts a thread that serves the connections that come by `mailbox`, until that says to stop and
-/// all that came before is answered. Those that are not hot go to `others`.
-///
-/// # Errors
-///
-/// If the system has no more file descriptors or threads.
-pub(super) fn start<S: Store>(
-    store: Arc<S>,
-    mailbox: Arc<Mailbox>,
-    others: mpsc::UnboundedSender<Other>,
-    head_timeout: Duration,
-) -> io::Result<()> {
-    let (runtime, stopping) = (Handle::current(), Arc::clone(&mailbox));
-    let new = move || {
-        let (store, runtime, mailbox) = (Arc::clone(&store), runtime.clone(), Arc::clone(&mailbox));
-        Loop::new(store, runtime, mailbox, others.clone(), head_timeout)
-    };
-    let mut hot = new()?;
-    let serve = move || {
-        while catch_unwind(AssertUnwindSafe(|| hot.run())).is_err() {
-            error!("a thread panicked; its connections are lost, and it begins anew");
-            hot = loop {
-                match new() {
-                    Ok(hot) => break hot,
-                    Err(_) if stopping.is_stopping() => return,
-                    Err(_) => sleep(PANIC_PAUSE),
-                }
-            }
-        }
-    };
-    Builder::new().name("hot".to_owned()).spawn(serve).map(drop)
-}
-
 /// One thread's connections.
 struct Loop<S> {
     store: Arc<S>,
+    status: Arc<Status>,
+    tally: Arc<Tally>,
     runtime: Handle,
     mailbox: Arc<Mailbox>,
     /// Among the loops that had this mailbox.
@@ -132,17 +101,20 @@ struct Loop<S> {
 
 impl<S: Store> Loop<S> {
     fn new(
-        store: Arc<S>,
+        shared: Shared<S>,
+        tally: Arc<Tally>,
         runtime: Handle,
         mailbox: Arc<Mailbox>,
         others: mpsc::UnboundedSender<Other>,
-        head_timeout: Duration,
     ) -> io::Result<Self> {
+        let Shared { store, status, head_timeout } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
         let period = head_timeout / 2;
         Ok(Self {
             store,
+            status,
+            tally,
             runtime,
             generation: mailbox.next_generation(),
             mailbox,
@@ -162,12 +134,14 @@ impl<S: Store> Loop<S> {
 
     fn run(&mut self) {
         let mut ready = Vec::new();
+        let mut now = Instant::now();
         while !self.mailbox.is_cut_off() {
             if !self.is_stopping && self.mailbox.is_stopping() {
                 self.is_stopping = true;
                 self.again.extend(self.connections.iter().map(|(index, _)| index));
             }
-            self.wait(&mut ready);
+            self.wait(&mut ready, now);
+            let begin = Instant::now();
             for index in ready.drain(..) {
                 self.read(index);
                 if self.requests.len() >= REQUESTS_MAX {
@@ -178,7 +152,9 @@ impl<S: Store> Loop<S> {
             if self.is_done() {
                 return;
             }
-            if Instant::now() >= self.next_tick {
+            now = Instant::now();
+            self.answers.count(&self.tally, now - begin);
+            if now >= self.next_tick {
                 self.tick();
             }
         }
@@ -189,10 +165,10 @@ impl<S: Store> Loop<S> {
     }
 
     /// Waits until something is ready, or the next tick.
-    fn wait(&mut self, ready: &mut Vec<usize>) {
+    fn wait(&mut self, ready: &mut Vec<usize>, now: Instant) {
         ready.append(&mut self.again);
         let has_time = ready.is_empty() && !self.is_done();
-        let until_tick = self.next_tick.saturating_duration_since(Instant::now());
+        let until_tick = self.next_tick.saturating_duration_since(now);
         let patience = if has_time { until_tick } else { Duration::ZERO };
         let patience = Timespec::try_from(patience).ok();
         let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
@@ -300,13 +276,16 @@ impl<S: Store> Loop<S> {
         let mut input = &self.input[..length];
         loop {
             match parse(input) {
-                Parsed::Hot(request, length) => {
+                Parsed::Hot(request, length, authorization)
+                    if connection.may(&self.status.access, request, authorization) =>
+                {
                     self.requests.push((index, request));
                     connection.has_requests = true;
                     input = &input[length..];
                 }
                 Parsed::Partial => break,
-                Parsed::Other => {
+                // The other path refuses as well.
+                Parsed::Hot(..) | Parsed::Other => {
                     connection.is_other = true;
                     break;
                 }
@@ -359,13 +338,14 @@ impl<S: Store> Loop<S> {
         if !self.late.is_empty() {
             connection.is_busy = true;
             let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&self.mailbox));
-            let generation = self.generation;
+            let (generation, status) = (self.generation, Arc::clone(&self.status));
             let mut late = Late::new(mailbox, index, generation);
             let requests = take(&mut self.late);
             self.runtime.spawn(async move {
-                let mut answers = Answers::default();
+                let (mut answers, begin) = (Answers::default(), Instant::now());
                 for request in requests {
                     answers.add(&*store, request).await;
+                    answers.count(status.metrics.shared(), begin.elapsed());
                 }
                 late.set(answers.output);
             });

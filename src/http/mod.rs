@@ -5,6 +5,7 @@
 //!   (serve)        └─ any other ── hyper (peer) ── router ── handlers
 //! ```
 
+mod access;
 mod batches;
 mod body;
 mod budget;
@@ -12,14 +13,18 @@ mod error;
 mod fence;
 mod hot;
 mod keys;
+mod live;
+mod metrics;
 mod openapi;
 mod pattern;
 mod peer;
 mod pool;
 mod query;
+mod route;
 mod schema;
 mod serve;
 mod stats;
+mod status;
 mod wire;
 
 use std::sync::Arc;
@@ -33,13 +38,15 @@ use axum::routing::{MethodRouter, get, put};
 
 use tokio::sync::watch;
 
+pub use self::access::{Access, Role, TokenHash, check_name, new_token};
 pub use self::body::BODY_BYTES_MAX;
 use self::budget::Budget;
 use self::error::Problem;
 use self::peer::Peer;
 pub use self::pool::COUNT_MAX;
 pub use self::query::Limits;
-pub use self::serve::{ServeOptions, serve};
+pub use self::serve::{Listeners, ServeOptions, serve};
+use self::status::Status;
 use self::wire::Fields;
 use crate::error::Error;
 use crate::store::Store;
@@ -56,12 +63,14 @@ struct Api<S> {
     /// Changes when the server stops.
     stopped: watch::Receiver<()>,
     budget: Budget,
+    status: Arc<Status>,
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
-        let (store, stopped) = (Arc::clone(&self.store), self.stopped.clone());
-        Self { store, limits: self.limits, stopped, budget: self.budget.clone() }
+        let (store, status) = (Arc::clone(&self.store), Arc::clone(&self.status));
+        let (stopped, budget) = (self.stopped.clone(), self.budget.clone());
+        Self { store, limits: self.limits, stopped, budget, status }
     }
 }
 
@@ -97,8 +106,7 @@ impl<S> Api<S> {
 /// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
 /// | `PUT /keepalive` | [`Store::keep_alive`] | O(1) a key |
 /// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
-/// | `GET /openapi.json`, `GET /docs` | the description of all that | O(1) |
-fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>) -> Router {
+fn router<S: Store>(api: Api<S>, scope: Scope) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
     let whole = get(pool::lease::<S>)
         .post(pool::create::<S>)
@@ -107,26 +115,62 @@ fn router<S: Store>(store: Arc<S>, limits: Limits, stopped: watch::Receiver<()>)
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
     let key = methods(key, "GET, HEAD, PUT, DELETE");
     let lease = methods(put(keys::renew::<S>), "PUT");
-    let budget = Budget::default();
     let life = methods(put(keys::keep_alive::<S>), "PUT");
     let lives = methods(put(batches::keep_alive::<S>), "PUT");
-    let stats = methods(get(stats::show::<S>), "GET, HEAD");
-    Router::new()
+    let mut router = Router::new()
         .route("/keys", methods(whole, POOL_METHODS))
         .route("/keys/{id}", key.clone())
         .route("/keys/{id}/lease", lease)
         .route("/keepalive", lives)
         .route("/keepalive/{id}", life.clone())
-        .route("/stats", stats)
+        .route("/stats", show(get(stats::show::<S>)))
         // The empty id: malformed, like any other.
         .route("/keys/", key)
-        .route("/keepalive/", life)
-        .merge(openapi::routes(limits))
+        .route("/keepalive/", life);
+    if scope == Scope::All {
+        router = router.merge(for_operators(api.limits));
+    }
+    router
         .fallback(async || Problem::NoSuchPath.response())
         // Bodies are read, within limits, before they come to a handler.
         .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(budget.clone(), body::read))
-        .with_state(Api { store, limits, stopped, budget })
+        .layer(from_fn_with_state(api.budget.clone(), body::read))
+        .layer(from_fn_with_state(api.status.access.clone(), access::guard))
+        .layer(from_fn_with_state(Arc::clone(&api.status), metrics::observe))
+        .with_state(api)
+}
+
+/// What an address is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// The API alone: operators have an address of their own.
+    Api,
+    All,
+}
+
+/// What operators ask for.
+///
+/// | method and path | shows | cost |
+/// |---|---|---|
+/// | `GET /metrics` | all that is counted | O(s) for s shards |
+/// | `GET /healthz`, `GET /readyz` | whether the server is alive, and wants requests | O(1) |
+/// | `GET /dashboard` | a page | O(1) |
+/// | `GET /dashboard/events` | what the page lives on | O(1), and O(1) a second |
+/// | `GET /openapi.json`, `GET /docs` | the description of the API | O(1) |
+fn for_operators<S: Store>(limits: Limits) -> Router<Api<S>> {
+    let policy = live::policy();
+    Router::new()
+        .route("/metrics", show(get(metrics::show::<S>)))
+        .route("/healthz", show(get(status::health)))
+        .route("/readyz", show(get(status::ready::<S>)))
+        .route("/dashboard", show(get(async || live::page(policy))))
+        .route("/dashboard/events", show(get(live::events::<S>)))
+        .merge(openapi::routes(limits))
+}
+
+/// What can only be looked at.
+fn show<T: Clone + Send + Sync + 'static>(router: MethodRouter<T>) -> MethodRouter<T> {
+    methods(router, "GET, HEAD")
 }
 
 /// Answers other methods than those that `router` knows.

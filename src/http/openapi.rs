@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,12 +21,19 @@ use utoipa::OpenApi;
 use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
 use utoipa::openapi::response::Response as Described;
-use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema, SecurityRequirement,
+};
 use utoipa_swagger_ui::{Config, serve};
 
+use super::access::Role;
 use super::error::{Details, PROBLEM_JSON, Problem};
 use super::query::Limits;
-use super::{batches, body, json, keys, methods, pattern, pool, query, respond, stats};
+use super::{batches, body, json, keys, pattern, pool, query, respond, show, stats};
+
+/// What the document calls the way to send a token.
+const TOKEN: &str = "token";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -72,10 +80,10 @@ pub(super) fn routes<T: Clone + Send + Sync + 'static>(limits: Limits) -> Router
     };
     let document = get(async move || json(StatusCode::OK, document));
     Router::new()
-        .route("/openapi.json", methods(document, "GET, HEAD"))
-        .route("/docs", methods(get(async || to_page()), "GET, HEAD"))
-        .route("/docs/", methods(get(index), "GET, HEAD"))
-        .route("/docs/{*path}", methods(get(page), "GET, HEAD"))
+        .route("/openapi.json", show(document))
+        .route("/docs", show(get(async || to_page())))
+        .route("/docs/", show(get(index)))
+        .route("/docs/{*path}", show(get(page)))
 }
 
 fn to_page() -> Response {
@@ -103,6 +111,11 @@ fn page(path: &str, config: Arc<Config<'static>>) -> Response {
 
 fn document(limits: Limits) -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "Where the operator asks for tokens: each has one of the roles client, admin and metrics",
+    ));
+    let components = document.components.as_mut().expect("there are schemas");
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
         operations.into_iter().flatten().for_each(|operation| complete(operation, limits));
@@ -111,6 +124,10 @@ fn document(limits: Limits) -> utoipa::openapi::OpenApi {
 }
 
 fn complete(operation: &mut Operation, limits: Limits) {
+    // Either is enough, as far as the document can tell: none where no tokens are asked for.
+    let no_scopes = iter::empty::<String>;
+    operation.security =
+        Some(vec![SecurityRequirement::default(), SecurityRequirement::new(TOKEN, no_scopes())]);
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(parameter) = parameter {
             describe_parameter(parameter, limits);
@@ -175,6 +192,11 @@ fn describe_header(name: &str) -> Header {
             json!({"type": "integer", "minimum": 1}),
             json!(28),
         ),
+        "WWW-Authenticate" => (
+            "How to say who asks",
+            json!({"type": "string", "pattern": "^Bearer "}),
+            json!("Bearer realm=\"token-orchestrator\""),
+        ),
         other => unreachable!("{other} is not described"),
     };
     let schema: Schema = serde_json::from_value(schema).expect("a schema");
@@ -212,7 +234,14 @@ fn refusals(operation: &str, limits: Limits) -> Vec<Problem> {
         "releaseKeys" | "keepKeysAlive" => body::BATCH_BYTES_MAX,
         _ => body::BODY_BYTES_MAX,
     };
+    let role = match operation {
+        "createKeys" | "deleteKey" => Role::Admin,
+        _ => Role::Client,
+    };
     let all = [
+        Problem::Unauthorized { has_token: false },
+        Problem::Forbidden { role: role.name() },
+        Problem::FromElsewhere,
         Problem::MalformedBody { detail: not_json },
         Problem::BodyTooLarge { max },
         Problem::BodyTimeout,
@@ -235,9 +264,9 @@ fn describe_refusals(status: u16, refusals: &[Details]) -> Described {
     let response = ResponseBuilder::new()
         .description(titles.join("; "))
         .content(PROBLEM_JSON, content.build());
-    if status == 503 {
-        response.header("Retry-After", describe_header("Retry-After")).build()
-    } else {
-        response.build()
+    match status {
+        401 => response.header("WWW-Authenticate", describe_header("WWW-Authenticate")).build(),
+        503 => response.header("Retry-After", describe_header("Retry-After")).build(),
+        _ => response.build(),
     }
 }

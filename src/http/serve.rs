@@ -18,18 +18,37 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::access::Access;
+use super::budget::Budget;
 use super::hot::{Mailbox, Other};
+use super::live::Live;
 use super::peer::{Output, Peer};
-use super::{HEAD_BYTES_MAX, Limits, hot, router};
+use super::status::{Places, Status};
+use super::{Api, HEAD_BYTES_MAX, Limits, Scope, hot, router};
 use crate::store::Store;
 
-/// Limits of [`serve`].
-#[derive(Clone, Copy, Debug)]
+/// Where [`serve`] is asked.
+pub struct Listeners {
+    /// By those who lease keys.
+    pub main: TcpListener,
+    /// By operators. With it the main one knows the API alone, and this one everything.
+    pub admin: Option<TcpListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    /// One for all.
+    fn from(main: TcpListener) -> Self {
+        Self { main, admin: None }
+    }
+}
+
+/// How [`serve`] serves.
+#[derive(Clone)]
 pub struct ServeOptions {
     /// Connections at once; further ones wait to be accepted.
     pub connections_max: usize,
@@ -37,6 +56,10 @@ pub struct ServeOptions {
     pub head_timeout: Duration,
     /// How long requests in flight may take after the shutdown began.
     pub drain_timeout: Duration,
+    /// How long after the shutdown began probes are told so before no more connections are accepted.
+    pub drain_delay: Duration,
+    /// Who may do what.
+    pub access: Access,
     /// What requests may ask for.
     pub limits: Limits,
 }
@@ -52,6 +75,8 @@ impl Default for ServeOptions {
             connections_max: Self::CONNECTIONS_MAX,
             head_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
+            access: Access::open(),
             limits: Limits::default(),
         }
     }
@@ -62,72 +87,112 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Requests at once on a connection of HTTP/2; the least that RFC 9113, section 6.5.2, recommends.
 const STREAMS_MAX: u32 = 100;
 
-/// Serves `store` on `listener` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is
-/// ready. Then it accepts no more, and returns when all requests in flight are answered or the
-/// drain timeout is over.
+/// How long those who watch may take once all others are done.
+const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves `store` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is ready. After the
+/// drain delay it accepts no more, and returns when all requests in flight are answered or the drain
+/// timeout is over. Operators are heard to the end.
 ///
 /// # Errors
 ///
 /// If the system lacks what it needs to begin.
 pub async fn serve<S: Store>(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     store: Arc<S>,
     options: ServeOptions,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
+    let Listeners { main, admin } = listeners.into();
+    let status = Arc::new(Status::new(options.connections_max, options.access.clone()));
     let (stop, stopped) = watch::channel(());
-    let router = router(store.clone(), options.limits, stopped.clone());
-    let head_timeout = options.head_timeout;
-    let (hyper, http1) = (hyper(&options), hyper(&options).http1_only());
-    let server = Arc::new(Server { router, hyper, http1, head_timeout });
-    let places = Arc::new(Semaphore::new(options.connections_max));
-    let mut shutdown = pin!(shutdown);
-    let mut is_failing = false;
+    let (end, ended) = watch::channel(());
+    let (limits, budget) = (options.limits, Budget::default());
+    let (for_api, for_hot) = (Arc::clone(&store), Arc::clone(&store));
+    let api = Api { store: for_api, limits, stopped, budget, status: Arc::clone(&status) };
+    let scope = if admin.is_some() { Scope::Api } else { Scope::All };
+    let server = Arc::new(Server::new(router(api.clone(), scope), &options));
     let (handover, others) = mpsc::unbounded_channel();
     let mut threads = Threads(Vec::new());
+    let (shared_status, head_timeout) = (Arc::clone(&status), options.head_timeout);
+    let shared = hot::Shared { store: for_hot, status: shared_status, head_timeout };
     for _ in 0..Handle::current().metrics().num_workers() {
         let mailbox = Arc::new(Mailbox::new()?);
         threads.0.push(Arc::clone(&mailbox));
-        hot::start(Arc::clone(&store), mailbox, handover.clone(), options.head_timeout)?;
+        hot::start(mailbox, handover.clone(), shared.clone())?;
     }
-    drop(handover);
+    drop((handover, shared));
+    // What still runs in here ends when this returns.
+    let mut beside = JoinSet::new();
+    beside.spawn(Live::sample(store, Arc::clone(&status)));
     let mut rest = JoinSet::new();
-    rest.spawn(server.connections(others, stopped));
-    let mut next = threads.0.iter().cycle();
-    loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (accepted, place) = tokio::select! {
-            accepted = accepted => accepted,
-            () = &mut shutdown => break,
-        };
-        // There is always a thread, and places are never closed.
-        let (Some(thread), Ok(place)) = (next.next(), place) else { break };
-        match accepted.and_then(|(stream, _)| prepare(stream)) {
-            Ok(stream) => {
-                is_failing = false;
-                thread.add(stream, place);
-            }
-            Err(error) if is_the_clients(&error) => {}
-            Err(error) => {
-                if !is_failing {
-                    warn!("cannot accept connections: {error}");
-                }
-                is_failing = true;
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+    rest.spawn(server.connections(others, api.stopped.clone()));
+    let mut operators = JoinSet::new();
+    if let Some(admin) = admin {
+        let server = Arc::new(Server::new(router(api, Scope::All), &options));
+        operators.spawn(server.accept(admin, Arc::clone(&status), ended));
     }
-    drop(listener);
+    let shutdown = async {
+        shutdown.await;
+        status.set_stopping();
+        sleep(options.drain_delay).await;
+    };
+    tokio::select! {
+        () = hand_out(main, &status, &threads) => {}
+        () = shutdown => {}
+    }
     stop.send_replace(());
     threads.0.iter().for_each(|mailbox| mailbox.stop());
     if timeout(options.drain_timeout, rest.join_next()).await.is_err() {
         info!("requests were still in flight after {:?}; they are cut off", options.drain_timeout);
         rest.shutdown().await;
     }
+    end.send_replace(());
+    // Whoever does not take its answers now is cut off.
+    let _ = timeout(ADMIN_DRAIN_TIMEOUT, operators.join_next()).await;
     Ok(())
+}
+
+/// Gives the connections that come to the threads, in turn; returns only if there is none.
+async fn hand_out(listener: TcpListener, status: &Status, threads: &Threads) {
+    let mut acceptor = Acceptor::new(listener);
+    for thread in threads.0.iter().cycle() {
+        let (stream, place) = acceptor.next(&status.connections).await;
+        thread.add(stream, place);
+    }
+}
+
+/// Accepts connections, whatever the trouble.
+struct Acceptor {
+    listener: TcpListener,
+    is_failing: bool,
+}
+
+impl Acceptor {
+    fn new(listener: TcpListener) -> Self {
+        Self { listener, is_failing: false }
+    }
+
+    /// The next connection, once there is a place for it.
+    async fn next(&mut self, places: &Places) -> (std::net::TcpStream, OwnedSemaphorePermit) {
+        let place = places.take().await;
+        loop {
+            match self.listener.accept().await.and_then(|(stream, _)| prepare(stream)) {
+                Ok(stream) => {
+                    self.is_failing = false;
+                    return (stream, place);
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    if !self.is_failing {
+                        warn!("cannot accept connections: {error}");
+                    }
+                    self.is_failing = true;
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
 }
 
 /// The threads of the hot path, by what reaches them. They end with this.
@@ -167,6 +232,34 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
 }
 
 impl Server {
+    fn new(router: Router, options: &ServeOptions) -> Self {
+        let (hyper, http1) = (hyper(options), hyper(options).http1_only());
+        Self { router, hyper, http1, head_timeout: options.head_timeout }
+    }
+
+    /// Accepts connections and serves them, until `ended` has changed and all have ended.
+    async fn accept(
+        self: Arc<Self>,
+        listener: TcpListener,
+        status: Arc<Status>,
+        mut ended: watch::Receiver<()>,
+    ) {
+        let mut acceptor = Acceptor::new(listener);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                (stream, place) = acceptor.next(&status.admin_connections) => {
+                    let other = Other { stream, read: Vec::new(), is_new: true, place };
+                    connections.spawn(Arc::clone(&self).connection(other, ended.clone()));
+                }
+                Some(_) = connections.join_next() => {}
+                _ = ended.changed() => break,
+            }
+        }
+        drop(acceptor);
+        while connections.join_next().await.is_some() {}
+    }
+
     /// Serves the connections that come, until no more can come and all have ended.
     async fn connections(
         self: Arc<Self>,

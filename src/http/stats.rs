@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Api, json};
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// Counts at about one moment.
 #[derive(Serialize, ToSchema)]
@@ -27,7 +27,7 @@ pub(super) struct Stats {
     cooling: u64,
     /// Requests that wait for a key.
     #[schema(example = 0)]
-    waiting: usize,
+    waiting: u64,
     /// Entries of the index that ends lives: one for each key.
     #[schema(example = 3)]
     life_entries: u64,
@@ -80,27 +80,33 @@ struct Totals {
     responses((status = 200, description = "The counts", body = Stats)),
 )]
 pub(super) async fn show<S: Store>(State(api): State<Api<S>>) -> Response {
-    let (stats, waiting) = (api.store.stats().await, api.store.waiting().await);
-    let totals = stats.totals;
-    let stats = Stats {
-        keys: stats.keys,
-        free: stats.free,
-        blocked: stats.leased,
-        cooling: stats.cooling,
-        waiting,
-        life_entries: stats.life_entries,
-        hold_entries: stats.hold_entries,
-        stale_hints: stats.stale_hints,
-        totals: Totals {
-            created: totals.created,
-            leased: totals.leases,
-            released: totals.releases,
-            lease_timeouts: totals.lease_timeouts,
-            leases_lost: totals.leases_lost,
-            expired: totals.expired,
-            deleted: totals.deleted,
-            stale_refusals: totals.stale_refusals,
-        },
-    };
+    let (stats, vitals) = (api.store.stats().await, api.store.vitals().await);
+    let stats = Stats::of(&stats, vitals.waiting);
     json(StatusCode::OK, serde_json::to_vec(&stats).expect("numbers"))
+}
+
+impl Stats {
+    pub(super) fn of(stats: &store::Stats, waiting: u64) -> Self {
+        let totals = &stats.totals;
+        Self {
+            keys: stats.keys,
+            free: stats.free,
+            blocked: stats.leased,
+            cooling: stats.cooling,
+            waiting,
+            life_entries: stats.life_entries,
+            hold_entries: stats.hold_entries,
+            stale_hints: stats.stale_hints,
+            totals: Totals {
+                created: totals.created,
+                leased: totals.leases,
+                released: totals.releases,
+                lease_timeouts: totals.lease_timeouts,
+                leases_lost: totals.leases_lost,
+                expired: totals.expired,
+                deleted: totals.deleted,
+                stale_refusals: totals.stale_refusals,
+            },
+        }
+    }
 }

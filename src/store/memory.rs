@@ -19,7 +19,7 @@ use tracing::error;
 
 use self::queue::Waiters;
 use self::waiting::Given;
-use super::{Created, Leasing, Release, Renewal, Store, give_way};
+use super::{Created, Leasing, Release, Renewal, Store, Vitals, give_way};
 use crate::engine::{Bug, Pool, Stats};
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease, Ttl};
@@ -297,12 +297,19 @@ impl<C: Clock> Store for Memory<C> {
         }
     }
 
-    async fn waiting(&self) -> usize {
-        self.shared.waiters.len()
-    }
-
     async fn stats(&self) -> Stats {
         self.shared.pool.stats()
+    }
+
+    async fn vitals(&self) -> Vitals {
+        let Shared { pool, clock, waiters, .. } = &*self.shared;
+        let now = clock.now();
+        Vitals {
+            keys_max: pool.keys_max() as u64,
+            waiting: waiters.len() as u64,
+            leases_after_waiting: waiters.granted(),
+            sweep_lag_ms: pool.next_deadline().map_or(0, |due| now.ms_since(due)),
+        }
     }
 
     fn wall(&self, at: Timestamp) -> SystemTime {

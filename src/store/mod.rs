@@ -6,7 +6,7 @@ use std::future::Future;
 use std::time::SystemTime;
 
 pub use self::memory::{Memory, Options};
-use crate::engine::Stats;
+pub use crate::engine::Stats;
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease};
 use crate::time::Timestamp;
@@ -52,6 +52,20 @@ pub struct Renewal<'a> {
     pub fence: Fence<'a>,
     /// For how many milliseconds from now, 1 at least; without it for the lease TTL.
     pub lease_ms: Option<u32>,
+}
+
+/// How a store is doing, beside its counts; at about one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// The most keys there may be at once.
+    pub keys_max: u64,
+    /// Who wait for a key.
+    pub waiting: u64,
+    /// Leases that were given to those who waited, since the start.
+    pub leases_after_waiting: u64,
+    /// For how many milliseconds the oldest entry that is due has been due: how far the sweep is
+    /// behind.
+    pub sweep_lag_ms: u64,
 }
 
 /// A pool of keys that die unless they are kept alive, and are leased one holder at a time.
@@ -170,11 +184,11 @@ pub trait Store: Send + Sync + 'static {
     /// In how many milliseconds the next lease or cool-down ends, if there is one.
     fn next_release_ms(&self) -> impl Future<Output = Option<u64>> + Send;
 
-    /// How many wait for a key, at about one moment.
-    fn waiting(&self) -> impl Future<Output = usize> + Send;
-
     /// Counts, at about one moment.
     fn stats(&self) -> impl Future<Output = Stats> + Send;
+
+    /// How it is doing. O(1).
+    fn vitals(&self) -> impl Future<Output = Vitals> + Send;
 
     /// The time of day at a time that this store gave, for display.
     fn wall(&self, at: Timestamp) -> SystemTime;

@@ -11,7 +11,9 @@ use token_orchestrator::engine::Stats;
 use token_orchestrator::error::Error;
 use token_orchestrator::http::{self, ServeOptions};
 use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease};
-use token_orchestrator::store::{Created, Leasing, Memory, Options, Release, Renewal, Store};
+use token_orchestrator::store::{
+    Created, Leasing, Memory, Options, Release, Renewal, Store, Vitals,
+};
 use token_orchestrator::time::{SystemClock, Timestamp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -66,8 +68,8 @@ impl<const MAY_ASK_AGAIN: bool> Store for Odd<MAY_ASK_AGAIN> {
     async fn next_release_ms(&self) -> Option<u64> {
         self.store.next_release_ms().await
     }
-    async fn waiting(&self) -> usize {
-        self.store.waiting().await
+    async fn vitals(&self) -> Vitals {
+        self.store.vitals().await
     }
     async fn stats(&self) -> Stats {
         self.store.stats().await

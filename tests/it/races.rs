@@ -305,7 +305,7 @@ async fn those_who_wait_share_no_key_and_none_is_lost() {
     sweep.abort();
     assert!(served.load(Relaxed) > 2000, "{served:?}");
     let stats = store.stats().await;
-    assert_eq!((stats.free, stats.leased, store.waiting().await), (KEYS as u64, 0, 0));
+    assert_eq!((stats.free, stats.leased, store.vitals().await.waiting), (KEYS as u64, 0, 0));
     assert_eq!(store.lease_many(Leasing::default(), ids.len()).await.unwrap().len(), KEYS);
 }
 

@@ -111,8 +111,8 @@ impl World {
             let taken = self.take(step).and_then(|()| self.settle());
             taken.map_err(|what| format!("step {number}, {step:?}: {what}"))?;
             self.store.pool().check_invariants();
-            let waiting = self.store.waiting().now_or_never();
-            same(&waiting, &Some(self.waiters.len()))?;
+            let vitals = self.store.vitals().now_or_never().ok_or("it waits")?;
+            same(&vitals.waiting, &(self.waiters.len() as u64))?;
         }
         Ok(())
     }

@@ -1,13 +1,15 @@
 //! What hot requests are answered.
 
+use std::mem::take;
 use std::pin::pin;
 use std::task::{Context, Waker};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
 use super::parse::Hot;
 use crate::error::Error;
+use crate::http::metrics::{self, Tally};
 use crate::http::wire::{self, Fields};
 use crate::key::{Fence, KeyId, Lease};
 use crate::store::{Leasing, Release, Store};
@@ -18,6 +20,9 @@ const FIELDS: &[u8] = b"content-type: application/json\r\ncache-control: no-stor
 const LENGTH: &[u8] = b"content-length: ";
 const DATE: &[u8] = b"\r\ndate: ";
 const END: &[u8] = b"\r\n\r\n";
+
+/// What hot requests are answered with.
+const STATUSES: [u16; 2] = [404, 200];
 
 /// Answers that are yet to be sent.
 #[derive(Default)]
@@ -32,6 +37,8 @@ pub(super) struct Answers {
     /// The second that `date` shows.
     second: i64,
     date: String,
+    /// Answers that are not yet counted, by status and route.
+    counts: [[u64; Hot::ROUTES.len()]; STATUSES.len()],
 }
 
 impl Answers {
@@ -41,10 +48,7 @@ impl Answers {
         if requests.len() < 2 {
             return;
         }
-        self.ids.extend(requests.iter().filter_map(|(_, request)| match request {
-            Hot::Lease => None,
-            Hot::Show(id) | Hot::Release(id) | Hot::Delete(id) | Hot::KeepAlive(id) => Some(*id),
-        }));
+        self.ids.extend(requests.iter().filter_map(|(_, request)| request.id()));
         store.prefetch(&self.ids);
         self.ids.clear();
     }
@@ -66,6 +70,7 @@ impl Answers {
             if let Some(lease) = self.leases.pop() {
                 let fields = self.leased(&lease);
                 self.write(store, FOUND, &fields);
+                self.note(request, true);
                 return true;
             }
         }
@@ -77,7 +82,9 @@ impl Answers {
     pub(super) async fn add<S: Store>(&mut self, store: &S, request: Hot) {
         // Left over from one that was not answered at once.
         self.body.clear();
-        let (status, fields) = match self.act(store, request).await {
+        let acted = self.act(store, request).await;
+        let is_found = acted.is_ok();
+        let (status, fields) = match acted {
             Ok(fields) => (FOUND, fields),
             Err(error) => {
                 let is_exhausted = error == Error::Exhausted;
@@ -92,6 +99,25 @@ impl Answers {
             }
         };
         self.write(store, status, &fields);
+        self.note(request, is_found);
+    }
+
+    /// Counts an answer.
+    fn note(&mut self, request: Hot, is_found: bool) {
+        let (found, place) = (usize::from(is_found), request.place());
+        self.counts[found][place] += 1;
+        metrics::log(Hot::ROUTES[place], request.id(), STATUSES[found], None);
+    }
+
+    /// Adds what was answered since the last time to `tally`, each after `elapsed`. O(1).
+    pub(super) fn count(&mut self, tally: &Tally, elapsed: Duration) {
+        for (counts, status) in self.counts.iter_mut().zip(STATUSES) {
+            for (count, route) in counts.iter_mut().zip(Hot::ROUTES) {
+                if *count > 0 {
+                    tally.add(route, status, take(count), elapsed);
+                }
+            }
+        }
     }
 
     /// Does what a request asks for, and writes the body of the answer.

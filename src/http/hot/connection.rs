@@ -6,6 +6,9 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::parse::Hot;
+use crate::http::access::{Access, Pass};
+
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
@@ -27,6 +30,8 @@ pub(super) struct Connection {
     pub(super) is_other: bool,
     /// The client sends no more, or has gone.
     pub(super) is_ending: bool,
+    /// What the token that it sent last allows.
+    pub(super) pass: Option<Box<Pass>>,
     /// How often it was read since the server stops.
     pub(super) last_reads: u32,
 }
@@ -44,8 +49,15 @@ impl Connection {
             is_busy: false,
             is_other: false,
             is_ending: false,
+            pass: None,
             last_reads: 0,
         }
+    }
+
+    /// Whether a request may do what it asks for.
+    pub(super) fn may(&mut self, access: &Access, hot: Hot, authorization: Option<&[u8]>) -> bool {
+        let need = Hot::ROUTES[hot.place()].need();
+        access.check(authorization, need, &mut self.pass).is_ok()
     }
 
     /// Whether answers are still to be sent.

@@ -5,6 +5,8 @@ use std::mem::MaybeUninit;
 use httparse::{Header, Request, Status};
 
 use crate::http::HEAD_BYTES_MAX;
+use crate::http::access::FETCH_SITE;
+use crate::http::route::Route;
 use crate::key::KeyId;
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be
@@ -15,9 +17,9 @@ const FIELDS_MAX: usize = 100;
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What input begins with.
-pub(super) enum Parsed {
-    /// A request, and its length.
-    Hot(Hot, usize),
+pub(super) enum Parsed<'a> {
+    /// A request, its length, and its `Authorization`.
+    Hot(Hot, usize, Option<&'a [u8]>),
     /// The beginning of a head.
     Partial,
     Other,
@@ -32,8 +34,33 @@ pub(super) enum Hot {
     KeepAlive(KeyId),
 }
 
+impl Hot {
+    /// What may be asked for.
+    pub(super) const ROUTES: [Route; 5] =
+        [Route::Lease, Route::Show, Route::Release, Route::Delete, Route::KeepAlive];
+
+    /// What is asked for, as a place in [`Hot::ROUTES`].
+    pub(super) fn place(self) -> usize {
+        match self {
+            Self::Lease => 0,
+            Self::Show(_) => 1,
+            Self::Release(_) => 2,
+            Self::Delete(_) => 3,
+            Self::KeepAlive(_) => 4,
+        }
+    }
+
+    /// Of which key.
+    pub(super) fn id(&self) -> Option<&KeyId> {
+        match self {
+            Self::Lease => None,
+            Self::Show(id) | Self::Release(id) | Self::Delete(id) | Self::KeepAlive(id) => Some(id),
+        }
+    }
+}
+
 /// Reads the head of a request. O(length).
-pub(super) fn parse(input: &[u8]) -> Parsed {
+pub(super) fn parse(input: &[u8]) -> Parsed<'_> {
     if input.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(input) {
         // Hyper would wait for the rest of it for ever.
         return Parsed::Partial;
@@ -42,14 +69,17 @@ pub(super) fn parse(input: &[u8]) -> Parsed {
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(input, &mut fields) {
         Ok(Status::Complete(length)) => {
-            hot(&request).map_or(Parsed::Other, |hot| Parsed::Hot(hot, length))
+            let mut authorization = None;
+            hot(&request, &mut authorization)
+                .map_or(Parsed::Other, |hot| Parsed::Hot(hot, length, authorization))
         }
         Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
         _ => Parsed::Other,
     }
 }
 
-fn hot(request: &Request<'_, '_>) -> Option<Hot> {
+fn hot<'a>(request: &Request<'_, 'a>, authorization: &mut Option<&'a [u8]>) -> Option<Hot> {
+    let is_usual = |field: &Header<'a>| is_usual(field, authorization);
     if request.version != Some(1) || !request.headers.iter().all(is_usual) {
         return None;
     }
@@ -70,15 +100,18 @@ fn hot(request: &Request<'_, '_>) -> Option<Hot> {
     }
 }
 
-/// Whether a field means nothing to the connection, to the length of the request, or to a key.
-fn is_usual(field: &Header<'_>) -> bool {
+/// Whether a field means nothing to the connection, to the length of the request, or to a key. The one
+/// that tells who asks is kept.
+fn is_usual<'a>(field: &Header<'a>, authorization: &mut Option<&'a [u8]>) -> bool {
     let is = |name: &str| field.name.eq_ignore_ascii_case(name);
     match field.name.len() {
         6 => !is("expect"),
         8 => !is("if-match"),
         7 => !is("upgrade"),
         10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
-        14 => !is("content-length") || field.value == b"0",
+        // Of two nobody knows which one counts.
+        13 => !is("authorization") || authorization.replace(field.value).is_none(),
+        14 => (!is("content-length") || field.value == b"0") && !is(FETCH_SITE),
         17 => !is("transfer-encoding"),
         _ => true,
     }

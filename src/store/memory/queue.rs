@@ -1,9 +1,9 @@
 //! Who waits for a key: a queue, first come, first served.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
@@ -20,6 +20,8 @@ pub(super) struct Waiters {
     max: usize,
     len: CachePadded<AtomicUsize>,
     queue: Mutex<Queue>,
+    /// Leases that were given to those who waited.
+    granted: AtomicU64,
 }
 
 /// Waiters by ticket: the lowest came first.
@@ -45,7 +47,8 @@ pub(super) struct Ticket {
 impl Waiters {
     /// Room for `max` who wait.
     pub(super) fn new(max: usize) -> Self {
-        Self { max, len: CachePadded::default(), queue: Mutex::default() }
+        let (len, queue, granted) = Default::default();
+        Self { max, len, queue, granted }
     }
 
     /// Whether somebody waits; not exact while others come and go. O(1).
@@ -56,6 +59,11 @@ impl Waiters {
     /// How many wait. O(1).
     pub(super) fn len(&self) -> usize {
         self.len.load(Relaxed)
+    }
+
+    /// How many leases were given to those who waited. O(1).
+    pub(super) fn granted(&self) -> u64 {
+        self.granted.load(Relaxed)
     }
 
     /// Whether somebody waits who may not have seen a key that was freed before. O(1).
@@ -103,7 +111,9 @@ impl Waiters {
     pub(super) fn grant(&self, queue: &mut Queue, lease: Lease) -> Result<(), Lease> {
         let (_, waiter) = queue.waiters.pop_first().ok_or(lease)?;
         self.len.store(queue.waiters.len(), SeqCst);
-        waiter.grant.send(lease)
+        waiter.grant.send(lease)?;
+        self.granted.fetch_add(1, Relaxed);
+        Ok(())
     }
 }
 

@@ -20,14 +20,14 @@ const WAIT: Leasing = Leasing { lease_ms: None, wait_ms: 10_000 };
 
 /// Starts to wait, and is in the queue when this returns.
 async fn wait<S: Store>(f: &Arc<Fixture<S>>, leasing: Leasing) -> JoinHandle<Result<Lease, Error>> {
-    let before = f.store.waiting().await;
+    let before = f.store.vitals().await.waiting;
     let waiter = tokio::spawn({
         let f = Arc::clone(f);
         async move { f.store.lease(leasing).await }
     });
     for _ in 0..1000 {
         yield_now().await;
-        if waiter.is_finished() || f.store.waiting().await > before {
+        if waiter.is_finished() || f.store.vitals().await.waiting > before {
             return waiter;
         }
     }
@@ -65,13 +65,13 @@ pub(super) async fn who_waits_gets_the_key_that_is_released<S: Store>(
     let id = f.store.create(1).await.unwrap().ids[0];
     let first = f.store.lease(WAIT).await.unwrap();
     let waiter = wait(&f, WAIT).await;
-    assert_eq!(f.store.waiting().await, 1);
+    assert_eq!(f.store.vitals().await.waiting, 1);
     f.clock.advance_ms(5);
     f.store.release(&id, Release::default()).await.unwrap();
     let second = soon(waiter).await.unwrap();
     assert_eq!((second.id, second.since), (id, f.clock.now()));
     assert!(second.generation > first.generation);
-    assert_eq!(f.store.waiting().await, 0);
+    assert_eq!(f.store.vitals().await.waiting, 0);
 }
 
 pub(super) async fn who_waits_is_woken_by_all_that_frees_a_key<S: Store>(
@@ -132,7 +132,7 @@ pub(super) async fn who_waits_in_vain_is_told_so_in_time<S: Store>(
     assert!(!waiter.is_finished());
     f.clock.advance_ms(1);
     assert_eq!(soon(waiter).await, Err(Error::Exhausted));
-    assert_eq!(f.store.waiting().await, 0);
+    assert_eq!(f.store.vitals().await.waiting, 0);
     // A lease that ends at the same moment is in time.
     f.store.create(1).await.unwrap();
     f.store.lease(Leasing { lease_ms: Some(10_000), wait_ms: 0 }).await.unwrap();
@@ -152,9 +152,9 @@ pub(super) async fn who_goes_away_takes_no_key_along<S: Store>(
         let mut waiter = pin!(f.store.lease(WAIT));
         let poll = std::future::poll_fn(|cx| Poll::Ready(waiter.as_mut().poll(cx).is_ready()));
         assert!(!poll.await);
-        assert_eq!(f.store.waiting().await, 1);
+        assert_eq!(f.store.vitals().await.waiting, 1);
         f.store.release(&id, Release::default()).await.unwrap();
-        assert_eq!(f.store.waiting().await, 0);
+        assert_eq!(f.store.vitals().await.waiting, 0);
         assert!(f.is_blocked(&id).await);
     }
     assert!(!f.is_blocked(&id).await);
@@ -162,7 +162,7 @@ pub(super) async fn who_goes_away_takes_no_key_along<S: Store>(
     let waiter = wait(&f, WAIT).await;
     waiter.abort();
     assert!(waiter.await.unwrap_err().is_cancelled());
-    assert_eq!(f.store.waiting().await, 0);
+    assert_eq!(f.store.vitals().await.waiting, 0);
     f.store.release(&id, Release::default()).await.unwrap();
     assert!(!f.is_blocked(&id).await);
 }
@@ -187,10 +187,10 @@ pub(super) async fn many_are_waited_for_like_one<S: Store>(make: &impl Fn(Option
         async move { f.store.lease_many(WAIT, 5).await }
     });
     settle().await;
-    assert_eq!(f.store.waiting().await, 1);
+    assert_eq!(f.store.vitals().await.waiting, 1);
     f.store.create(3).await.unwrap();
     assert_eq!(soon(waiter).await.unwrap().len(), 3);
-    assert_eq!(f.store.waiting().await, 0);
+    assert_eq!(f.store.vitals().await.waiting, 0);
 }
 
 pub(super) async fn a_batch_that_is_given_up_takes_no_key_along<S: Store>(
@@ -258,7 +258,7 @@ pub(super) async fn nobody_waits_who_could_be_served_and_no_key_is_lost<S: Store
         if rng.random_ratio(1, 50) {
             settle().await;
             let free = f.free_ids(&ids).await;
-            assert!(free.is_empty() || f.store.waiting().await == 0, "{free:?} are free");
+            assert!(free.is_empty() || f.store.vitals().await.waiting == 0, "{free:?} are free");
         }
     }
     assert!(served.load(SeqCst) > 2000, "{served:?}");
@@ -267,7 +267,7 @@ pub(super) async fn nobody_waits_who_could_be_served_and_no_key_is_lost<S: Store
     for _ in 0..1000 {
         settle().await;
     }
-    assert_eq!(f.store.waiting().await, 0);
+    assert_eq!(f.store.vitals().await.waiting, 0);
     assert!(waiters.iter().all(JoinHandle::is_finished));
     f.clock.advance_ms(LEASE_MS);
     let free = f.free_ids(&ids).await.len();

@@ -1,0 +1,164 @@
+//! Who may do what: bearer tokens (RFC 6750) and their roles.
+
+mod tokens;
+
+use std::fs;
+use std::io::{self, ErrorKind::InvalidData};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::Next;
+use axum::response::Response;
+use parking_lot::RwLock;
+use subtle::ConstantTimeEq;
+
+use self::tokens::Tokens;
+pub use self::tokens::{Role, TokenHash, check_name, new_token};
+use super::body;
+use super::error::Problem;
+use super::route::{Need, Route};
+
+/// The longest file of tokens, in bytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// A field that only browsers send: whose page a request comes from.
+pub(super) const FETCH_SITE: &str = "sec-fetch-site";
+
+/// What is asked of those who come. Clones share it.
+#[derive(Clone, Default)]
+pub struct Access(Option<Arc<Guard>>);
+
+struct Guard {
+    path: PathBuf,
+    tokens: RwLock<Tokens>,
+    /// Rises whenever the tokens change.
+    generation: AtomicU64,
+}
+
+/// What a connection was allowed by the token that it sent last, so that the next request needs no hash.
+pub(super) struct Pass {
+    value: Box<[u8]>,
+    role: Role,
+    generation: u64,
+}
+
+impl Access {
+    /// Everybody may do everything.
+    #[must_use]
+    pub fn open() -> Self {
+        Self(None)
+    }
+
+    /// Only those may who have a token of a file: a line for each with its name, its role and its
+    /// SHA-256. O(length of the file).
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, or says something else; the message names the file.
+    pub fn by_tokens(path: PathBuf) -> io::Result<Self> {
+        let tokens = RwLock::new(read(&path)?);
+        Ok(Self(Some(Arc::new(Guard { path, tokens, generation: AtomicU64::new(0) }))))
+    }
+
+    /// Whether tokens are asked for.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Reads the file again and answers how many tokens there are. What was taken out of it is of no
+    /// more use, from the next request on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Access::by_tokens`]; then the tokens stay as they were.
+    pub fn reload(&self) -> io::Result<usize> {
+        let Some(guard) = &self.0 else { return Ok(0) };
+        let tokens = read(&guard.path)?;
+        let count = tokens.len();
+        *guard.tokens.write() = tokens;
+        guard.generation.fetch_add(1, SeqCst);
+        Ok(count)
+    }
+
+    /// Another number whenever the tokens have changed. O(1).
+    pub(super) fn generation(&self) -> u64 {
+        self.0.as_ref().map_or(0, |guard| guard.generation.load(SeqCst))
+    }
+
+    /// Whether a request with this `Authorization` may do what takes `need`. O(1) for the value that
+    /// came before by the same connection, else O(t) for t tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Unauthorized`], [`Problem::Forbidden`]
+    pub(super) fn check(
+        &self,
+        value: Option<&[u8]>,
+        need: Need,
+        pass: &mut Option<Box<Pass>>,
+    ) -> Result<(), Problem> {
+        let Some(guard) = &self.0 else { return Ok(()) };
+        if need == Need::Nothing {
+            return Ok(());
+        }
+        // Before the tokens: what changes after it makes the pass invalid.
+        let generation = guard.generation.load(SeqCst);
+        let value = value.ok_or(Problem::Unauthorized { has_token: false })?;
+        let is_same =
+            |pass: &&mut Box<Pass>| pass.generation == generation && pass.value.ct_eq(value).into();
+        let role = if let Some(pass) = pass.as_mut().filter(is_same) {
+            pass.role
+        } else {
+            let token = bearer(value).ok_or(Problem::Unauthorized { has_token: false })?;
+            let role = guard.tokens.read().role(token);
+            let role = role.ok_or(Problem::Unauthorized { has_token: true })?;
+            *pass = Some(Box::new(Pass { value: value.into(), role, generation }));
+            role
+        };
+        if role.allows(need) {
+            return Ok(());
+        }
+        let allowed = Role::ALL.into_iter().find(|role| role.allows(need));
+        Err(Problem::Forbidden { role: allowed.unwrap_or(Role::Admin).name() })
+    }
+}
+
+fn read(path: &PathBuf) -> io::Result<Tokens> {
+    let wrong = |kind, what: String| io::Error::new(kind, format!("{}: {what}", path.display()));
+    let text = fs::metadata(path).and_then(|file| {
+        if file.len() > FILE_BYTES_MAX {
+            return Err(io::Error::new(InvalidData, "a file of tokens is never so long"));
+        }
+        fs::read_to_string(path)
+    });
+    let text = text.map_err(|error| wrong(error.kind(), error.to_string()))?;
+    text.parse().map_err(|what| wrong(InvalidData, what))
+}
+
+/// The token in an `Authorization`.
+fn bearer(value: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = value.split_at_checked("Bearer ".len())?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+/// Refuses who may not do what it asks for, before its body is read.
+pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let need = Route::of(request.method(), request.uri()).need();
+    let fields = request.headers();
+    // Without tokens a page of any site could have a browser here lease and create keys.
+    let site = fields.get(FETCH_SITE).map(HeaderValue::as_bytes);
+    if need != Need::Nothing && matches!(site, Some(b"cross-site" | b"same-site")) {
+        return body::refuse(request, Problem::FromElsewhere).await;
+    }
+    let mut values = fields.get_all(AUTHORIZATION).iter();
+    // Of two nobody knows which one counts.
+    let value = values.next().filter(|_| values.next().is_none());
+    match access.check(value.map(HeaderValue::as_bytes), need, &mut None) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => body::refuse(request, problem).await,
+    }
+}

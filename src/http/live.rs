@@ -1,0 +1,189 @@
+//! `/dashboard`: a page that shows the server live, and the events that it lives on.
+//!
+//! The server looks at itself once a second, whoever watches. All viewers get the same bytes, and one who
+//! is slow misses some: so a viewer costs a copy of less than a kilobyte a second.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::error::Problem;
+use super::metrics::histogram::Snapshot;
+use super::stats::Stats;
+use super::status::{Status, resident_bytes};
+use super::{Api, respond};
+use crate::store::Store;
+
+/// Between two samples.
+const SAMPLE_MS: u64 = 1000;
+/// How many samples are kept for those who come: five minutes.
+const SAMPLES_MAX: usize = 300;
+
+const PAGE: &str = include_str!("dashboard.html");
+
+/// What the page shows of one moment.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sample {
+    /// Milliseconds of Unix time.
+    at: u64,
+    stats: Stats,
+    sweep_lag_ms: u64,
+    connections: usize,
+    /// Answered since the start.
+    requests: u64,
+    resident_bytes: u64,
+    /// Of the requests since the sample before; without any there is none.
+    latency_us: Option<Latency>,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p999: f64,
+}
+
+/// The last samples.
+pub(super) struct Live {
+    samples: Mutex<VecDeque<Bytes>>,
+    /// The last one as an event.
+    latest: watch::Sender<Bytes>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { samples: Mutex::default(), latest: watch::Sender::new(Bytes::new()) }
+    }
+}
+
+impl Live {
+    /// Takes a sample each second; never returns.
+    pub(super) async fn sample<S: Store>(store: Arc<S>, status: Arc<Status>) -> Infallible {
+        let mut ticks = interval(Duration::from_millis(SAMPLE_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut before = Snapshot::default();
+        loop {
+            ticks.tick().await;
+            let reading = status.read(&*store).await;
+            let latencies = status.metrics.all_latencies();
+            let recent = latencies.since(&before);
+            let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+            let sample = Sample {
+                at: since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0)),
+                sweep_lag_ms: reading.vitals.sweep_lag_ms,
+                connections: reading.connections,
+                requests: status.metrics.requests(),
+                resident_bytes: resident_bytes(),
+                latency_us: Latency::of(&recent),
+                stats: Stats::of(&reading.stats, reading.vitals.waiting),
+            };
+            before = latencies;
+            status.live.add(&serde_json::to_string(&sample).expect("numbers"));
+        }
+    }
+
+    fn add(&self, sample: &str) {
+        let mut samples = self.samples.lock();
+        if samples.len() == SAMPLES_MAX {
+            samples.pop_front();
+        }
+        samples.push_back(Bytes::copy_from_slice(sample.as_bytes()));
+        // Under the lock: who comes finds it in the history or is told, and not both.
+        self.latest.send_replace(event("sample", sample));
+    }
+
+    /// What a viewer is told first, and what tells it of more.
+    fn join(&self) -> (Bytes, watch::Receiver<Bytes>) {
+        let samples = self.samples.lock();
+        let latest = self.latest.subscribe();
+        let samples: Vec<_> = samples.iter().cloned().collect();
+        let hello =
+            format!(r#"{{"version":"{}","sampleMs":{SAMPLE_MS}}}"#, env!("CARGO_PKG_VERSION"));
+        let history = format!("[{}]", String::from_utf8_lossy(&samples.join(&b","[..])));
+        ([event("hello", &hello), event("history", &history)].concat().into(), latest)
+    }
+}
+
+impl Latency {
+    fn of(latencies: &Snapshot) -> Option<Self> {
+        let quantile = |share| latencies.quantile_us(share);
+        let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(quantile);
+        Some(Self { p50: p50?, p90: p90?, p99: p99?, p999: p999? })
+    }
+}
+
+/// An event as the HTML standard writes it; `data` is one line.
+fn event(name: &str, data: &str) -> Bytes {
+    format!("event: {name}\ndata: {data}\n\n").into()
+}
+
+/// `GET /dashboard`: the page. It holds no data.
+pub(super) fn page(policy: HeaderValue) -> Response {
+    let page = Bytes::from_static(PAGE.as_bytes());
+    let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.into());
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    response
+}
+
+/// What the page may do: run what is written in it, and ask this server.
+pub(super) fn policy() -> HeaderValue {
+    let hash = |element: &str| {
+        let begin = PAGE.find(&format!("<{element}>")).map(|at| at + element.len() + 2);
+        let end = PAGE.find(&format!("</{element}>"));
+        let text = begin.zip(end).map_or("", |(begin, end)| &PAGE[begin..end]);
+        BASE64_STANDARD.encode(Sha256::digest(text))
+    };
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash("script"),
+        hash("style")
+    );
+    HeaderValue::try_from(policy).expect("it is ASCII")
+}
+
+/// `GET /dashboard/events`: what the page lives on, as server-sent events: the last minutes, and from then
+/// on a sample a second, until the server stops.
+pub(super) async fn events<S: Store>(State(api): State<Api<S>>) -> Response {
+    let Some(place) = api.status.viewers.try_take() else {
+        return Problem::TooManyViewers.response();
+    };
+    let (first, latest) = api.status.live.join();
+    let joined = api.status.access.generation();
+    let samples = stream::unfold((api, latest), move |(mut api, mut latest)| async move {
+        tokio::select! {
+            biased;
+            _ = api.stopped.changed() => return None,
+            changed = latest.changed() => changed.ok()?,
+        }
+        // Whoever watches by a token that is of no more use shall come again, and be refused.
+        if api.status.access.generation() != joined {
+            return None;
+        }
+        let sample = latest.borrow_and_update().clone();
+        Some((sample, (api, latest)))
+    });
+    let events = stream::iter([first]).chain(samples).map(move |event| {
+        let _place = &place;
+        Ok::<_, io::Error>(event)
+    });
+    respond(StatusCode::OK, "text/event-stream", Body::from_stream(events))
+}

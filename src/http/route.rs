@@ -1,0 +1,146 @@
+//! What a request is, for whoever counts, logs and guards it.
+
+use axum::http::{Method, Uri};
+
+/// Declares the routes, so that none can be forgotten in the table of all.
+macro_rules! routes {
+    ($($route:ident: $method:literal $template:literal, $need:ident;)+) => {
+        /// A method and a path that the server knows, and one for all that it does not know.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Route { $($route),+ }
+
+        impl Route {
+            /// All there are, in their order.
+            pub(super) const ALL: &[Self] = &[$(Self::$route),+];
+
+            /// The method. A HEAD that is answered like a GET counts as one.
+            pub(super) const fn method(self) -> &'static str {
+                match self { $(Self::$route => $method),+ }
+            }
+
+            /// The path, with `{id}` for any id.
+            pub(super) const fn template(self) -> &'static str {
+                match self { $(Self::$route => $template),+ }
+            }
+
+            /// What its sender must be allowed.
+            pub(super) const fn need(self) -> Need {
+                match self { $(Self::$route => Need::$need),+ }
+            }
+        }
+    };
+}
+
+routes! {
+    Create: "POST" "/keys", Manage;
+    Lease: "GET" "/keys", Use;
+    LeaseOrWait: "GET" "/keys?wait", Use;
+    ReleaseMany: "PUT" "/keys", Use;
+    Show: "GET" "/keys/{id}", Use;
+    Release: "PUT" "/keys/{id}", Use;
+    Delete: "DELETE" "/keys/{id}", Manage;
+    Renew: "PUT" "/keys/{id}/lease", Use;
+    KeepAlive: "PUT" "/keepalive/{id}", Use;
+    KeepAliveMany: "PUT" "/keepalive", Use;
+    Stats: "GET" "/stats", Count;
+    Metrics: "GET" "/metrics", Scrape;
+    Health: "GET" "/healthz", Nothing;
+    Ready: "GET" "/readyz", Nothing;
+    OpenApi: "GET" "/openapi.json", Nothing;
+    Docs: "GET" "/docs", Nothing;
+    Dashboard: "GET" "/dashboard", Nothing;
+    Events: "GET" "/dashboard/events", Count;
+    Other: "other" "other", Manage;
+}
+
+/// What a route asks of those who come by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Everybody may.
+    Nothing,
+    /// To see counts.
+    Count,
+    /// To scrape metrics.
+    Scrape,
+    /// To lease, release, renew, keep alive and look.
+    Use,
+    /// To create and delete keys. Also what nobody knows: it reaches nothing that is not guarded.
+    Manage,
+}
+
+impl Route {
+    /// The route of a request. O(length of its target).
+    pub(super) fn of(method: &Method, target: &Uri) -> Self {
+        let path = target.path();
+        let template = match path {
+            "/keys" if may_wait(target) && method == Method::GET => "/keys?wait",
+            "/keys/" => "/keys/{id}",
+            "/keepalive/" => "/keepalive/{id}",
+            _ => template(path),
+        };
+        let method = method.as_str();
+        // An answer to HEAD /keys would have leased a key: it is not one of these.
+        let method = if method == "HEAD" && template != "/keys" { "GET" } else { method };
+        let is = |route: &&Self| route.method() == method && route.template() == template;
+        Self::ALL.iter().find(is).copied().unwrap_or(Self::Other)
+    }
+}
+
+/// Whether a request may take long because it wants to.
+fn may_wait(target: &Uri) -> bool {
+    target.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("wait=")))
+}
+
+fn template(path: &str) -> &str {
+    if let Some(rest) = path.strip_prefix("/keys/") {
+        return match rest.split_once('/') {
+            None => "/keys/{id}",
+            Some((id, "lease")) if !id.is_empty() => "/keys/{id}/lease",
+            Some(_) => "",
+        };
+    }
+    if let Some(id) = path.strip_prefix("/keepalive/") {
+        return if id.contains('/') { "" } else { "/keepalive/{id}" };
+    }
+    if path.starts_with("/docs/") { "/docs" } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_known_by_its_method_and_its_path() {
+        let cases = [
+            ("GET", "/keys", Route::Lease),
+            ("HEAD", "/keys", Route::Other),
+            ("POST", "/keys", Route::Create),
+            ("PUT", "/keys", Route::ReleaseMany),
+            ("DELETE", "/keys", Route::Other),
+            ("GET", "/keys/", Route::Show),
+            ("HEAD", "/keys/x", Route::Show),
+            ("DELETE", "/keys/x", Route::Delete),
+            ("PUT", "/keys/x/lease", Route::Renew),
+            ("PUT", "/keys//lease", Route::Other),
+            ("PUT", "/keys/x/lease/", Route::Other),
+            ("PUT", "/keepalive/x", Route::KeepAlive),
+            ("PUT", "/keepalive/x/y", Route::Other),
+            ("PUT", "/keepalive", Route::KeepAliveMany),
+            ("GET", "/docs/index.html", Route::Docs),
+            ("GET", "/docs", Route::Docs),
+            ("GET", "/dashboard/", Route::Other),
+            ("GET", "other", Route::Other),
+            ("other", "other", Route::Other),
+            ("GET", "/keys/{id}", Route::Show),
+            ("GET", "/keys?count=2", Route::Lease),
+            ("GET", "/keys?count=2&wait=1s", Route::LeaseOrWait),
+            ("PUT", "/keys?wait=1s", Route::ReleaseMany),
+            ("HEAD", "/keys?wait=1s", Route::Other),
+            ("GET", "*", Route::Other),
+        ];
+        for (method, path, route) in cases {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(Route::of(&method, &path.parse().unwrap()), route, "{method} {path}");
+        }
+    }
+}
