@@ -14,7 +14,7 @@ from pathlib import Path
 
 SERVER, TOKEN, PROMETHEUS, EXPOSITION = sys.argv[1:]
 DASHBOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana-dashboard.json"
-PATIENCE = 60  # Seconds, for Prometheus to have looked often enough.
+PATIENCE = 6  # Seconds, for Prometheus to have looked often enough.
 
 # A metric with its labels, which may hold braces in their quotes.
 SELECTOR = re.compile(r'\b(?:token_orchestrator|process)_\w+(?:{(?:[^"}]|"[^"]*")*})?')
@@ -96,6 +96,8 @@ missing = queries
 while missing and time.monotonic() < deadline:
     missing = [(where, query) for where, query in missing if not finds(query)]
     time.sleep(0.2)
+if missing:
+    print(*(target["lastError"] for target in prometheus("targets")["activeTargets"]))
 for where, query in missing:
     print(f"{where}: nothing is found by {query}")
 
