@@ -14,7 +14,7 @@ from pathlib import Path
 
 SERVER, TOKEN, PROMETHEUS, EXPOSITION = sys.argv[1:]
 DASHBOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana-dashboard.json"
-PATIENCE = 6  # Seconds, for Prometheus to have looked often enough.
+PATIENCE = 60  # Seconds, for Prometheus to have looked often enough.
 
 # A metric with its labels, which may hold braces in their quotes.
 SELECTOR = re.compile(r'\b(?:token_orchestrator|process)_\w+(?:{(?:[^"}]|"[^"]*")*})?')
