@@ -179,7 +179,7 @@ fn reload_on_sighup(access: &Access) -> io::Result<()> {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             match access.reload() {
-                Ok(count) => info!("SIGHUP: there are {count} tokens now"),
+                Ok(count) => info!("SIGHUP: tokens that are known now: {count}"),
                 Err(error) => error!("SIGHUP: the tokens stay as they were: {error}"),
             }
         }
@@ -224,13 +224,13 @@ async fn serve(args: &Args) -> io::Result<()> {
     let store = Memory::new(options, SystemClock::new());
     tokio::spawn(store.clone().sweep());
     reload_on_sighup(&access)?;
-    if !access.is_guarded() && args.insecure_no_auth {
-        warn!("whoever reaches the server may do everything: no tokens are asked for");
-    }
+    info!("listening on http://{}", listeners.main.local_addr()?);
     if let Some(admin) = &listeners.admin {
         info!("operators are heard on http://{}", admin.local_addr()?);
     }
-    info!("listening on http://{}", listeners.main.local_addr()?);
+    if !access.is_guarded() && args.insecure_no_auth {
+        warn!("whoever reaches the server may do everything: no tokens are asked for");
+    }
     let shutdown = async {
         tokio::select! {
             _ = terminate.recv() => info!("SIGTERM: shutting down"),

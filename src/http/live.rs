@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::alarms::Alarms;
 use super::error::Problem;
 use super::metrics::histogram::Snapshot;
 use super::stats::Stats;
@@ -79,10 +80,11 @@ impl Live {
     pub(super) async fn sample<S: Store>(store: Arc<S>, status: Arc<Status>) -> Infallible {
         let mut ticks = interval(Duration::from_millis(SAMPLE_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut before = Snapshot::default();
+        let (mut before, mut alarms) = (Snapshot::default(), Alarms::default());
         loop {
             ticks.tick().await;
             let reading = status.read(&*store).await;
+            alarms.look(&reading, status.metrics.with_status(503));
             let latencies = status.metrics.all_latencies();
             let recent = latencies.since(&before);
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -103,6 +103,11 @@ impl Metrics {
         Route::ALL.iter().flat_map(|route| self.answers(*route)).map(|(_, count)| count).sum()
     }
 
+    /// How many requests were answered with `status`. O(t) for t threads.
+    pub(super) fn with_status(&self, status: u16) -> u64 {
+        Route::ALL.iter().map(|route| self.answered(*route, status)).sum()
+    }
+
     /// How long a route took. O(t) for t threads.
     pub(super) fn latencies(&self, route: Route) -> Snapshot {
         self.sum(route, |sum: &mut Snapshot, counts| sum.add(&counts.latencies))

@@ -6,6 +6,7 @@
 //! ```
 
 mod access;
+mod alarms;
 mod batches;
 mod body;
 mod budget;

@@ -175,12 +175,13 @@ impl Acceptor {
 
     /// The next connection, once there is a place for it.
     async fn next(&mut self, places: &Places) -> (std::net::TcpStream, OwnedSemaphorePermit) {
-        let place = places.take().await;
         loop {
+            // Taken only by what is there, so that they tell how many connections there are.
+            places.wait().await;
             match self.listener.accept().await.and_then(|(stream, _)| prepare(stream)) {
                 Ok(stream) => {
                     self.is_failing = false;
-                    return (stream, place);
+                    return (stream, places.take().await);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {

@@ -40,6 +40,11 @@ impl Places {
         Self { max, free: Arc::new(Semaphore::new(max)) }
     }
 
+    /// Waits until there is a place, and takes none.
+    pub(super) async fn wait(&self) {
+        let _free = self.free.acquire().await;
+    }
+
     /// A place as soon as there is one.
     pub(super) async fn take(&self) -> OwnedSemaphorePermit {
         let place = Arc::clone(&self.free).acquire_owned().await;
@@ -66,6 +71,8 @@ pub(super) struct Reading {
     pub(super) connections: usize,
     pub(super) viewers: usize,
     pub(super) is_ready: bool,
+    /// All connections are taken.
+    pub(super) is_crowded: bool,
 }
 
 impl Status {
@@ -105,6 +112,7 @@ impl Status {
             connections: self.connections.taken() + self.admin_connections.taken(),
             viewers: self.viewers.taken(),
             is_ready: self.is_ready(),
+            is_crowded: self.connections.taken() == self.connections.max,
         }
     }
 }

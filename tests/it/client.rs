@@ -114,6 +114,12 @@ impl Client {
         self.read(method).await
     }
 
+    /// A request without a body, with more fields, each with its line's end.
+    pub(crate) async fn ask(&mut self, method: &str, path: &str, fields: &str) -> Answer {
+        self.write(&format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{fields}\r\n")).await;
+        self.read(method).await
+    }
+
     pub(crate) async fn write(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }

@@ -1,6 +1,7 @@
 //! The crate from outside: the contract of stores, the API over real sockets, the binary, threads
 //! that race, and rules about the source.
 
+mod access;
 mod api;
 mod batches;
 mod cli;
@@ -12,6 +13,7 @@ mod features;
 mod hot;
 mod memory;
 mod openapi;
+mod operators;
 mod paths;
 mod races;
 mod runs;
