@@ -1,0 +1,45 @@
+"""The tests of the dashboard page. See `run`."""
+
+import re
+import sys
+import time
+
+from playwright.sync_api import sync_playwright
+
+import test_auth
+import test_keys
+import test_looks
+import test_numbers
+import test_stream
+from browser import launch
+
+MODULES = [test_numbers, test_keys, test_auth, test_stream, test_looks]
+
+
+def tests(part):
+    for module in MODULES:
+        for name, test in list(vars(module).items()):
+            if re.match("test_.*", name) and callable(test) and part in name:
+                yield name.removeprefix("test_").replace("_", " "), test
+
+
+def main(binary, *options):
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        if options[:1] == ("--screenshots",):
+            test_looks.take_pictures(browser, binary, options[1])
+            return
+        count, start = 0, time.monotonic()
+        for name, test in tests(options[0] if options else ""):
+            began = time.monotonic()
+            # The first failure ends the run: its traceback says what is wrong.
+            print(f"{name} … ", end="", flush=True)
+            test(browser, binary)
+            print(f"{time.monotonic() - began:.1f} s")
+            count += 1
+        assert count, "no such test"
+        print(f"{count} tests of the page passed in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
