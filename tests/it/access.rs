@@ -57,7 +57,7 @@ async fn each_role_may_do_what_it_is_for_and_no_more() {
     // By [client, admin, metrics].
     let cases = [
         ("GET", "/keys", [404, 404, 403]),
-        ("GET", "/keys?wait=1ms", [404, 404, 403]),
+        ("GET", "/keys?wait=0s", [400, 400, 403]),
         ("GET", "/keys?count=2", [404, 404, 403]),
         ("PUT", "/keys", [400, 400, 403]),
         ("POST", "/keys", [403, 201, 403]),
@@ -88,9 +88,6 @@ async fn each_role_may_do_what_it_is_for_and_no_more() {
                     assert_eq!(answer.header("www-authenticate"), None);
                 }
             }
-            if method == "POST" {
-                server.store.pool().stats().keys.checked_sub(1).expect("a key");
-            }
         }
     }
     assert_eq!(server.store.pool().stats().totals.created, 2);
@@ -106,7 +103,7 @@ async fn a_wrong_token_is_none() {
     let mut client = server.connect().await;
     for (value, is_token) in [
         ("Bearer wrong", true),
-        ("Bearer ", true),
+        ("Bearer ", false),
         ("Bearer clien", true),
         ("Bearer client2", true),
         ("Bearer client admin", true),
@@ -152,7 +149,8 @@ async fn what_is_taken_out_of_the_file_is_of_no_more_use() {
     let mut hot = server.connect().await;
     let mut viewer = server.connect().await;
     let events = "/dashboard/events";
-    assert_eq!(viewer.ask("GET", events, &bearer(Role::Metrics)).await.status, 200);
+    let close = format!("{}Connection: close\r\n", bearer(Role::Metrics));
+    assert_eq!(viewer.ask("GET", events, &close).await.status, 200);
     for client in [&mut client, &mut hot] {
         assert_eq!(client.ask("GET", "/keys", &bearer(Role::Client)).await.status, 404);
     }

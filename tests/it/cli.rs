@@ -57,7 +57,7 @@ fn a_wrong_value_ends_with_one_line_and_status_2() {
         (&["--listen", "0.0.0.0:0"], "--auth-tokens, or --insecure-no-auth"),
         (&["--listen", "[::]:0"], "--auth-tokens, or --insecure-no-auth"),
         (&["--admin-listen", "0.0.0.0:0"], "--auth-tokens, or --insecure-no-auth"),
-        (&["--drain-delay", "-1s"], "--drain-delay"),
+        (&["--drain-delay", "1"], "--drain-delay"),
         (&["--log-format", "xml"], "--log-format"),
         (&["token", "new"], "--role"),
         (&["token", "new", "--role", "root"], "client, admin or metrics"),
