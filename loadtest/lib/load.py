@@ -31,6 +31,8 @@ def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua")
         }
         threads = 1 if server.load_core is not None else os.cpu_count()
         command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
+        for name, value in server.fields.items():
+            command += ["-H", f"{name}: {value}"]
         return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
 
 

@@ -25,6 +25,9 @@ class Server:
 
     One that is `spread` has all processors, and so has its load."""
 
+    # Fields that each request brings.
+    fields = {}
+
     def __init__(self, command, port=None, spread=False, **options):
         self.port = port or free_port()
         command = [word.replace("{port}", str(self.port)) for word in command]
@@ -75,9 +78,10 @@ class Orchestrator(Server):
 
     BINARY = machine.RELEASE / "token-orchestrator"
 
-    def __init__(self, keys=0, *options, spread=False):
-        """With `keys` keys; `options` go to the server."""
+    def __init__(self, keys=0, *options, spread=False, token=None):
+        """With `keys` keys; `options` go to the server, and `token` with each request."""
         options = options or ("--key-ttl", "1h")
+        self.fields = {"Authorization": f"Bearer {token}"} if token else {}
         super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options], spread=spread)
         self.ids = []
         self.create(keys)
@@ -88,7 +92,7 @@ class Orchestrator(Server):
         end = len(self.ids) + keys
         while len(self.ids) < end:
             count = min(BATCH, end - len(self.ids))
-            connection.request("POST", "/keys", json.dumps({"count": count}))
+            connection.request("POST", "/keys", json.dumps({"count": count}), self.fields)
             answer = connection.getresponse()
             body = answer.read()
             if answer.status != 201:

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::CONTENT_SECURITY_POLICY;
+use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use base64::Engine;
@@ -141,7 +141,10 @@ fn event(name: &str, data: &str) -> Bytes {
 pub(super) fn page(policy: HeaderValue) -> Response {
     let page = Bytes::from_static(PAGE.as_bytes());
     let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.into());
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     response
 }
 
@@ -155,7 +158,8 @@ pub(super) fn policy() -> HeaderValue {
     };
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         img-src data:; \
+         require-trusted-types-for 'script'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hash("script"),
         hash("style")
     );
