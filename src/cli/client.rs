@@ -1,12 +1,15 @@
 //! Requests to a server.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, IF_MATCH};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, IF_MATCH};
+use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use serde_json::{Map, Value};
 
+use super::trust::{authorization, tls};
 use crate::http::COUNT_MAX;
 use crate::key::KeyId;
 
@@ -18,13 +21,21 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Server {
     /// The server to ask. Proxies are not used: a key id is a secret
     #[arg(
-        long,
+        long = "server",
         env = "TOKEN_ORCHESTRATOR_SERVER",
         default_value = "http://127.0.0.1:8080",
         value_name = "URL",
         value_parser = parse_server
     )]
-    server: Url,
+    url: Url,
+    /// Trust servers for which the certificates of this PEM file vouch, and no others. Without it, those
+    /// that the system trusts
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_CA_CERT", value_name = "FILE")]
+    ca_cert: Option<PathBuf>,
+    /// The file with the token to show the server; without it, `TOKEN_ORCHESTRATOR_TOKEN` holds the token,
+    /// if there is one. It is sent by https:// only, or to this machine
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -46,7 +57,7 @@ pub(super) struct Ask<'a> {
 /// An answer that says that something was done.
 pub(super) struct Answer {
     pub(super) body: Value,
-    headers: reqwest::header::HeaderMap,
+    headers: HeaderMap,
 }
 
 /// Why nothing was done.
@@ -65,9 +76,23 @@ pub(super) enum Failure {
 }
 
 impl Server {
-    pub(super) fn client(self) -> Client {
-        let http = reqwest::Client::builder().no_proxy().build();
-        Client { http: http.expect("it needs nothing"), server: self.server }
+    /// # Errors
+    ///
+    /// If a file cannot be used, or the token must not be sent to this server.
+    pub(super) fn client(self) -> Result<Client, String> {
+        let Self { url: server, ca_cert, token_file } = self;
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization(&server, token_file.as_deref())? {
+            headers.insert(AUTHORIZATION, value);
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            // Elsewhere nobody shall see a key or the token.
+            .redirect(Policy::none())
+            .tls_backend_preconfigured(tls(&server, ca_cert.as_deref())?)
+            .default_headers(headers)
+            .build();
+        Ok(Client { http: http.map_err(|error| error.to_string())?, server })
     }
 }
 
@@ -160,7 +185,7 @@ impl Answer {
     }
 }
 
-fn header<'a>(headers: &'a reqwest::header::HeaderMap, name: &str) -> Option<&'a str> {
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
@@ -188,6 +213,11 @@ impl Failure {
                 let what = match (status, text("title"), text("detail")) {
                     (_, Some(title), Some(detail)) => format!("{title}. {detail}"),
                     (404, ..) => about.to_owned(),
+                    (401, ..) => "the server wants a token that it knows.".to_owned(),
+                    (403, ..) => "the token does not allow that.".to_owned(),
+                    (300..=399, ..) => {
+                        format!("the server answered {status}; redirects are not followed.")
+                    }
                     _ => format!("the server answered {status}."),
                 };
                 let when = retry_after.as_ref().map(|s| format!(" Try again in {s} s."));
@@ -214,8 +244,8 @@ impl Failure {
 fn parse_server(text: &str) -> Result<Url, String> {
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&text).map_err(|error| error.to_string())?;
-    if url.scheme() != "http" || !url.has_host() {
-        return Err("must be http://HOST:PORT".to_owned());
+    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+        return Err("must be http://HOST:PORT or https://HOST:PORT".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not have a user or a password".to_owned());

@@ -128,7 +128,7 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
                 common.print(ask.if_match(etag.as_deref()), NO_KEY, |_| "released".to_owned()).await
             }
             _ if etag.is_some() || cooldown.is_some() => {
-                Err(common.error("--etag and --cooldown are for one key."))
+                Err(error("--etag and --cooldown are for one key.", common.json))
             }
             _ => common.print_many("keys", &ids, "released").await,
         },
@@ -165,8 +165,9 @@ impl Common {
         not_found: &str,
         text: impl FnOnce(&Answer) -> String,
     ) -> Result<(), String> {
-        let is_json = self.json;
-        let answer = self.server.client().send(ask).await;
+        let Self { server, json: is_json } = self;
+        let client = server.client().map_err(|what| error(&what, is_json))?;
+        let answer = client.send(ask).await;
         let answer = answer.map_err(|failure| explain(&failure, not_found, is_json))?;
         write(&if is_json { with_header(answer).to_string() } else { text(&answer) })
     }
@@ -175,8 +176,9 @@ impl Common {
     async fn print_many(self, path: &str, ids: &[KeyId], verb: &str) -> Result<(), String> {
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
         let ask = Ask::new(Method::PUT, path).body(Some(json!({"keyIds": ids})));
-        let is_json = self.json;
-        let answer = self.server.client().send(ask).await;
+        let Self { server, json: is_json } = self;
+        let client = server.client().map_err(|what| error(&what, is_json))?;
+        let answer = client.send(ask).await;
         let answer = answer.map_err(|failure| explain(&failure, "", is_json))?;
         let missing = texts(&answer.body["missing"]);
         let done = ids.len() - missing.len().min(ids.len());
@@ -184,13 +186,12 @@ impl Common {
         if missing.is_empty() {
             return Ok(());
         }
-        let error = format!("no such keys: {}.", missing.join(" "));
-        Err(if is_json { json!({"detail": error}).to_string() } else { format!("error: {error}") })
+        Err(error(&format!("no such keys: {}.", missing.join(" ")), is_json))
     }
+}
 
-    fn error(&self, what: &str) -> String {
-        if self.json { json!({"detail": what}).to_string() } else { format!("error: {what}") }
-    }
+fn error(what: &str, is_json: bool) -> String {
+    if is_json { json!({"detail": what}).to_string() } else { format!("error: {what}") }
 }
 
 fn explain(failure: &Failure, not_found: &str, is_json: bool) -> String {

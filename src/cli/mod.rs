@@ -5,6 +5,7 @@ mod commands;
 mod run;
 mod serve;
 mod token;
+mod trust;
 
 use std::io::Write;
 use std::process::ExitCode;

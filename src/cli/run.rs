@@ -88,7 +88,7 @@ enum End {
 
 /// Finds a key that is there to stay.
 async fn find(server: Server, terms: Terms, signals: &mut Signals) -> Result<Keeper, End> {
-    let (client, began) = (server.client(), Instant::now());
+    let (client, began) = (server.client().map_err(End::Failed)?, Instant::now());
     let mut tries = 0;
     loop {
         tries += 1;
