@@ -6,15 +6,16 @@ use std::iter;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::block_in_place;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::config;
-use crate::http::{self, Access, Limits, Listeners, ServeOptions};
+use crate::http::{self, Access, Limits, Listeners, ServeOptions, Tls};
 use crate::key::Ttl;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
@@ -90,6 +91,12 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
     shards: usize,
+    /// Speak TLS with this certificate: a PEM file of it and of those that vouch for it. SIGHUP reads it anew
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the certificate, in PEM
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 impl Args {
@@ -113,6 +120,12 @@ impl Args {
             ));
         }
         Ok(())
+    }
+
+    /// The certificate to speak TLS with, if it is to be spoken.
+    fn tls(&self) -> io::Result<Option<Tls>> {
+        let files = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
+        files.map(|(certificate, key)| Tls::open(certificate, key)).transpose()
     }
 }
 
@@ -171,20 +184,39 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// What SIGHUP reads again. Without any of it the signal ends the server, as it does by default.
-fn reload_on_sighup(access: &Access) -> io::Result<()> {
-    if !access.is_guarded() {
+fn reload_on_sighup(access: &Access, tls: Option<&Tls>) -> io::Result<()> {
+    if !access.is_guarded() && tls.is_none() {
         return Ok(());
     }
-    let (access, mut hangup) = (access.clone(), signal(SignalKind::hangup())?);
+    let (access, tls) = (access.clone(), tls.cloned());
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            match access.reload() {
-                Ok(count) => info!("SIGHUP: tokens that are known now: {count}"),
-                Err(error) => error!("SIGHUP: the tokens stay as they were: {error}"),
+            if access.is_guarded() {
+                match block_in_place(|| access.reload()) {
+                    Ok(count) => info!("SIGHUP: tokens that are known now: {count}"),
+                    Err(error) => error!("SIGHUP: the tokens stay as they were: {error}"),
+                }
+            }
+            if let Some(tls) = &tls {
+                match block_in_place(|| tls.reload()) {
+                    Ok(()) => tell_expiry("SIGHUP: the certificate was read anew", tls),
+                    Err(error) => error!("SIGHUP: the certificate stays as it was: {error}"),
+                }
             }
         }
     });
     Ok(())
+}
+
+/// Logs what happened to the certificate, and until when it is valid.
+fn tell_expiry(what: &str, tls: &Tls) {
+    let at = tls.expires_at();
+    let until = at.map(|at| format!(", valid until {}", humantime::format_rfc3339_seconds(at)));
+    info!("{what}{}", until.unwrap_or_default());
+    if at.is_some_and(|at| at <= SystemTime::now()) {
+        warn!("the certificate has expired: clients will refuse it");
+    }
 }
 
 async fn serve(args: &Args) -> io::Result<()> {
@@ -200,6 +232,7 @@ async fn serve(args: &Args) -> io::Result<()> {
         Some(path) => Access::by_tokens(path.clone())?,
         None => Access::open(),
     };
+    let tls = args.tls()?;
     let listeners =
         Listeners { main: listen(args.listen)?, admin: args.admin_listen.map(listen).transpose()? };
     let options = Options {
@@ -219,14 +252,19 @@ async fn serve(args: &Args) -> io::Result<()> {
         drain_delay: Duration::from_millis(args.drain_delay.into()),
         access: access.clone(),
         limits,
+        tls: tls.clone(),
         ..ServeOptions::default()
     };
     let store = Memory::new(options, SystemClock::new());
     tokio::spawn(store.clone().sweep());
-    reload_on_sighup(&access)?;
-    info!("listening on http://{}", listeners.main.local_addr()?);
+    reload_on_sighup(&access, tls.as_ref())?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    info!("listening on {scheme}://{}", listeners.main.local_addr()?);
     if let Some(admin) = &listeners.admin {
-        info!("operators are heard on http://{}", admin.local_addr()?);
+        info!("operators are heard on {scheme}://{}", admin.local_addr()?);
+    }
+    if let Some(tls) = &tls {
+        tell_expiry("speaking TLS", tls);
     }
     if !access.is_guarded() && args.insecure_no_auth {
         warn!("whoever reaches the server may do everything: no tokens are asked for");

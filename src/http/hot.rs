@@ -72,6 +72,13 @@ pub(super) struct Other {
     pub(super) place: OwnedSemaphorePermit,
 }
 
+impl Other {
+    /// One that never was hot.
+    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+        Self { stream, read: Vec::new(), is_new: true, place }
+    }
+}
+
 /// One thread's connections.
 struct Loop<S> {
     store: Arc<S>,

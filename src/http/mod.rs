@@ -5,6 +5,7 @@
 //!   (serve)        └─ any other ── hyper (peer) ── router ── handlers
 //! ```
 
+mod accept;
 mod access;
 mod alarms;
 mod batches;
@@ -23,9 +24,11 @@ mod pool;
 mod query;
 mod route;
 mod schema;
+mod secure;
 mod serve;
 mod stats;
 mod status;
+mod tls;
 mod wire;
 
 use std::sync::Arc;
@@ -48,6 +51,7 @@ pub use self::pool::COUNT_MAX;
 pub use self::query::Limits;
 pub use self::serve::{Listeners, ServeOptions, serve};
 use self::status::Status;
+pub use self::tls::Tls;
 use self::wire::Fields;
 use crate::error::Error;
 use crate::store::Store;

@@ -15,20 +15,23 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
+use super::accept::Acceptor;
 use super::access::Access;
 use super::budget::Budget;
 use super::hot::{Mailbox, Other};
 use super::live::Live;
 use super::peer::{Output, Peer};
-use super::status::{Places, Status};
+use super::secure::{Secured, greet};
+use super::status::Status;
+use super::tls::Tls;
 use super::{Api, HEAD_BYTES_MAX, Limits, Scope, hot, router};
 use crate::store::Store;
 
@@ -62,6 +65,8 @@ pub struct ServeOptions {
     pub access: Access,
     /// What requests may ask for.
     pub limits: Limits,
+    /// Speaks TLS only, with this certificate.
+    pub tls: Option<Tls>,
 }
 
 impl ServeOptions {
@@ -78,12 +83,11 @@ impl Default for ServeOptions {
             drain_delay: Duration::ZERO,
             access: Access::open(),
             limits: Limits::default(),
+            tls: None,
         }
     }
 }
 
-/// Pause after a failed accept, as when file descriptors have run out: others end meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Requests at once on a connection of HTTP/2; the least that RFC 9113, section 6.5.2, recommends.
 const STREAMS_MAX: u32 = 100;
 
@@ -116,12 +120,14 @@ pub async fn serve<S: Store>(
     let mut threads = Threads(Vec::new());
     let (shared_status, head_timeout) = (Arc::clone(&status), options.head_timeout);
     let shared = hot::Shared { store: for_hot, status: shared_status, head_timeout };
-    for _ in 0..Handle::current().metrics().num_workers() {
+    // Over TLS, input means nothing to the hot path.
+    let workers = Handle::current().metrics().num_workers();
+    for _ in 0..if options.tls.is_none() { workers } else { 0 } {
         let mailbox = Arc::new(Mailbox::new()?);
         threads.0.push(Arc::clone(&mailbox));
         hot::start(mailbox, handover.clone(), shared.clone())?;
     }
-    drop((handover, shared));
+    drop(shared);
     // What still runs in here ends when this returns.
     let mut beside = JoinSet::new();
     beside.spawn(Live::sample(store, Arc::clone(&status)));
@@ -138,7 +144,7 @@ pub async fn serve<S: Store>(
         sleep(options.drain_delay).await;
     };
     tokio::select! {
-        () = hand_out(main, &status, &threads) => {}
+        () = hand_out(main, &status, &threads, handover) => {}
         () = shutdown => {}
     }
     stop.send_replace(());
@@ -153,45 +159,20 @@ pub async fn serve<S: Store>(
     Ok(())
 }
 
-/// Gives the connections that come to the threads, in turn; returns only if there is none.
-async fn hand_out(listener: TcpListener, status: &Status, threads: &Threads) {
-    let mut acceptor = Acceptor::new(listener);
-    for thread in threads.0.iter().cycle() {
-        let (stream, place) = acceptor.next(&status.connections).await;
-        thread.add(stream, place);
-    }
-}
-
-/// Accepts connections, whatever the trouble.
-struct Acceptor {
+/// Gives the connections that come to the threads, in turn; without any, all to `others`.
+async fn hand_out(
     listener: TcpListener,
-    is_failing: bool,
-}
-
-impl Acceptor {
-    fn new(listener: TcpListener) -> Self {
-        Self { listener, is_failing: false }
-    }
-
-    /// The next connection, once there is a place for it.
-    async fn next(&mut self, places: &Places) -> (std::net::TcpStream, OwnedSemaphorePermit) {
-        loop {
-            // Taken only by what is there, so that they tell how many connections there are.
-            places.wait().await;
-            match self.listener.accept().await.and_then(|(stream, _)| prepare(stream)) {
-                Ok(stream) => {
-                    self.is_failing = false;
-                    return (stream, places.take().await);
-                }
-                Err(error) if is_the_clients(&error) => {}
-                Err(error) => {
-                    if !self.is_failing {
-                        warn!("cannot accept connections: {error}");
-                    }
-                    self.is_failing = true;
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            }
+    status: &Status,
+    threads: &Threads,
+    others: mpsc::UnboundedSender<Other>,
+) {
+    let mut acceptor = Acceptor::new(listener);
+    let mut next = threads.0.iter().cycle();
+    loop {
+        let (stream, place) = acceptor.next(&status.connections).await;
+        match next.next() {
+            Some(thread) => thread.add(stream, place),
+            None => drop(others.send(Other::new(stream, place))),
         }
     }
 }
@@ -211,7 +192,10 @@ struct Server {
     hyper: Builder<TokioExecutor>,
     /// For connections that have spoken HTTP/1 before.
     http1: Builder<TokioExecutor>,
+    /// For those that have agreed on it.
+    http2: Builder<TokioExecutor>,
     head_timeout: Duration,
+    tls: Option<Tls>,
 }
 
 fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
@@ -234,8 +218,9 @@ fn hyper(options: &ServeOptions) -> Builder<TokioExecutor> {
 
 impl Server {
     fn new(router: Router, options: &ServeOptions) -> Self {
-        let (hyper, http1) = (hyper(options), hyper(options).http1_only());
-        Self { router, hyper, http1, head_timeout: options.head_timeout }
+        let (hyper, tls) = (hyper(options), options.tls.clone());
+        let (http1, http2) = (hyper.clone().http1_only(), hyper.clone().http2_only());
+        Self { router, hyper, http1, http2, head_timeout: options.head_timeout, tls }
     }
 
     /// Accepts connections and serves them, until `ended` has changed and all have ended.
@@ -250,8 +235,7 @@ impl Server {
         loop {
             tokio::select! {
                 (stream, place) = acceptor.next(&status.admin_connections) => {
-                    let other = Other { stream, read: Vec::new(), is_new: true, place };
-                    connections.spawn(Arc::clone(&self).connection(other, ended.clone()));
+                    self.spawn(&mut connections, Other::new(stream, place), ended.clone());
                 }
                 Some(_) = connections.join_next() => {}
                 _ = ended.changed() => break,
@@ -272,7 +256,7 @@ impl Server {
             tokio::select! {
                 other = others.recv() => {
                     let Some(other) = other else { break };
-                    connections.spawn(Arc::clone(&self).connection(other, stopped.clone()));
+                    self.spawn(&mut connections, other, stopped.clone());
                 }
                 // What it needed is freed at once.
                 Some(_) = connections.join_next() => {}
@@ -281,17 +265,61 @@ impl Server {
         while connections.join_next().await.is_some() {}
     }
 
-    /// Serves a connection to its end; after `stopped` has changed, to that of its requests.
-    async fn connection(self: Arc<Self>, other: Other, mut stopped: watch::Receiver<()>) {
-        let Other { stream, read, is_new, place: _place } = other;
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => return debug!("a connection cannot be waited for: {error}"),
+    /// Has a task serve a connection.
+    fn spawn(
+        self: &Arc<Self>,
+        tasks: &mut JoinSet<()>,
+        other: Other,
+        stopped: watch::Receiver<()>,
+    ) {
+        let server = Arc::clone(self);
+        match self.tls.clone() {
+            Some(tls) => tasks.spawn(server.secured(tls, other, stopped)),
+            None => tasks.spawn(server.connection(other, stopped)),
         };
+    }
+
+    /// Serves a connection to its end; after `stopped` has changed, to that of its requests.
+    async fn connection(self: Arc<Self>, other: Other, stopped: watch::Receiver<()>) {
+        let Other { stream, read, is_new, place: _place } = other;
+        let Some(peer) = peer(stream) else { return };
         let hyper = if is_new { &self.hyper } else { &self.http1 };
-        let peer = Peer::new(stream);
         let output = Output::new(peer.clone(), self.head_timeout);
         let stream = tokio::io::join(Cursor::new(read).chain(peer.clone()), output);
+        self.speak(hyper, stream, peer, stopped).await;
+    }
+
+    /// The same over TLS. It ends at once if `stopped` changes before a request can have come.
+    async fn secured(self: Arc<Self>, tls: Tls, other: Other, mut stopped: watch::Receiver<()>) {
+        let Other { stream, place: _place, .. } = other;
+        let Some(peer) = peer(stream) else { return };
+        let output = Output::new(peer.clone(), self.head_timeout);
+        let stream = tokio::io::join(peer.clone(), output);
+        let greeted = tokio::select! {
+            biased;
+            greeted = timeout(self.head_timeout, greet(&tls, stream)) => greeted,
+            _ = stopped.changed() => return,
+        };
+        let Secured { stream, read, is_http2 } = match greeted {
+            Ok(Ok(secured)) => secured,
+            Ok(Err(error)) => return debug!("a handshake failed: {error}"),
+            Err(_) => return debug!("a handshake took too long"),
+        };
+        let hyper = if is_http2 { &self.http2 } else { &self.http1 };
+        let (input, output) = tokio::io::split(stream);
+        let stream = tokio::io::join(Cursor::new(read).chain(input), output);
+        // Apart, so that who only begins a handshake holds no memory for what comes after it.
+        Box::pin(self.speak(hyper, stream, peer, stopped)).await;
+    }
+
+    /// Speaks HTTP.
+    async fn speak(
+        &self,
+        hyper: &Builder<TokioExecutor>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        peer: Peer,
+        mut stopped: watch::Receiver<()>,
+    ) {
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|mut request: Request<Incoming>| {
             let is_large = head_bytes(&request) > HEAD_BYTES_MAX;
@@ -337,14 +365,11 @@ fn head_too_large() -> Response {
     response
 }
 
-fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
-    // An answer must not wait for the acknowledgement of the one before.
-    stream.set_nodelay(true)?;
-    stream.into_std()
-}
-
-/// Whether the connection failed before it was accepted, which is nobody's trouble here.
-fn is_the_clients(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
+/// The client of a connection, unless the system cannot wait for what it sends.
+fn peer(stream: std::net::TcpStream) -> Option<Peer> {
+    let stream = TcpStream::from_std(stream);
+    stream
+        .map(Peer::new)
+        .inspect_err(|error| debug!("a connection cannot be waited for: {error}"))
+        .ok()
 }
