@@ -20,11 +20,14 @@ pub(crate) fn error_line(output: &Output) -> String {
 }
 
 /// Starts the server; answers with it and the address it says it listens on.
-pub(crate) fn start(command: &mut Command) -> (Child, String, impl Iterator<Item = String>) {
+pub(crate) fn start(
+    command: &mut Command,
+) -> (Child, String, impl Iterator<Item = String> + use<>) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.next().expect("a line that says where it listens");
-    let (_, address) = line.split_once("listening on http://").unwrap_or_else(|| panic!("{line}"));
+    let (_, url) = line.split_once("listening on http").unwrap_or_else(|| panic!("{line}"));
+    let (_, address) = url.split_once("://").unwrap();
     (child, address.to_owned(), lines)
 }
 

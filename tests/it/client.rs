@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_orchestrator::http::{self, ServeOptions};
 use token_orchestrator::store::{Memory, Options};
 use token_orchestrator::time::ManualClock;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -22,7 +22,7 @@ pub(crate) const WALL_AT_ORIGIN: Duration = Duration::from_millis(1_709_251_199_
 pub(crate) struct Server {
     pub(crate) store: Memory<ManualClock>,
     pub(crate) clock: ManualClock,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
     pub(crate) task: JoinHandle<()>,
 }
@@ -51,10 +51,7 @@ impl Server {
 
     /// A connection that speaks HTTP/2 from its first byte.
     pub(crate) async fn connect_http2(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
-        let (sender, connection) = handshake(TokioExecutor::new(), stream).await.unwrap();
-        tokio::spawn(connection);
-        sender
+        http2(TcpStream::connect(self.address).await.unwrap()).await
     }
 
     /// One request on a connection of its own.
@@ -75,8 +72,18 @@ impl Server {
     }
 }
 
-pub(crate) struct Client {
-    stream: TcpStream,
+/// Speaks HTTP/2 from the first byte.
+pub(crate) async fn http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> SendRequest<Full<Bytes>> {
+    let stream = TokioIo::new(stream);
+    let (sender, connection) = handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+pub(crate) struct Client<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
 }
 
@@ -102,7 +109,13 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn to(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), buffer: Vec::new() }
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, method: &str, path: &str, body: &str) -> Answer {
@@ -154,7 +167,7 @@ impl Client {
     }
 
     /// The socket alone.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> S {
         self.stream
     }
 

@@ -147,7 +147,7 @@ fn refusals_are_told() {
         (&["run", "--waitt", "5s", "--", "true"], "--waitt"),
         (&["run"], "<CMD>"),
         (&["leas"], "'lease'"),
-        (&["stats", "--server", "https://localhost"], "http://HOST:PORT"),
+        (&["stats", "--server", "ftp://localhost"], "https://HOST:PORT"),
         (&["stats", "--server", "http://user:secret@localhost"], "password"),
     ] {
         let output = server.command(wrong).output().unwrap();

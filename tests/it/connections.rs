@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::store::{Options, Store};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::api::{assert_json, assert_problem};
@@ -51,7 +51,7 @@ async fn a_large_creation_does_not_hold_up_others() {
 }
 
 /// Sends the head of a creation, and waits for the server's word that it waits for the body.
-async fn begin_creation(client: &mut Client) {
+pub(crate) async fn begin_creation<S: AsyncRead + AsyncWrite + Unpin>(client: &mut Client<S>) {
     let head =
         "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\nExpect: 100-continue\r\n\r\n";
     client.write(head).await;

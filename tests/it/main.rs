@@ -4,6 +4,7 @@
 mod access;
 mod api;
 mod batches;
+mod certificates;
 mod cli;
 mod client;
 mod commands;
@@ -18,3 +19,5 @@ mod paths;
 mod races;
 mod runs;
 mod source;
+mod tls;
+mod trust;

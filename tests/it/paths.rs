@@ -9,7 +9,7 @@ use token_orchestrator::store::Options;
 use crate::client::{Answer, Client, Server};
 
 /// Head and body, but for the time of day and the digits of the generation, which each lease moves.
-fn bytes(answer: &Answer) -> String {
+pub(crate) fn bytes(answer: &Answer) -> String {
     let lines = answer.head.split("\r\n").filter(|line| !line.starts_with("date: "));
     let lines = lines.map(|line| match line.strip_prefix("etag: ") {
         Some(tag) => format!("etag: {}", tag.replace(|c: char| c.is_ascii_digit(), "")),

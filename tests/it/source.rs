@@ -89,6 +89,7 @@ fn only_http_names_axum_and_json_stays_at_the_edges() {
             ("serde::", is_http),
             ("serde_json::", is_http || is_cli),
             ("reqwest::", is_cli),
+            ("rustls::", is_http || is_cli),
         ] {
             assert!(is_allowed || !text.contains(library), "{} names {library}", path.display());
         }
