@@ -1,9 +1,14 @@
 //! The HTTP API: the only place that knows axum.
 //!
 //! ```text
-//!   accept ── hot ─┬─ parse, answer: the commonest requests, many connections at a time
-//!   (serve)        └─ any other ── hyper (peer) ── router ── handlers
+//!   accept ─┬─ hot ─┬─ parse, answer: the commonest requests, many connections at a time
+//!   (serve) │       └─ any other ───────────────────┐
+//!           ├─ with TLS: handshake (secure) ────────┼─ hyper (peer) ── router ── handlers
+//!           └─ from the address for operators ──────┘
 //! ```
+//!
+//! Both the hot path and the router ask [`Access`] who may do what, and count what they answered
+//! (`metrics`). What operators look at is in `status`, `live` and `alarms`.
 
 mod accept;
 mod access;
