@@ -1,11 +1,31 @@
 //! Validated configuration.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 /// The longest lease: a record keeps its milliseconds in 32 bits.
 const LEASE_MAX_DAYS: u64 = 30;
+/// The longest file of tokens, certificates or keys, in bytes. Others are some kilobytes.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The longest life.
 const LIFE_MAX_DAYS: u64 = 365;
+
+/// Reads a file of at most 1 MiB. O(length).
+///
+/// # Errors
+///
+/// If it cannot be read, or is longer.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    // Whatever its length is said to be: it may be a device, or grow.
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+    }
+    Ok(content)
+}
 
 /// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds.
 ///
@@ -41,7 +61,10 @@ pub fn parse_max_ms(text: &str) -> Result<u32, String> {
 ///
 /// What is wrong with the text.
 pub fn parse_delay_ms(text: &str) -> Result<u32, String> {
-    if text == "0s" { Ok(0) } else { parse_max_ms(text) }
+    if text == "0s" {
+        return Ok(0);
+    }
+    parse_max_ms(text).map_err(|what| format!("{what}; or 0s"))
 }
 
 /// Reads a duration from 1 ms to `max_ms` milliseconds. In milliseconds.

@@ -170,7 +170,20 @@ impl Client {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        Failure::NoAnswer(format!("no answer from {}: {cause}", self.server))
+        let (server, cause) = (&self.server, cause.to_string());
+        let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+        let hint = if has(&["UnknownIssuer", "BadSignature", "UnsupportedSignatureAlgorithm"]) {
+            "; nobody who is trusted here vouches for it: --ca-cert FILE tells whom to trust"
+        } else if has(&["CaUsedAsEndEntity"]) {
+            "; it is that of an authority, and no server's"
+        } else if has(&["InvalidContentType"]) {
+            "; it does not speak TLS: http://?"
+        } else if has(&["invalid HTTP version parsed"]) {
+            "; it does not speak plain HTTP: https://?"
+        } else {
+            ""
+        };
+        Failure::NoAnswer(format!("no answer from {server}: {cause}{hint}"))
     }
 }
 

@@ -10,6 +10,7 @@ mod trust;
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Leases random free keys from a pool, takes them back, and lets the unused die.
@@ -72,6 +73,9 @@ pub fn parse() -> Result<Cli, ExitCode> {
     cli.map_err(|error| {
         if !error.use_stderr() {
             error.exit();
+        }
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return fail("a subcommand is missing; --help tells which there are", 2);
         }
         // In one line.
         let text = error.render().to_string();

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::block_in_place;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::config;
 use crate::http::{self, Access, Limits, Listeners, ServeOptions, Tls};
@@ -42,7 +43,8 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_AUTH_TOKENS", value_name = "FILE")]
     auth_tokens: Option<PathBuf>,
     /// Listens on addresses that others can reach, without tokens
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH")]
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH",
+          value_parser = clap::builder::BoolishValueParser::new())]
     insecure_no_auth: bool,
     /// How the log is written to standard error
     #[arg(long, env = "TOKEN_ORCHESTRATOR_LOG_FORMAT", default_value = "human")]
@@ -75,7 +77,7 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS", default_value_t = ServeOptions::CONNECTIONS_MAX,
           value_name = "NUMBER", value_parser = config::parse_connections_max)]
     max_connections: usize,
-    /// How long after SIGTERM to go on, while /readyz says 503: up to 30d
+    /// How long after SIGTERM to go on, while /readyz says 503: 0s, or from 1ms to 30d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_DRAIN_DELAY", default_value = "0s",
           value_name = "DURATION", value_parser = config::parse_delay_ms)]
     drain_delay: u32,
@@ -160,7 +162,14 @@ pub(super) fn run(args: &Args) -> io::Result<()> {
 /// What is logged, by what `RUST_LOG` says.
 fn filter(text: &str) -> EnvFilter {
     let builder = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
-    let filter = builder.parse_lossy(text);
+    let mut filter = builder.parse_lossy(text);
+    let names_us = |directive: &str| {
+        directive.starts_with("token_orchestrator") || directive.parse::<LevelFilter>().is_ok()
+    };
+    if !text.is_empty() && !text.split(',').map(str::trim).any(names_us) {
+        // What is said of others is not meant to silence us.
+        filter = filter.add_directive("token_orchestrator=info".parse().expect("a directive"));
+    }
     if text.split(',').any(|directive| directive.trim().starts_with("h2")) {
         return filter;
     }
@@ -183,15 +192,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
-/// What SIGHUP reads again. Without any of it the signal ends the server, as it does by default.
+/// Has SIGHUP read files again. Where there is none to read, a server of a terminal ends with it.
 fn reload_on_sighup(access: &Access, tls: Option<&Tls>) -> io::Result<()> {
-    if !access.is_guarded() && tls.is_none() {
+    let has_files = access.is_guarded() || tls.is_some();
+    if !has_files && io::stderr().is_terminal() {
         return Ok(());
     }
     let (access, tls) = (access.clone(), tls.cloned());
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
+            if !has_files {
+                info!("SIGHUP: there is nothing to read again");
+            }
             if access.is_guarded() {
                 match block_in_place(|| access.reload()) {
                     Ok(count) => info!("SIGHUP: tokens that are known now: {count}"),
@@ -207,6 +220,23 @@ fn reload_on_sighup(access: &Access, tls: Option<&Tls>) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Logs who may do what, as far as somebody should know it.
+fn tell_access(args: &Args, access: &Access) {
+    let addresses = [Some(args.listen), args.admin_listen];
+    let is_reachable = addresses.into_iter().flatten().any(|address| !is_loopback(address));
+    match access.token_count() {
+        None if is_reachable => {
+            warn!("whoever reaches the server may do everything: no tokens are asked for");
+        }
+        None => {}
+        Some(0) => warn!("there is no token yet: nobody may do anything"),
+        Some(count) => info!("tokens that are known: {count}"),
+    }
+    if is_reachable && access.is_guarded() && args.tls_cert.is_none() {
+        warn!("tokens are sent in the clear: see --tls-cert");
+    }
 }
 
 /// Logs what happened to the certificate, and until when it is valid.
@@ -266,13 +296,15 @@ async fn serve(args: &Args) -> io::Result<()> {
     if let Some(tls) = &tls {
         tell_expiry("speaking TLS", tls);
     }
-    if !access.is_guarded() && args.insecure_no_auth {
-        warn!("whoever reaches the server may do everything: no tokens are asked for");
-    }
+    tell_access(args, &access);
+    let later = match args.drain_delay {
+        0 => String::new(),
+        ms => format!(" in {}", humantime::format_duration(Duration::from_millis(ms.into()))),
+    };
     let shutdown = async {
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: shutting down"),
-            _ = interrupt.recv() => info!("Ctrl-C: shutting down"),
+            _ = terminate.recv() => info!("SIGTERM: shutting down{later}"),
+            _ = interrupt.recv() => info!("Ctrl-C: shutting down{later}"),
         }
     };
     http::serve(listeners, Arc::new(store), serve_options, shutdown).await?;

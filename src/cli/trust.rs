@@ -1,8 +1,6 @@
 //! Whom a client trusts, and what it shows to be let in.
 
 use std::env;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +13,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use crate::config::read_file;
+
 /// What holds the token if no file does. It is no option: everybody may see a command line.
 const TOKEN: &str = "TOKEN_ORCHESTRATOR_TOKEN";
-/// The longest file that is read.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How to speak TLS with a server: whom `ca` vouches for is trusted, or else whom the system trusts.
 ///
@@ -38,7 +36,7 @@ pub(super) fn tls(server: &Url, ca: Option<&Path>) -> Result<ClientConfig, Strin
     // Without TLS, nobody needs to be trusted.
     if let Some(path) = ca.filter(|_| server.scheme() == "https") {
         let bad = |what: &str| format!("cannot use {}: {what}", path.display());
-        let file = read(path).map_err(|error| bad(&error.to_string()))?;
+        let file = read_file(path).map_err(|error| bad(&error.to_string()))?;
         for certificate in CertificateDer::pem_slice_iter(&file) {
             let certificate = certificate.map_err(|error| bad(&error.to_string()))?;
             roots.add(certificate).map_err(|error| bad(&error.to_string()))?;
@@ -62,7 +60,7 @@ pub(super) fn authorization(
     let (token, place) = match (file, env::var_os(TOKEN)) {
         (Some(path), _) => {
             let place = path.display().to_string();
-            (read(path).map_err(|error| format!("cannot use {place}: {error}"))?, place)
+            (read_file(path).map_err(|error| format!("cannot use {place}: {error}"))?, place)
         }
         (None, Some(token)) => (token.into_encoded_bytes(), TOKEN.to_owned()),
         (None, None) => return Ok(None),
@@ -87,14 +85,4 @@ fn is_here(server: &Url) -> bool {
     let host = server.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse();
     host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-/// Reads a file up to a limit.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
-    }
-    Ok(content)
 }

@@ -2,9 +2,8 @@
 
 mod tokens;
 
-use std::fs;
 use std::io::{self, ErrorKind::InvalidData};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -21,9 +20,8 @@ pub use self::tokens::{Role, TokenHash, check_name, new_token};
 use super::body;
 use super::error::Problem;
 use super::route::{Need, Route};
+use crate::config::read_file;
 
-/// The longest file of tokens, in bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// A field that only browsers send: whose page a request comes from.
 pub(super) const FETCH_SITE: &str = "sec-fetch-site";
 
@@ -67,6 +65,12 @@ impl Access {
     #[must_use]
     pub fn is_guarded(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// How many tokens there are, if they are asked for. O(1).
+    #[must_use]
+    pub fn token_count(&self) -> Option<usize> {
+        self.0.as_ref().map(|guard| guard.tokens.read().len())
     }
 
     /// Reads the file again and answers how many tokens there are. What was taken out of it is of no
@@ -122,21 +126,18 @@ impl Access {
         if role.allows(need) {
             return Ok(());
         }
-        let allowed = Role::ALL.into_iter().find(|role| role.allows(need));
-        Err(Problem::Forbidden { role: allowed.unwrap_or(Role::Admin).name() })
+        let mut allowed = Role::ALL.into_iter().filter(|role| role.allows(need));
+        let other = allowed.find(|role| *role != Role::Admin);
+        Err(Problem::Forbidden { role: other.unwrap_or(Role::Admin).name() })
     }
 }
 
-fn read(path: &PathBuf) -> io::Result<Tokens> {
-    let wrong = |kind, what: String| io::Error::new(kind, format!("{}: {what}", path.display()));
-    let text = fs::metadata(path).and_then(|file| {
-        if file.len() > FILE_BYTES_MAX {
-            return Err(io::Error::new(InvalidData, "a file of tokens is never so long"));
-        }
-        fs::read_to_string(path)
-    });
-    let text = text.map_err(|error| wrong(error.kind(), error.to_string()))?;
-    text.parse().map_err(|what| wrong(InvalidData, what))
+fn read(path: &Path) -> io::Result<Tokens> {
+    let wrong =
+        |kind, what: &str| io::Error::new(kind, format!("cannot use {}: {what}", path.display()));
+    let text = read_file(path).map_err(|error| wrong(error.kind(), &error.to_string()))?;
+    let text = String::from_utf8(text).map_err(|_| wrong(InvalidData, "it is not UTF-8"))?;
+    text.parse().map_err(|what: String| wrong(InvalidData, &what))
 }
 
 /// The token in an `Authorization`.

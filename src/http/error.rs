@@ -140,7 +140,8 @@ impl Problem {
             Self::Unauthorized { has_token: true } => {
                 "Nobody here has the token that was sent.".to_owned()
             }
-            Self::Forbidden { role } => format!("It takes the role {role}."),
+            Self::Forbidden { role: "admin" } => "It takes the role admin.".to_owned(),
+            Self::Forbidden { role } => format!("It takes the role {role} or admin."),
             Self::FromElsewhere => "A page of another site has sent it.".to_owned(),
             Self::NotLeased => "There is no lease to renew.".to_owned(),
             Self::Stale => {

@@ -1,8 +1,7 @@
 //! The certificate that the server shows, and its key.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,8 +14,8 @@ use rustls::{Error, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-/// The longest file of certificates or of a key. Others are some kilobytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
+use crate::config::read_file;
+
 /// HTTP/2, as it is named in a handshake.
 pub(super) const H2: &[u8] = b"h2";
 /// HTTP/1.1, as it is named in a handshake.
@@ -116,16 +115,8 @@ impl Pair {
     }
 }
 
-/// Reads a file up to a limit.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let file = File::open(path);
-    file.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut content))
-        .map_err(|error| bad(path, &error))?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(bad(path, &"it is too large"));
-    }
-    Ok(content)
+    read_file(path).map_err(|error| bad(path, &error))
 }
 
 fn bad(path: &Path, what: &dyn fmt::Display) -> io::Error {

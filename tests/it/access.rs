@@ -218,6 +218,8 @@ fn a_token_that_was_made_is_one_that_is_known() {
     };
     assert_eq!(ask(token), 404);
     assert_eq!(ask("other"), 401);
+    assert!(lines.next().unwrap().contains("tokens that are known: 1"));
+    assert!(lines.next().unwrap().contains("tokens are sent in the clear"));
     // Read anew, and refused.
     fs::write(&file.0, format!("other admin {}", TokenHash::of(b"other"))).unwrap();
     signal(&child, "HUP");
@@ -227,6 +229,17 @@ fn a_token_that_was_made_is_one_that_is_known() {
     signal(&child, "HUP");
     assert!(lines.next().unwrap().contains("line 1: a name, a role and a SHA-256"));
     assert_eq!((ask(token), ask("other")), (401, 404));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_server_without_files_lives_on_after_sighup_whatever_is_said_of_other_logs() {
+    let mut command = binary();
+    command.args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "h2=debug");
+    let (mut child, _, mut lines) = start(&mut command);
+    signal(&child, "HUP");
+    assert!(lines.next().unwrap().contains("SIGHUP: there is nothing to read again"));
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -159,6 +159,11 @@ impl FromStr for Tokens {
             };
             check_name(name).map_err(|what| wrong(&what))?;
             let role = role.parse().map_err(|what: String| wrong(&format!("the role {what}")))?;
+            if hash.starts_with(PREFIX) {
+                return Err(wrong(
+                    "this is the token itself; `token new` prints the line for the file",
+                ));
+            }
             let hash = hash.parse().map_err(|what: String| wrong(&what))?;
             if tokens.iter().any(|token| token.name == name || token.hash == hash) {
                 return Err(wrong("another token has this name or this SHA-256"));

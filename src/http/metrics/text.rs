@@ -53,7 +53,7 @@ families! {
     DELETED: COUNTER = "keys_deleted_total";
     /// Leases that were given, at once or to those who waited.
     LEASES: COUNTER = "leases_total";
-    /// Requests for a key that found none.
+    /// Requests for a key that got none, at once or when their time was up.
     EMPTY: COUNTER = "lease_empty_total";
     /// Leases that ended by a release.
     RELEASED: COUNTER = "leases_released_total";
@@ -67,9 +67,11 @@ families! {
     WAITERS: GAUGE = "waiters";
     /// How late the oldest entry is that the sweep has not come by yet. No deadline waits for it.
     LAG: GAUGE = "sweep_lag_seconds";
-    /// Entries of the indexes of deadlines: of lives, and of holds (leases and cool-downs).
+    /// Entries of the indexes of deadlines: of lives, and of holds (leases and cool-downs). At most two
+    /// for each key.
     ENTRIES: GAUGE = "index_entries";
-    /// Places in the free vectors: live ones, one for each free key, and stale ones.
+    /// Places in the vectors that keys are drawn from: live ones, one for each free key, and stale ones,
+    /// at most about twice as many.
     HINTS: GAUGE = "free_hints";
     /// Open connections.
     CONNECTIONS: GAUGE = "connections";
