@@ -1,6 +1,6 @@
 //! Validated configuration.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +19,11 @@ const LIFE_MAX_DAYS: u64 = 365;
 /// If it cannot be read, or is longer.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    // Whatever its length is said to be: it may be a device, or grow.
+    // A pipe would be waited for.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    // Whatever its length is said to be: it may grow.
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
     if content.len() as u64 > FILE_BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));

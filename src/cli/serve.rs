@@ -21,6 +21,8 @@ use crate::key::Ttl;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
 
+/// Open files that are left to operators: 1,000 connections, and some.
+const FILES_FOR_OPERATORS: usize = 1100;
 /// Connections that wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 
@@ -192,6 +194,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
+/// How many connections there may be: with an address for operators, some files are left to that one,
+/// and to what the server reads itself.
+fn connections_max(args: &Args) -> usize {
+    let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(files, _)| files);
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let left = (files / 2).max(files.saturating_sub(FILES_FOR_OPERATORS));
+    if args.admin_listen.is_some() && left < args.max_connections {
+        warn!("no more than {left} connections, as there are no more than {files} open files");
+        return left;
+    }
+    args.max_connections
+}
+
 /// Has SIGHUP read files again. Where there is none to read, a server of a terminal ends with it.
 fn reload_on_sighup(access: &Access, tls: Option<&Tls>) -> io::Result<()> {
     let has_files = access.is_guarded() || tls.is_some();
@@ -277,7 +292,7 @@ async fn serve(args: &Args) -> io::Result<()> {
         wait_ms_max: args.max_wait,
     };
     let serve_options = ServeOptions {
-        connections_max: args.max_connections,
+        connections_max: connections_max(args),
         drain_timeout: Duration::from_millis(args.drain_timeout.into()),
         drain_delay: Duration::from_millis(args.drain_delay.into()),
         access: access.clone(),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use axum::extract::{Request, State};
 use axum::http::HeaderValue;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::middleware::Next;
 use axum::response::Response;
 use parking_lot::RwLock;
@@ -22,6 +22,8 @@ use super::error::Problem;
 use super::route::{Need, Route};
 use crate::config::read_file;
 
+/// The longest `Authorization` that is kept, in bytes.
+const PASS_BYTES_MAX: usize = 256;
 /// A field that only browsers send: whose page a request comes from.
 pub(super) const FETCH_SITE: &str = "sec-fetch-site";
 
@@ -82,7 +84,12 @@ impl Access {
     pub fn reload(&self) -> io::Result<usize> {
         let Some(guard) = &self.0 else { return Ok(0) };
         let tokens = read(&guard.path)?;
-        let count = tokens.len();
+        let (count, before) = (tokens.len(), guard.tokens.read().len());
+        if count == 0 && before > 0 {
+            // As of a file that is being written.
+            let what = format!("{} has no token any more", guard.path.display());
+            return Err(io::Error::new(InvalidData, what));
+        }
         *guard.tokens.write() = tokens;
         guard.generation.fetch_add(1, SeqCst);
         Ok(count)
@@ -120,7 +127,9 @@ impl Access {
             let token = bearer(value).ok_or(Problem::Unauthorized { has_token: false })?;
             let role = guard.tokens.read().role(token);
             let role = role.ok_or(Problem::Unauthorized { has_token: true })?;
-            *pass = Some(Box::new(Pass { value: value.into(), role, generation }));
+            // One that is padded is no reason to keep so much for each connection.
+            *pass = (value.len() <= PASS_BYTES_MAX)
+                .then(|| Box::new(Pass { value: value.into(), role, generation }));
             role
         };
         if role.allows(need) {
@@ -150,9 +159,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 pub(super) async fn guard(State(access): State<Access>, request: Request, next: Next) -> Response {
     let need = Route::of(request.method(), request.uri()).need();
     let fields = request.headers();
-    // Without tokens a page of any site could have a browser here lease and create keys.
-    let site = fields.get(FETCH_SITE).map(HeaderValue::as_bytes);
-    if need != Need::Nothing && matches!(site, Some(b"cross-site" | b"same-site")) {
+    if need != Need::Nothing && is_from_elsewhere(&request, access.is_guarded()) {
         return body::refuse(request, Problem::FromElsewhere).await;
     }
     let mut values = fields.get_all(AUTHORIZATION).iter();
@@ -162,4 +169,21 @@ pub(super) async fn guard(State(access): State<Access>, request: Request, next: 
         Ok(()) => next.run(request).await,
         Err(problem) => body::refuse(request, problem).await,
     }
+}
+
+/// Whether a browser says that a page of another site has sent a request. Without this, any page could
+/// have a browser here lease and create keys where no tokens are asked for.
+fn is_from_elsewhere(request: &Request, is_guarded: bool) -> bool {
+    let fields = request.headers();
+    let is_other = |site: &HeaderValue| site == "cross-site" || site == "same-site";
+    let host = fields.get(HOST).map(HeaderValue::as_bytes);
+    // HTTP/2 tells it otherwise.
+    let host = host.or_else(|| request.uri().authority().map(|host| host.as_str().as_bytes()));
+    // A proxy may have changed the host; then there should be tokens.
+    let is_foreign = |origin: &HeaderValue| {
+        let at = origin.as_bytes().windows(3).position(|part| part == b"://");
+        at.is_none_or(|at| Some(&origin.as_bytes()[at + 3..]) != host)
+    };
+    fields.get_all(FETCH_SITE).iter().any(is_other)
+        || !is_guarded && fields.get_all(ORIGIN).iter().any(is_foreign)
 }

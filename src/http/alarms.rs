@@ -67,7 +67,8 @@ impl Alarms {
         let begun = || format!("the pool is full: no more than {max} keys are created");
         self.full.log(keys >= max, begun, "the pool has room again");
         let begun = || "all connections are taken; further ones wait to be accepted".to_owned();
-        self.connections.log(reading.is_crowded, begun, "there is room for connections again");
+        let (taken, all) = reading.connections;
+        self.connections.log(taken == all, begun, "there is room for connections again");
         let count = refused.saturating_sub(self.refused);
         self.refused = refused;
         let begun = || format!("{count} requests were refused with 503 within a second");

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -16,12 +16,13 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::error;
 
 use super::alarms::Alarms;
 use super::error::Problem;
@@ -36,6 +37,11 @@ const SAMPLE_MS: u64 = 1000;
 /// How many samples are kept for those who come: five minutes.
 const SAMPLES_MAX: usize = 300;
 
+/// How much of the history is given at a time.
+const PIECE_BYTES: usize = 4096;
+/// How long a viewer may take for a piece.
+const TAKING_TIMEOUT: Duration = Duration::from_secs(30);
+
 const PAGE: &str = include_str!("dashboard.html");
 
 /// What the page shows of one moment.
@@ -49,7 +55,7 @@ struct Sample {
     connections: usize,
     /// Answered since the start.
     requests: u64,
-    resident_bytes: u64,
+    resident_bytes: Option<u64>,
     /// Of the requests since the sample before; without any there is none.
     latency_us: Option<Latency>,
 }
@@ -76,14 +82,23 @@ impl Default for Live {
 }
 
 impl Live {
-    /// Takes a sample each second; never returns.
-    pub(super) async fn sample<S: Store>(store: Arc<S>, status: Arc<Status>) -> Infallible {
+    /// Takes a sample each second; never returns. A panic is logged, and it goes on after a second.
+    pub(super) async fn sample<S: Store>(store: Arc<S>, status: Arc<Status>) {
+        loop {
+            let samples = Self::sample_until_panic(&*store, &status);
+            let Err(_) = AssertUnwindSafe(samples).catch_unwind().await;
+            error!("the samples panicked; they go on in a second");
+            sleep(Duration::from_millis(SAMPLE_MS)).await;
+        }
+    }
+
+    async fn sample_until_panic<S: Store>(store: &S, status: &Status) -> Infallible {
         let mut ticks = interval(Duration::from_millis(SAMPLE_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut before, mut alarms) = (Snapshot::default(), Alarms::default());
         loop {
             ticks.tick().await;
-            let reading = status.read(&*store).await;
+            let reading = status.read(store).await;
             alarms.look(&reading, status.metrics.with_status(503));
             let latencies = status.metrics.all_latencies();
             let recent = latencies.since(&before);
@@ -91,7 +106,7 @@ impl Live {
             let sample = Sample {
                 at: since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0)),
                 sweep_lag_ms: reading.vitals.sweep_lag_ms,
-                connections: reading.connections,
+                connections: reading.connections.0 + reading.admin_connections.0,
                 requests: status.metrics.requests(),
                 resident_bytes: resident_bytes(),
                 latency_us: Latency::of(&recent),
@@ -172,24 +187,47 @@ pub(super) async fn events<S: Store>(State(api): State<Api<S>>) -> Response {
     let Some(place) = api.status.viewers.try_take() else {
         return Problem::TooManyViewers.response();
     };
-    let (first, latest) = api.status.live.join();
-    let joined = api.status.access.generation();
-    let samples = stream::unfold((api, latest), move |(mut api, mut latest)| async move {
-        tokio::select! {
-            biased;
-            _ = api.stopped.changed() => return None,
-            changed = latest.changed() => changed.ok()?,
-        }
-        // Whoever watches by a token that is of no more use shall come again, and be refused.
-        if api.status.access.generation() != joined {
-            return None;
-        }
-        let sample = latest.borrow_and_update().clone();
-        Some((sample, (api, latest)))
-    });
-    let events = stream::iter([first]).chain(samples).map(move |event| {
-        let _place = &place;
-        Ok::<_, io::Error>(event)
-    });
+    // A task of its own: a body is not asked for more by a client that does not listen.
+    let (pieces, mut given) = mpsc::channel(1);
+    tokio::spawn(feed(Arc::clone(&api.status), api.stopped, pieces, place));
+    let events = stream::poll_fn(move |cx| given.poll_recv(cx)).map(Ok::<_, Infallible>);
     respond(StatusCode::OK, "text/event-stream", Body::from_stream(events))
+}
+
+/// Feeds a viewer until it goes, or takes nothing for too long, or the server stops.
+async fn feed(
+    status: Arc<Status>,
+    mut stopped: watch::Receiver<()>,
+    pieces: mpsc::Sender<Bytes>,
+    _place: OwnedSemaphorePermit,
+) {
+    let joined = status.access.generation();
+    let (first, mut latest) = status.live.join();
+    let feed = async {
+        // Copies, so that a client that stops listening keeps no more than a piece.
+        for piece in first.chunks(PIECE_BYTES) {
+            give(&pieces, piece).await?;
+        }
+        drop(first);
+        loop {
+            latest.changed().await.ok()?;
+            // Whoever watches by a token that is of no more use shall come again, and be refused.
+            if status.access.generation() != joined {
+                return None::<Infallible>;
+            }
+            let sample = latest.borrow_and_update().clone();
+            give(&pieces, &sample).await?;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = stopped.changed() => {}
+        () = pieces.closed() => {}
+        _ = feed => {}
+    }
+}
+
+async fn give(pieces: &mpsc::Sender<Bytes>, piece: &[u8]) -> Option<()> {
+    let given = timeout(TAKING_TIMEOUT, pieces.send(Bytes::copy_from_slice(piece))).await;
+    given.ok()?.ok()
 }

@@ -88,7 +88,9 @@ impl Route {
 
 /// Whether a request may take long because it wants to.
 fn may_wait(target: &Uri) -> bool {
-    target.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("wait=")))
+    // Names may be escaped.
+    let is_wait = |part: &str| part.starts_with("wait=") || part.contains('%');
+    target.query().is_some_and(|query| query.split('&').any(is_wait))
 }
 
 fn template(path: &str) -> &str {

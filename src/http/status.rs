@@ -45,12 +45,6 @@ impl Places {
         let _free = self.free.acquire().await;
     }
 
-    /// A place as soon as there is one.
-    pub(super) async fn take(&self) -> OwnedSemaphorePermit {
-        let place = Arc::clone(&self.free).acquire_owned().await;
-        place.expect("places are never closed")
-    }
-
     /// A place, if there is one.
     pub(super) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_owned().ok()
@@ -68,11 +62,11 @@ pub(super) struct Reading {
     pub(super) vitals: Vitals,
     /// Requests for a key that found none.
     pub(super) empty: u64,
-    pub(super) connections: usize,
+    /// Taken, and all there are.
+    pub(super) connections: (usize, usize),
+    pub(super) admin_connections: (usize, usize),
     pub(super) viewers: usize,
     pub(super) is_ready: bool,
-    /// All connections are taken.
-    pub(super) is_crowded: bool,
 }
 
 impl Status {
@@ -109,19 +103,19 @@ impl Status {
             stats: store.stats().await,
             vitals: store.vitals().await,
             empty: empty.into_iter().map(|route| self.metrics.answered(route, 404)).sum(),
-            connections: self.connections.taken() + self.admin_connections.taken(),
+            connections: (self.connections.taken(), self.connections.max),
+            admin_connections: (self.admin_connections.taken(), self.admin_connections.max),
             viewers: self.viewers.taken(),
             is_ready: self.is_ready(),
-            is_crowded: self.connections.taken() == self.connections.max,
         }
     }
 }
 
-/// Bytes of the process that are resident; 0 where the system does not tell.
-pub(super) fn resident_bytes() -> u64 {
-    let pages = fs::read_to_string("/proc/self/statm").ok();
-    let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
+/// Bytes of the process that are resident, if the system tells.
+pub(super) fn resident_bytes() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }
 
 /// `GET /healthz`: whether the server is alive.

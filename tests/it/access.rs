@@ -169,6 +169,12 @@ async fn what_is_taken_out_of_the_file_is_of_no_more_use() {
     tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut rest).await.unwrap();
     fs::write(&file.0, "nonsense").unwrap();
     assert!(access.reload().unwrap_err().to_string().contains("line 1"));
+    fs::write(&file.0, "# cut off").unwrap();
+    assert!(access.reload().unwrap_err().to_string().contains("no token any more"));
+    fs::remove_file(&file.0).unwrap();
+    fs::create_dir(&file.0).unwrap();
+    assert!(access.reload().unwrap_err().to_string().contains("no regular file"));
+    fs::remove_dir(&file.0).unwrap();
     assert_eq!(client.ask("GET", "/stats", &bearer(Role::Admin)).await.status, 200);
 }
 
@@ -186,6 +192,15 @@ async fn pages_of_other_sites_are_refused_on_both_paths() {
     }
     let totals = server.store.pool().stats().totals;
     assert_eq!((totals.created, totals.leases), (1, 0));
+    for origin in ["http://evil.example", "http://test.evil.example", "null", "http://test:80"] {
+        for (method, path) in [("GET", "/keys"), ("POST", "/keys"), ("GET", "/stats")] {
+            let answer = client.ask(method, path, &format!("Origin: {origin}\r\n")).await;
+            assert_eq!(answer.status, 403, "{method} {path} {origin}");
+        }
+    }
+    assert_eq!(client.ask("GET", "/stats", "Origin: https://test\r\n").await.status, 200);
+    let two = "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Site: cross-site\r\n";
+    assert_eq!(client.ask("GET", "/stats", two).await.status, 403);
     // A link from elsewhere may lead here.
     assert_eq!(client.ask("GET", "/dashboard", "Sec-Fetch-Site: cross-site\r\n").await.status, 200);
     for site in ["same-origin", "none"] {

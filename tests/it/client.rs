@@ -45,6 +45,10 @@ impl Server {
         Self::start(Options::default(), ServeOptions::default()).await
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub(crate) async fn connect(&self) -> Client {
         Client::to(self.address).await
     }

@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod connections;
 mod contract;
+mod events;
 mod features;
 mod hot;
 mod memory;

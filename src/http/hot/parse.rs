@@ -105,7 +105,7 @@ fn hot<'a>(request: &Request<'_, 'a>, authorization: &mut Option<&'a [u8]>) -> O
 fn is_usual<'a>(field: &Header<'a>, authorization: &mut Option<&'a [u8]>) -> bool {
     let is = |name: &str| field.name.eq_ignore_ascii_case(name);
     match field.name.len() {
-        6 => !is("expect"),
+        6 => !is("expect") && !is("origin"),
         8 => !is("if-match"),
         7 => !is("upgrade"),
         10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),

@@ -73,13 +73,15 @@ families! {
     /// Places in the vectors that keys are drawn from: live ones, one for each free key, and stale ones,
     /// at most about twice as many.
     HINTS: GAUGE = "free_hints";
-    /// Open connections.
+    /// Open connections, by the address that they came to.
     CONNECTIONS: GAUGE = "connections";
+    /// The most connections there may be at once; further ones wait to be accepted.
+    CONNECTIONS_MAX: GAUGE = "connections_max";
     /// Pages that are shown live.
     VIEWERS: GAUGE = "dashboard_viewers";
     /// 1 while requests are welcome, 0 once the server is stopping.
     READY: GAUGE = "ready";
-    /// Requests that were answered.
+    /// Requests that were answered, but for heads that are malformed or too large.
     REQUESTS: COUNTER = "http_requests_total";
     /// Time from reading requests to having written their answers. On the hot path, which reads and
     /// answers requests in groups, that of the group.
@@ -210,7 +212,20 @@ fn families(reading: &Reading) -> Vec<MetricFamily> {
                 ("stale", stats.stale_hints),
             ],
         ),
-        CONNECTIONS.one(reading.connections as u64),
+        CONNECTIONS.each(
+            "address",
+            &[
+                ("main", reading.connections.0 as u64),
+                ("admin", reading.admin_connections.0 as u64),
+            ],
+        ),
+        CONNECTIONS_MAX.each(
+            "address",
+            &[
+                ("main", reading.connections.1 as u64),
+                ("admin", reading.admin_connections.1 as u64),
+            ],
+        ),
         VIEWERS.one(reading.viewers as u64),
         READY.one(u64::from(reading.is_ready)),
         BUILD.of(vec![BUILD.metric(&[("version", env!("CARGO_PKG_VERSION"))], 1)]),

@@ -1,0 +1,132 @@
+//! The page, and the events that it lives on.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::client::Server;
+use crate::operators::metrics;
+
+/// Reads server-sent events.
+struct Events {
+    stream: TcpStream,
+    text: String,
+}
+
+impl Events {
+    async fn open(server: &Server) -> Self {
+        let mut client = server.connect().await;
+        client.write("GET /dashboard/events HTTP/1.0\r\nHost: test\r\n\r\n").await;
+        Self { stream: client.into_stream(), text: String::new() }
+    }
+
+    /// The next event; none at the end.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let event = event.rsplit("\r\n\r\n").next().unwrap();
+                let (name, data) = event.split_once('\n').unwrap();
+                let name = name.strip_prefix("event: ").unwrap().to_owned();
+                let data = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+                let end = self.text.len() - rest.len();
+                self.text.drain(..end);
+                return Some((name, data));
+            }
+            let mut buffer = [0; 4096];
+            let length = self.stream.read(&mut buffer).await.unwrap();
+            if length == 0 {
+                return None;
+            }
+            self.text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_tell_what_stats_tell_until_the_server_stops() {
+    let server = Server::default().await;
+    for _ in 0..3 {
+        server.create().await;
+    }
+    server.send("GET", "/keys", "").await;
+    let mut events = Events::open(&server).await;
+    let (name, hello) = events.next().await.unwrap();
+    assert_eq!((&*name, &hello["sampleMs"]), ("hello", &1000.into()));
+    let (name, history) = events.next().await.unwrap();
+    assert!(name == "history" && history.is_array(), "{name} {history}");
+    let (name, sample) = events.next().await.unwrap();
+    let stats = server.send("GET", "/stats", "").await.json();
+    assert_eq!((&*name, &sample["stats"]), ("sample", &stats));
+    // Those that were closed are soon forgotten.
+    while events.next().await.unwrap().1["connections"] != 1 {}
+    assert!(sample["requests"].as_u64().unwrap() >= 5);
+    assert!(sample["residentBytes"].as_u64().unwrap() > 1_000_000);
+    let mut late = Events::open(&server).await;
+    late.next().await.unwrap();
+    let history = late.next().await.unwrap().1;
+    assert!(history.as_array().unwrap().contains(&sample), "{history}");
+    let next = events.next().await.unwrap().1;
+    assert!(next["at"].as_u64() > sample["at"].as_u64());
+    let task = server.stop();
+    while events.next().await.is_some() {}
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn viewers_have_a_limit() {
+    let server = Server::default().await;
+    let mut viewers = Vec::new();
+    for _ in 0..100 {
+        let mut events = Events::open(&server).await;
+        assert!(events.next().await.is_some());
+        viewers.push(events);
+    }
+    let answer = server.send("GET", "/dashboard/events", "").await;
+    assert_eq!(
+        (answer.status, &answer.json()["type"]),
+        (503, &"/problems/too-many-viewers".into())
+    );
+    let mut client = server.connect().await;
+    assert_eq!(metrics(&mut client).await["token_orchestrator_dashboard_viewers"], "100");
+    drop(viewers.pop());
+    while server.send("HEAD", "/dashboard/events", "").await.status == 503 {}
+}
+
+/// Over HTTP/2, with windows that stay closed: the answer is not asked for anything.
+#[tokio::test]
+async fn viewers_that_take_nothing_and_go_leave_their_places() {
+    let server = Server::default().await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let mut builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    builder.initial_stream_window_size(0);
+    let (mut sender, connection) =
+        builder.handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let url = "http://test/dashboard/events";
+        let request = hyper::Request::get(url).body(Full::default()).unwrap();
+        answers.push(sender.send_request(request).await.unwrap());
+    }
+    let mut client = server.connect().await;
+    let viewers = "token_orchestrator_dashboard_viewers";
+    assert_eq!(metrics(&mut client).await[viewers], "3");
+    drop(answers);
+    while metrics(&mut client).await[viewers] != "0" {}
+}
+
+#[tokio::test]
+async fn the_page_may_only_ask_its_own_server() {
+    let server = Server::default().await;
+    let answer = server.send("GET", "/dashboard", "").await;
+    let policy = answer.header("content-security-policy").unwrap();
+    for part in ["default-src 'none'", "connect-src 'self'", "script-src 'sha256-"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    // Not the hash of nothing.
+    assert!(!policy.contains("47DEQpj8HBSa"), "{policy}");
+    assert!(!answer.body.contains("://") || answer.body.contains("http://www.w3.org/"));
+}
