@@ -1,5 +1,6 @@
 //! Validated configuration.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -16,19 +17,27 @@ const LIFE_MAX_DAYS: u64 = 365;
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is longer.
+/// If it cannot be read, or is longer; the message names it.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    // A pipe would be waited for.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
-    // Whatever its length is said to be: it may grow.
-    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
-    }
-    Ok(content)
+    let read = || {
+        let mut content = Vec::new();
+        // A pipe would be waited for.
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        // Whatever its length is said to be: it may grow.
+        File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > FILE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+        }
+        Ok(content)
+    };
+    read().map_err(|error| unusable(path, &error))
+}
+
+/// Says what is wrong with a file.
+pub fn unusable(path: &Path, what: &dyn fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("cannot use {}: {what}", path.display()))
 }
 
 /// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds.

@@ -16,6 +16,18 @@ use crate::key::KeyId;
 /// How long an answer may take, but for the time that a request asks to wait.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const NOT_TRUSTED: &str =
+    "; nobody who is trusted here vouches for it: --ca-cert FILE tells whom to trust";
+/// What it may mean that there was no answer, by a part of what the libraries say.
+const HINTS: [(&str, &str); 6] = [
+    ("UnknownIssuer", NOT_TRUSTED),
+    ("BadSignature", NOT_TRUSTED),
+    ("UnsupportedSignatureAlgorithm", NOT_TRUSTED),
+    ("CaUsedAsEndEntity", "; it is that of an authority, and no server's"),
+    ("InvalidContentType", "; it does not speak TLS: http://?"),
+    ("invalid HTTP version parsed", "; it does not speak plain HTTP: https://?"),
+];
+
 /// Which server is asked.
 #[derive(clap::Args)]
 pub(super) struct Server {
@@ -171,18 +183,7 @@ impl Client {
             cause = inner;
         }
         let (server, cause) = (&self.server, cause.to_string());
-        let has = |words: &[&str]| words.iter().any(|word| cause.contains(word));
-        let hint = if has(&["UnknownIssuer", "BadSignature", "UnsupportedSignatureAlgorithm"]) {
-            "; nobody who is trusted here vouches for it: --ca-cert FILE tells whom to trust"
-        } else if has(&["CaUsedAsEndEntity"]) {
-            "; it is that of an authority, and no server's"
-        } else if has(&["InvalidContentType"]) {
-            "; it does not speak TLS: http://?"
-        } else if has(&["invalid HTTP version parsed"]) {
-            "; it does not speak plain HTTP: https://?"
-        } else {
-            ""
-        };
+        let hint = HINTS.iter().find(|(part, _)| cause.contains(part)).map_or("", |(_, hint)| hint);
         Failure::NoAnswer(format!("no answer from {server}: {cause}{hint}"))
     }
 }

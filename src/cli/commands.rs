@@ -158,6 +158,14 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
 }
 
 impl Common {
+    /// Sends a request; what is wrong is told as it is to be printed.
+    async fn send(self, ask: Ask<'_>, not_found: &str) -> Result<Answer, String> {
+        let Self { server, json: is_json } = self;
+        let client = server.client().map_err(|what| error(&what, is_json))?;
+        let answer = client.send(ask).await;
+        answer.map_err(|failure| explain(&failure, not_found, is_json))
+    }
+
     /// Sends a request, and prints the answer as JSON or as `text` has it.
     async fn print(
         self,
@@ -165,10 +173,8 @@ impl Common {
         not_found: &str,
         text: impl FnOnce(&Answer) -> String,
     ) -> Result<(), String> {
-        let Self { server, json: is_json } = self;
-        let client = server.client().map_err(|what| error(&what, is_json))?;
-        let answer = client.send(ask).await;
-        let answer = answer.map_err(|failure| explain(&failure, not_found, is_json))?;
+        let is_json = self.json;
+        let answer = self.send(ask, not_found).await?;
         write(&if is_json { with_header(answer).to_string() } else { text(&answer) })
     }
 
@@ -176,10 +182,8 @@ impl Common {
     async fn print_many(self, path: &str, ids: &[KeyId], verb: &str) -> Result<(), String> {
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
         let ask = Ask::new(Method::PUT, path).body(Some(json!({"keyIds": ids})));
-        let Self { server, json: is_json } = self;
-        let client = server.client().map_err(|what| error(&what, is_json))?;
-        let answer = client.send(ask).await;
-        let answer = answer.map_err(|failure| explain(&failure, "", is_json))?;
+        let is_json = self.json;
+        let answer = self.send(ask, "").await?;
         let missing = texts(&answer.body["missing"]);
         let done = ids.len() - missing.len().min(ids.len());
         write(&if is_json { answer.body.to_string() } else { format!("{done} {verb}") })?;

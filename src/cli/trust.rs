@@ -1,6 +1,7 @@
 //! Whom a client trusts, and what it shows to be let in.
 
 use std::env;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use crate::config::read_file;
+use crate::config::{read_file, unusable};
 
 /// What holds the token if no file does. It is no option: everybody may see a command line.
 const TOKEN: &str = "TOKEN_ORCHESTRATOR_TOKEN";
@@ -35,14 +36,14 @@ pub(super) fn tls(server: &Url, ca: Option<&Path>) -> Result<ClientConfig, Strin
     let mut roots = RootCertStore::empty();
     // Without TLS, nobody needs to be trusted.
     if let Some(path) = ca.filter(|_| server.scheme() == "https") {
-        let bad = |what: &str| format!("cannot use {}: {what}", path.display());
-        let file = read_file(path).map_err(|error| bad(&error.to_string()))?;
+        let bad = |what: &dyn Display| unusable(path, what).to_string();
+        let file = read_file(path).map_err(|error| error.to_string())?;
         for certificate in CertificateDer::pem_slice_iter(&file) {
-            let certificate = certificate.map_err(|error| bad(&error.to_string()))?;
-            roots.add(certificate).map_err(|error| bad(&error.to_string()))?;
+            let certificate = certificate.map_err(|error| bad(&error))?;
+            roots.add(certificate).map_err(|error| bad(&error))?;
         }
         if roots.is_empty() {
-            return Err(bad("it has no certificate"));
+            return Err(bad(&"it has no certificate"));
         }
     }
     Ok(config.with_root_certificates(roots).with_no_client_auth())
@@ -60,7 +61,7 @@ pub(super) fn authorization(
     let (token, place) = match (file, env::var_os(TOKEN)) {
         (Some(path), _) => {
             let place = path.display().to_string();
-            (read_file(path).map_err(|error| format!("cannot use {place}: {error}"))?, place)
+            (read_file(path).map_err(|error| error.to_string())?, place)
         }
         (None, Some(token)) => (token.into_encoded_bytes(), TOKEN.to_owned()),
         (None, None) => return Ok(None),

@@ -2,7 +2,7 @@
 
 mod tokens;
 
-use std::io::{self, ErrorKind::InvalidData};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -20,7 +20,7 @@ pub use self::tokens::{Role, TokenHash, check_name, new_token};
 use super::body;
 use super::error::Problem;
 use super::route::{Need, Route};
-use crate::config::read_file;
+use crate::config::{read_file, unusable};
 
 /// The longest `Authorization` that is kept, in bytes.
 const PASS_BYTES_MAX: usize = 256;
@@ -28,7 +28,7 @@ const PASS_BYTES_MAX: usize = 256;
 pub(super) const FETCH_SITE: &str = "sec-fetch-site";
 
 /// What is asked of those who come. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Access(Option<Arc<Guard>>);
 
 struct Guard {
@@ -87,8 +87,7 @@ impl Access {
         let (count, before) = (tokens.len(), guard.tokens.read().len());
         if count == 0 && before > 0 {
             // As of a file that is being written.
-            let what = format!("{} has no token any more", guard.path.display());
-            return Err(io::Error::new(InvalidData, what));
+            return Err(unusable(&guard.path, &"it has no token any more"));
         }
         *guard.tokens.write() = tokens;
         guard.generation.fetch_add(1, SeqCst);
@@ -120,8 +119,8 @@ impl Access {
         let generation = guard.generation.load(SeqCst);
         let value = value.ok_or(Problem::Unauthorized { has_token: false })?;
         let is_same =
-            |pass: &&mut Box<Pass>| pass.generation == generation && pass.value.ct_eq(value).into();
-        let role = if let Some(pass) = pass.as_mut().filter(is_same) {
+            |pass: &&Pass| pass.generation == generation && pass.value.ct_eq(value).into();
+        let role = if let Some(pass) = pass.as_deref().filter(is_same) {
             pass.role
         } else {
             let token = bearer(value).ok_or(Problem::Unauthorized { has_token: false })?;
@@ -142,11 +141,9 @@ impl Access {
 }
 
 fn read(path: &Path) -> io::Result<Tokens> {
-    let wrong =
-        |kind, what: &str| io::Error::new(kind, format!("cannot use {}: {what}", path.display()));
-    let text = read_file(path).map_err(|error| wrong(error.kind(), &error.to_string()))?;
-    let text = String::from_utf8(text).map_err(|_| wrong(InvalidData, "it is not UTF-8"))?;
-    text.parse().map_err(|what: String| wrong(InvalidData, &what))
+    let text = String::from_utf8(read_file(path)?);
+    let text = text.map_err(|_| unusable(path, &"it is not UTF-8"))?;
+    text.parse().map_err(|what: String| unusable(path, &what))
 }
 
 /// The token in an `Authorization`.

@@ -70,7 +70,7 @@ struct Latency {
 
 /// The last samples.
 pub(super) struct Live {
-    samples: Mutex<VecDeque<Bytes>>,
+    samples: Mutex<VecDeque<String>>,
     /// The last one as an event.
     latest: watch::Sender<Bytes>,
 }
@@ -113,29 +113,30 @@ impl Live {
                 stats: Stats::of(&reading.stats, reading.vitals.waiting),
             };
             before = latencies;
-            status.live.add(&serde_json::to_string(&sample).expect("numbers"));
+            status.live.add(serde_json::to_string(&sample).expect("numbers"));
         }
     }
 
-    fn add(&self, sample: &str) {
+    fn add(&self, sample: String) {
+        let event = event("sample", &sample);
         let mut samples = self.samples.lock();
         if samples.len() == SAMPLES_MAX {
             samples.pop_front();
         }
-        samples.push_back(Bytes::copy_from_slice(sample.as_bytes()));
+        samples.push_back(sample);
         // Under the lock: who comes finds it in the history or is told, and not both.
-        self.latest.send_replace(event("sample", sample));
+        self.latest.send_replace(event.into());
     }
 
     /// What a viewer is told first, and what tells it of more.
-    fn join(&self) -> (Bytes, watch::Receiver<Bytes>) {
-        let samples = self.samples.lock();
+    fn join(&self) -> (String, watch::Receiver<Bytes>) {
+        let mut samples = self.samples.lock();
         let latest = self.latest.subscribe();
-        let samples: Vec<_> = samples.iter().cloned().collect();
-        let hello =
-            format!(r#"{{"version":"{}","sampleMs":{SAMPLE_MS}}}"#, env!("CARGO_PKG_VERSION"));
-        let history = format!("[{}]", String::from_utf8_lossy(&samples.join(&b","[..])));
-        ([event("hello", &hello), event("history", &history)].concat().into(), latest)
+        let history = samples.make_contiguous().join(",");
+        drop(samples);
+        let version = env!("CARGO_PKG_VERSION");
+        let hello = format!(r#"{{"version":"{version}","sampleMs":{SAMPLE_MS}}}"#);
+        (event("hello", &hello) + &event("history", &format!("[{history}]")), latest)
     }
 }
 
@@ -148,8 +149,8 @@ impl Latency {
 }
 
 /// An event as the HTML standard writes it; `data` is one line.
-fn event(name: &str, data: &str) -> Bytes {
-    format!("event: {name}\ndata: {data}\n\n").into()
+fn event(name: &str, data: &str) -> String {
+    format!("event: {name}\ndata: {data}\n\n")
 }
 
 /// `GET /dashboard`: the page. It holds no data.
@@ -205,7 +206,7 @@ async fn feed(
     let (first, mut latest) = status.live.join();
     let feed = async {
         // Copies, so that a client that stops listening keeps no more than a piece.
-        for piece in first.chunks(PIECE_BYTES) {
+        for piece in first.as_bytes().chunks(PIECE_BYTES) {
             give(&pieces, piece).await?;
         }
         drop(first);

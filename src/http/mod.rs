@@ -63,6 +63,8 @@ use crate::store::Store;
 
 /// The longest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How a connection of HTTP/2 begins (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// What `/keys` knows.
 const POOL_METHODS: &str = "GET, POST, PUT";
 

@@ -6,10 +6,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::HTTP2_PREFACE;
 use super::tls::{H2, Tls};
-
-/// What a connection of HTTP/2 begins with; RFC 9113, section 3.4.
-const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
 /// A connection whose ends have agreed.
 pub(super) struct Secured<T> {
@@ -32,7 +30,7 @@ pub(super) async fn greet<T: AsyncRead + AsyncWrite + Unpin>(
     let mut stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
     // Hyper would wait for it for ever.
-    let mut read = vec![0; if is_http2 { PREFACE_BYTES } else { 0 }];
+    let mut read = vec![0; if is_http2 { HTTP2_PREFACE.len() } else { 0 }];
     stream.read_exact(&mut read).await?;
     Ok(Secured { stream, read, is_http2 })
 }

@@ -14,7 +14,7 @@ use rustls::{Error, ServerConfig};
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
 
-use crate::config::read_file;
+use crate::config::{read_file, unusable};
 
 /// HTTP/2, as it is named in a handshake.
 pub(super) const H2: &[u8] = b"h2";
@@ -84,17 +84,18 @@ impl fmt::Debug for Tls {
 
 impl Pair {
     fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
-        let chain = read(certificate)?;
+        let chain = read_file(certificate)?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
-        let chain = chain.map_err(|error| bad(certificate, &error))?;
-        let first = chain.first().ok_or_else(|| bad(certificate, &"it has no certificate"))?;
+        let chain = chain.map_err(|error| unusable(certificate, &error))?;
+        let first = chain.first().ok_or_else(|| unusable(certificate, &"it has no certificate"))?;
         let expires_at = expiry(first);
-        let secret = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| match error {
-            rustls::pki_types::pem::Error::NoItemsFound => {
-                bad(key, &"it has no key that is not encrypted")
-            }
-            error => bad(key, &error),
-        })?;
+        let secret =
+            PrivateKeyDer::from_pem_slice(&read_file(key)?).map_err(|error| match error {
+                rustls::pki_types::pem::Error::NoItemsFound => {
+                    unusable(key, &"it has no key that is not encrypted")
+                }
+                error => unusable(key, &error),
+            })?;
         // Without 0-RTT, which could be replayed. Sessions go on by tickets of TLS 1.3 and ids of TLS
         // 1.2; the last 256 are kept in memory.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -105,22 +106,14 @@ impl Pair {
             .map_err(|error| match error {
                 Error::InconsistentKeys(_) => {
                     let what = format!("it is not the key of {}", certificate.display());
-                    bad(key, &what)
+                    unusable(key, &what)
                 }
-                Error::InvalidCertificate(error) => bad(certificate, &error),
-                error => bad(key, &error),
+                Error::InvalidCertificate(error) => unusable(certificate, &error),
+                error => unusable(key, &error),
             })?;
         config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
         Ok(Self { config: Arc::new(config), expires_at })
     }
-}
-
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    read_file(path).map_err(|error| bad(path, &error))
-}
-
-fn bad(path: &Path, what: &dyn fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("cannot use {}: {what}", path.display()))
 }
 
 fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {

@@ -4,17 +4,14 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
-use crate::http::HEAD_BYTES_MAX;
 use crate::http::access::FETCH_SITE;
 use crate::http::route::Route;
+use crate::http::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 use crate::key::KeyId;
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be
 /// waited for anew.
 const FIELDS_MAX: usize = 100;
-
-/// How a connection of HTTP/2 begins (RFC 9113, section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What input begins with.
 pub(super) enum Parsed<'a> {
