@@ -146,7 +146,7 @@ fn who_sends_many_requests_at_once_sees_what_was_promised() {
     );
 }
 
-/// How often each kind of lie is found is printed.
+/// Each kind of lie is told a hundred times, and each must be found.
 #[test]
 fn what_is_wrong_with_a_true_history_is_found() {
     let seed = seed();

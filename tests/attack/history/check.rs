@@ -19,7 +19,7 @@ use super::record::{History, Operation, What};
 
 /// The server counts in whole milliseconds, rounded down; the rest is courtesy: nobody's
 /// delay is in here.
-const SLACK_NS: u64 = 2_000_000;
+pub(super) const SLACK_NS: u64 = 2_000_000;
 
 /// What cannot be, and the operations that show it.
 #[derive(Debug)]
