@@ -58,9 +58,9 @@
 //!   neither a hint nor an entry that is due knows that no key was free.
 //! - **An entry stands where its record says**, for whoever holds the record's guard: it is moved
 //!   under that guard.
-//! - **Locks:** while a record's guard is held, a hint may be pushed and an index (which has no
-//!   locks) changed. Other than that no lock is taken while one is held. None is held for more than
-//!   about a microsecond, but for a shard's table or vector that grows or shrinks.
+//! - **Locks:** while a record's guard is held, a hint may be pushed and an index changed: each of its
+//!   slices has a lock. Other than that no lock is taken while one is held. None is held for more
+//!   than about a microsecond, but for a shard's table or vector that grows or shrinks.
 //! - **Stale hints**, those of keys that died or were rested while free, are at most about twice the live ones:
 //!   whoever makes one in a shard where they prevail drops two others.
 //!

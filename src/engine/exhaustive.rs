@@ -1,7 +1,7 @@
 //! The orderings that the pool relies on, in every interleaving of two or three threads.
 //!
 //! `cargo test --features loom --lib exhaustive`. The pool under test is the real one, but for what
-//! libraries do, its table of records (maps behind locks) and its indexes (sets behind locks), for
+//! libraries do, its table of records and the slices of its indexes (maps behind locks), for
 //! one stripe of counters instead of many, and for one dart a draw. loom treats `SeqCst` accesses
 //! as `AcqRel`, so what is shown here holds under weaker promises than the hardware's.
 
@@ -11,7 +11,8 @@ use loom::thread;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::Pool;
+use super::expiry::ExpiryIndex;
+use super::{Handle, Pool};
 use crate::error::Error;
 use crate::key::{Fence, KeyId, Lease, Ttl};
 use crate::time::Timestamp;
@@ -49,6 +50,14 @@ fn held() -> Pool {
     pool
 }
 
+/// Looks at every interleaving with at most four preemptions.
+fn checker() -> Builder {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(4);
+    builder.max_branches = 10_000;
+    builder
+}
+
 /// Runs `threads` on what `make` made, in every interleaving that can make a difference and has at
 /// most four preemptions; `check` sees what they answered. The pool's invariants hold in the end.
 fn exhaust<T: Send + 'static>(
@@ -56,12 +65,9 @@ fn exhaust<T: Send + 'static>(
     threads: &'static [fn(&Pool) -> T],
     check: fn(&Pool, &[T]),
 ) {
-    let mut builder = Builder::new();
-    builder.preemption_bound = Some(4);
-    builder.max_branches = 10_000;
     let runs = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counted = std::sync::Arc::clone(&runs);
-    builder.check(move || {
+    checker().check(move || {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let pool = Arc::new(make());
         let (first, others) = threads.split_first().expect("a thread");
@@ -360,4 +366,19 @@ fn three_at_once_on_one_key() {
             drains(pool, 20, 1);
         },
     );
+}
+
+/// The last entry of a slice goes, and the slice with it, while another is added.
+#[test]
+fn an_entry_is_not_added_to_a_slice_that_goes() {
+    let of = |n: u8| Handle::split(&id(n)).1;
+    checker().check(move || {
+        let index = Arc::new(ExpiryIndex::new());
+        index.arm(at(1), of(0));
+        let other = Arc::clone(&index);
+        let goes = thread::spawn(move || other.disarm(at(1), of(0)));
+        index.arm(at(2), of(1));
+        goes.join().unwrap();
+        assert_eq!((index.first(), index.len()), (Some((at(2), of(1))), 1));
+    });
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use crossbeam_utils::CachePadded;
+use prefetch_index::prefetch_index;
 use rand::{Rng, RngExt};
 
 use super::Bug;
@@ -110,19 +111,48 @@ impl FreeLists {
     /// [`Empty`] if there was a moment at which no shard had a hint.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         for _ in 0..Self::DARTS {
-            // The number of shards is a power of two: the mask is exact.
-            let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
-            // Multiply and shift, as in Lemire, "Fast Random Integer Generation in an Interval",
-            // 2019: each cell is as likely as another to within one in 2^32 for each of the column.
-            let mut cell = (u64::from(rng.next_u32()) * u64::from(self.height.load(Relaxed))) >> 32;
-            if Bug::UnevenDraw.is_planted() {
-                cell %= u64::from(shard.len.load(Relaxed).max(1));
-            }
-            if let Some(hint) = shard.take(to_usize(cell)) {
+            if let Some((shard, slot)) = self.throw(rng)
+                && let Some(hint) = shard.take(slot)
+            {
                 return Ok(hint);
             }
         }
         self.draw_exactly(rng)
+    }
+
+    /// Removes up to `count` uniformly random hints and appends them to `hints`: fewer if there was
+    /// a moment at which no shard had one. O(c) expected for c hints, as [`FreeLists::draw`].
+    ///
+    /// All darts are thrown first, so that the memory they hit is on its way while others are
+    /// thrown. One whose hint is gone when it is taken counts as a miss, so no hint is preferred.
+    pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize, hints: &mut Vec<Hint>) {
+        let aim = |_| {
+            let hit = (0..Self::DARTS).find_map(|_| self.throw(rng));
+            if let Some((shard, slot)) = hit {
+                prefetch_index(&shard.hints.lock().vector, slot);
+            }
+            hit
+        };
+        let darts: Vec<_> = (0..count).map(aim).collect();
+        let take = |hit: Option<(&Shard, usize)>| {
+            let hint = hit.and_then(|(shard, slot)| shard.take(slot));
+            hint.or_else(|| self.draw(rng).ok())
+        };
+        hints.extend(darts.into_iter().map_while(take));
+    }
+
+    /// Throws a dart, and answers which slot of which shard it hit, unless that is empty. O(1).
+    fn throw(&self, rng: &mut impl Rng) -> Option<(&Shard, usize)> {
+        // The number of shards is a power of two: the mask is exact.
+        let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
+        let len = shard.len.load(Relaxed);
+        // Multiply and shift, as in Lemire, "Fast Random Integer Generation in an Interval",
+        // 2019: each cell is as likely as another to within one in 2^32 for each of the column.
+        let mut cell = (u64::from(rng.next_u32()) * u64::from(self.height.load(Relaxed))) >> 32;
+        if Bug::UnevenDraw.is_planted() {
+            cell %= u64::from(len.max(1));
+        }
+        (cell < u64::from(len)).then(|| (&**shard, to_usize(cell)))
     }
 
     fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
@@ -252,9 +282,6 @@ impl Shard {
     }
 
     fn take(&self, slot: usize) -> Option<Hint> {
-        if slot >= self.len.load(Relaxed) as usize {
-            return None;
-        }
         let mut hints = self.hints.lock();
         if slot >= hints.vector.len() {
             return None;

@@ -24,6 +24,11 @@ impl Handle {
         usize::from(self.0[7]) & (stripes - 1)
     }
 
+    /// It as a number, in the same order. O(1).
+    pub(super) fn bits(self) -> u64 {
+        u64::from_be_bytes(self.0)
+    }
+
     /// The id that was split. O(1).
     pub(super) fn join(self, kept: [u8; 8]) -> KeyId {
         let mut id = [0; 16];
@@ -35,7 +40,7 @@ impl Handle {
 
 impl Hash for Handle {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(u64::from_be_bytes(self.0));
+        state.write_u64(self.bits());
     }
 }
 

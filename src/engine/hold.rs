@@ -6,6 +6,7 @@ use rand::Rng;
 
 use super::Bug;
 use super::Pool;
+use super::expiry::Near;
 use super::free::Hint;
 use super::handle::Handle;
 use super::record::Record;
@@ -52,7 +53,7 @@ impl Pool {
     ) -> Option<Result<Lease, Error>> {
         for _ in 0..steps {
             match self.free.draw(rng) {
-                Ok(hint) => match self.try_lease(hint, now, lease_ms) {
+                Ok(hint) => match self.try_lease(hint, now, lease_ms, &mut Near::default()) {
                     Drawn::Leased(lease) => return Some(Ok(lease)),
                     Drawn::Stale => self.free.drop_stale(hint.key),
                     Drawn::Dead => {}
@@ -73,8 +74,8 @@ impl Pool {
     /// leases to `leases`, as far as hints are at hand: fewer are no sign that no key is free.
     /// O(c log n) for c keys.
     ///
-    /// All hints are drawn first, then all records are looked at, and then the leases begin: so the
-    /// memory that is read for one key is on its way while the one before is waited for.
+    /// All hints are drawn first, then all records are asked for, and then the leases begin: so the
+    /// memory of all keys is on its way at the same time.
     pub fn lease_group(
         &self,
         now: Timestamp,
@@ -83,11 +84,12 @@ impl Pool {
         count: usize,
         leases: &mut Vec<Lease>,
     ) {
-        let draws = (0..count).map_while(|_| self.free.draw(rng).ok());
-        let hints: Vec<_> = draws.collect();
-        self.fetch(hints.iter().map(|hint| hint.key));
+        let mut hints = Vec::with_capacity(count);
+        self.free.draw_group(rng, count, &mut hints);
+        self.records.prefetch(hints.iter().map(|hint| hint.key));
+        let mut near = Near::default();
         for hint in hints {
-            match self.try_lease(hint, now, lease_ms) {
+            match self.try_lease(hint, now, lease_ms, &mut near) {
                 Drawn::Leased(lease) => leases.push(lease),
                 Drawn::Stale => self.free.drop_stale(hint.key),
                 Drawn::Dead => {}
@@ -95,7 +97,13 @@ impl Pool {
         }
     }
 
-    fn try_lease(&self, hint: Hint, now: Timestamp, lease_ms: u32) -> Drawn {
+    fn try_lease<'a>(
+        &'a self,
+        hint: Hint,
+        now: Timestamp,
+        lease_ms: u32,
+        near: &mut Near<'a>,
+    ) -> Drawn {
         let mut drawn = Drawn::Stale;
         let key = hint.key;
         let dead = self.records.remove_if(key, |record| {
@@ -109,7 +117,7 @@ impl Pool {
             }
             // Armed before the record says so: nobody may see a lease that no entry ends.
             let until = now.plus_ms(u64::from(lease_ms.max(1)));
-            self.arm_hold(key, record, until);
+            self.arm_hold(key, record, until, near);
             record.start_lease(now, until);
             self.counters.add(key, Event::Leased);
             drawn = Drawn::Leased(record.lease(key, now, until));
@@ -149,7 +157,7 @@ impl Pool {
                 }
                 Some((_, longer)) if !is_leased && longer >= until => {}
                 _ => {
-                    self.arm_hold(key, record, until);
+                    self.arm_hold(key, record, until, &mut Near::default());
                     record.cool(now, until);
                     if is_leased {
                         self.counters.add(key, Event::Released);
@@ -189,7 +197,7 @@ impl Pool {
                 return Err(Error::NotLeased);
             }
             let until = now.plus_ms(u64::from(lease_ms.max(1)));
-            self.arm_hold(key, record, until);
+            self.arm_hold(key, record, until, &mut Near::default());
             record.renew(now, until);
             Ok(record.lease(key, now, until))
         })
@@ -213,7 +221,7 @@ impl Pool {
                     return Some(end);
                 }
                 // It was meant for an earlier hold.
-                self.move_hold_entry(key, &mut record, end);
+                self.move_hold_entry(key, &mut record, end, &mut Near::default());
             }
         }
         None
@@ -238,10 +246,16 @@ impl Pool {
     }
 
     /// Lets the entry of a hold stand at `end` instead, or nowhere.
-    pub(super) fn move_hold_entry(&self, key: Handle, record: &mut Record, end: Option<Timestamp>) {
+    pub(super) fn move_hold_entry<'a>(
+        &'a self,
+        key: Handle,
+        record: &mut Record,
+        end: Option<Timestamp>,
+        near: &mut Near<'a>,
+    ) {
         debug_assert!(end.is_none() || end != record.hold_entry(), "it would be lost");
         if let Some(end) = end {
-            self.holds.arm(end, key);
+            self.holds.arm_near(end, key, near);
         }
         if let Some(armed) = record.hold_entry() {
             self.holds.disarm(armed, key);
@@ -250,9 +264,15 @@ impl Pool {
     }
 
     /// Makes sure that an entry stands at or before `until`.
-    fn arm_hold(&self, key: Handle, record: &mut Record, until: Timestamp) {
+    fn arm_hold<'a>(
+        &'a self,
+        key: Handle,
+        record: &mut Record,
+        until: Timestamp,
+        near: &mut Near<'a>,
+    ) {
         if record.hold_entry().is_none_or(|armed| armed > until) {
-            self.move_hold_entry(key, record, Some(until));
+            self.move_hold_entry(key, record, Some(until), near);
         }
     }
 }

@@ -7,10 +7,6 @@ mod canary;
 mod check;
 #[cfg(all(test, feature = "loom"))]
 mod exhaustive;
-#[cfg(not(feature = "loom"))]
-mod expiry;
-#[cfg(feature = "loom")]
-#[path = "expiry_checked.rs"]
 mod expiry;
 mod free;
 mod handle;
@@ -22,13 +18,17 @@ mod records;
 #[path = "records_checked.rs"]
 mod records;
 mod reservation;
+#[cfg(not(feature = "loom"))]
+mod slices;
+#[cfg(feature = "loom")]
+#[path = "slices_checked.rs"]
+mod slices;
 mod stats;
 mod sweep;
 mod sync;
 #[cfg(all(test, not(feature = "loom")))]
 mod tests;
 
-use std::hint::black_box;
 use std::sync::atomic::Ordering::SeqCst;
 
 pub use self::canary::Bug;
@@ -200,16 +200,8 @@ impl Pool {
     }
 
     /// Brings what is known of these keys near, and changes nothing: worth while before several of
-    /// them are asked for one after the other. O(k) for k keys.
-    ///
-    /// A look-up waits for memory; without much between them, processors let several wait at once.
+    /// them are asked for one after the other, as a look-up waits for memory. O(k) for k keys.
     pub fn prefetch(&self, ids: &[KeyId]) {
-        self.fetch(ids.iter().map(|id| Handle::split(id).1));
-    }
-
-    fn fetch(&self, keys: impl Iterator<Item = Handle>) {
-        for key in keys {
-            black_box(self.records.get(key).map(|record| record.generation()));
-        }
+        self.records.prefetch(ids.iter().map(|id| Handle::split(id).1));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::hash::BuildHasher;
 use std::ops::{Deref, DerefMut};
+use std::slice::from_ref;
 
 use dashmap::{DashMap, Entry};
+use prefetch_index::prefetch_index;
 
 use super::handle::{Handle, Sharding};
 use super::record::Record;
@@ -14,6 +16,12 @@ const TABLE_MIN: usize = 64;
 pub(super) struct Records {
     sharding: Sharding,
     map: DashMap<Handle, Record, Sharding>,
+}
+
+/// Asks the memory for the cache line at an address; nothing happens if there is none.
+fn prefetch(address: usize) {
+    let nothing: &[u8] = &[];
+    prefetch_index(nothing, address.wrapping_sub(nothing.as_ptr().addr()));
 }
 
 impl Records {
@@ -30,6 +38,26 @@ impl Records {
     /// A record, and a guard that keeps others from it. O(1).
     pub(super) fn get_mut(&self, key: Handle) -> Option<impl DerefMut<Target = Record>> {
         self.map.get_mut(&key)
+    }
+
+    /// Asks the memory for what look-ups of these keys read, and hardly waits for it. O(k) for k
+    /// keys.
+    pub(super) fn prefetch(&self, keys: impl Iterator<Item = Handle> + Clone) {
+        let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].read();
+        for key in keys.clone() {
+            let table = table_of(key);
+            // `hashbrown` keeps a byte for each place behind the last place, and looks there first.
+            let place = usize::try_from(self.sharding.hash_one(key)).unwrap_or(0);
+            prefetch(table.data_end().addr().get() + (place & (table.buckets() - 1)));
+        }
+        for key in keys {
+            // What these bytes point to is asked for, but not looked at.
+            let _ = table_of(key).find(self.sharding.hash_one(key), |place| {
+                prefetch_index(from_ref(place), 0);
+                prefetch_index(from_ref(place), 1);
+                false
+            });
+        }
     }
 
     /// Adds the record that `make` makes, and calls `then` before others may change it. False, and

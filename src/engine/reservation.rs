@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::Pool;
+use super::expiry::Near;
 use super::free::Hint;
 use super::handle::Handle;
 use super::record::Record;
@@ -14,12 +15,13 @@ use crate::time::Timestamp;
 pub struct Reservation<'a> {
     pool: &'a Pool,
     left: usize,
+    near: Near<'a>,
 }
 
 impl<'a> Reservation<'a> {
     /// `left` places that the pool has already counted.
     pub(super) fn new(pool: &'a Pool, left: usize) -> Self {
-        Self { pool, left }
+        Self { pool, left, near: Near::default() }
     }
 
     /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a
@@ -34,7 +36,7 @@ impl<'a> Reservation<'a> {
         let (half, key) = Handle::split(&id);
         let make = || {
             let record = Record::new(half, now, self.pool.ttl);
-            self.pool.lives.arm(record.life_ends(), key);
+            self.pool.lives.arm_near(record.life_ends(), key, &mut self.near);
             record
         };
         let offer = |record: &Record| {

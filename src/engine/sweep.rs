@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::Bug;
 use super::Pool;
-use super::expiry::ExpiryIndex;
+use super::expiry::{ExpiryIndex, Near};
 use super::handle::Handle;
 use super::record::Record;
 use super::stats::Event;
@@ -37,7 +37,7 @@ impl Pool {
                 let end = record.hold().map(|(_, until)| until).filter(|until| *until > now);
                 self.end_if_over(key, &mut record, now);
                 // Not before: who finds no hint relies on the entry.
-                self.move_hold_entry(key, &mut record, end);
+                self.move_hold_entry(key, &mut record, end, &mut Near::default());
             }
         }
         limit
