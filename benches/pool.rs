@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench pool [-- FILTER]`; `POOL_KEYS=1000` sets the sizes, separated by commas.
 
+use std::array;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,10 @@ use token_orchestrator::time::Timestamp;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const LEASE_MS: u32 = 60_000;
-const NOW: Timestamp = Timestamp::from_ms(1000);
+/// How many requests are done together.
+const GROUP: usize = 64;
+/// Keys are created in the minute before and after.
+const NOW: Timestamp = Timestamp::from_ms(60_000);
 
 fn sizes() -> Vec<usize> {
     let sizes = std::env::var("POOL_KEYS").unwrap_or("1000,1000000,10000000".to_owned());
@@ -28,8 +32,8 @@ fn pool_of(keys: usize) -> (Pool, Vec<KeyId>) {
     let pool = Pool::new(Ttl::default(), usize::MAX, Options::SHARDS);
     let ids = (0..keys).map(|_| KeyId::random(&mut rand::rng())).collect::<Vec<_>>();
     let mut room = pool.reserve(keys, NOW).expect("room");
-    for id in &ids {
-        assert!(room.create(*id, NOW));
+    for (n, id) in ids.iter().enumerate() {
+        assert!(room.create(*id, Timestamp::from_ms(120_000 * n as u64 / keys as u64)));
     }
     drop(room);
     (pool, ids)
@@ -59,8 +63,11 @@ fn operations(c: &mut Criterion) {
     for keys in sizes() {
         let (pool, ids) = pool_of(keys);
         // Let every key have its entry in the index of leases, as in a pool that is in use.
-        let leases =
-            (0..keys).map(|_| pool.lease(NOW, LEASE_MS, &mut rand::rng()).expect("a free key"));
+        let lease = |n| {
+            let at = Timestamp::from_ms(60_000 * n as u64 / keys as u64);
+            pool.lease(at, LEASE_MS, &mut rand::rng()).expect("a free key")
+        };
+        let leases = (0..keys).map(lease);
         for lease in leases.collect::<Vec<_>>() {
             pool.release(&lease.id, NOW, Fence::Open, 0).expect("a living key");
         }
@@ -87,6 +94,28 @@ fn operations(c: &mut Criterion) {
             bench("keep_alive", &|round, _| {
                 black_box(pool.keep_alive(id(round), NOW)).expect("a living key");
             });
+            // As the hot path does: one round in so many does it for all of them.
+            let is_first = |round: u64| round.is_multiple_of(GROUP as u64);
+            bench("lease+release, in groups", &|round, rng| {
+                if is_first(round) {
+                    let mut leases = Vec::with_capacity(GROUP);
+                    pool.lease_group(NOW, LEASE_MS, rng, GROUP, &mut leases);
+                    let ids: Vec<_> = leases.iter().map(|lease| lease.id).collect();
+                    pool.prefetch(&ids);
+                    for id in &ids {
+                        pool.release(id, NOW, Fence::Open, 0).expect("a living key");
+                    }
+                }
+            });
+            bench("get, in groups", &|round, _| {
+                if is_first(round) {
+                    let ids: [_; GROUP] = array::from_fn(|at| *id(round + at as u64));
+                    pool.prefetch(&ids);
+                    for id in &ids {
+                        black_box(pool.get(id, NOW)).expect("a living key");
+                    }
+                }
+            });
             bench("create+delete", &|_, rng| {
                 let id = KeyId::from_random_bytes(rand::RngExt::random(rng));
                 let mut room = pool.reserve(1, NOW).expect("room");
@@ -98,7 +127,7 @@ fn operations(c: &mut Criterion) {
     }
 }
 
-/// All keys die in the same millisecond.
+/// All keys are dead.
 fn mass_expiry(c: &mut Criterion) {
     for keys in sizes().into_iter().filter(|keys| *keys <= 1_000_000) {
         let mut group = c.benchmark_group("mass expiry");

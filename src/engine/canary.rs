@@ -19,6 +19,8 @@ pub enum Bug {
     /// A dart that flies over a column hits it nevertheless: the few hints of a shard that has
     /// few are drawn more often than the others.
     UnevenDraw,
+    /// A dart that was thrown at a hint that is gone by now takes the last one of the shard.
+    LateDartHits,
     /// Who waits does not hear of a key that was released.
     ReleaseWakesNobody,
 }
@@ -35,7 +37,7 @@ mod planted {
 
     impl Bug {
         /// All of them.
-        pub const ALL: [Self; 8] = [
+        pub const ALL: [Self; 9] = [
             Self::HintGenerationNotCompared,
             Self::FenceNotCompared,
             Self::ReleaseForgetsFreeVector,
@@ -43,6 +45,7 @@ mod planted {
             Self::KeepAliveNotRearmed,
             Self::LeaseEndsLate,
             Self::UnevenDraw,
+            Self::LateDartHits,
             Self::ReleaseWakesNobody,
         ];
 

@@ -120,25 +120,23 @@ impl FreeLists {
         self.draw_exactly(rng)
     }
 
-    /// Removes up to `count` uniformly random hints and appends them to `hints`: fewer if there was
-    /// a moment at which no shard had one. O(c) expected for c hints, as [`FreeLists::draw`].
+    /// Removes up to `count` uniformly random hints: fewer if there was a moment at which no shard
+    /// had one. O(c) expected for c hints, as [`FreeLists::draw`].
     ///
-    /// All darts are thrown first, so that the memory they hit is on its way while others are
-    /// thrown. One whose hint is gone when it is taken counts as a miss, so no hint is preferred.
-    pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize, hints: &mut Vec<Hint>) {
+    /// Darts are thrown first, so that the memory they hit is on its way while others are thrown.
+    /// One whose hint is gone when it is taken counts as a miss, so no hint is preferred.
+    pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize) -> Vec<Hint> {
         let aim = |_| {
-            let hit = (0..Self::DARTS).find_map(|_| self.throw(rng));
-            if let Some((shard, slot)) = hit {
-                prefetch_index(&shard.hints.lock().vector, slot);
-            }
-            hit
+            let dart = (0..Self::DARTS).find_map(|_| self.throw(rng))?;
+            dart.0.prefetch(dart.1);
+            Some(dart)
         };
-        let darts: Vec<_> = (0..count).map(aim).collect();
-        let take = |hit: Option<(&Shard, usize)>| {
-            let hint = hit.and_then(|(shard, slot)| shard.take(slot));
+        let mut darts = (0..count).map_while(aim).collect::<Vec<_>>().into_iter();
+        let take = |_| {
+            let hint = darts.next().and_then(|(shard, slot)| shard.take(slot));
             hint.or_else(|| self.draw(rng).ok())
         };
-        hints.extend(darts.into_iter().map_while(take));
+        (0..count).map_while(take).collect()
     }
 
     /// Throws a dart, and answers which slot of which shard it hit, unless that is empty. O(1).
@@ -281,8 +279,18 @@ impl Shard {
         self.len.store(len, Release);
     }
 
-    fn take(&self, slot: usize) -> Option<Hint> {
+    /// Asks the memory for a hint, unless the vector is being changed.
+    fn prefetch(&self, slot: usize) {
+        if let Some(hints) = self.hints.try_lock() {
+            prefetch_index(&hints.vector, slot);
+        }
+    }
+
+    fn take(&self, mut slot: usize) -> Option<Hint> {
         let mut hints = self.hints.lock();
+        if Bug::LateDartHits.is_planted() {
+            slot = slot.min(hints.vector.len().saturating_sub(1));
+        }
         if slot >= hints.vector.len() {
             return None;
         }

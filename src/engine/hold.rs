@@ -25,6 +25,9 @@ enum Drawn {
 impl Pool {
     /// How many ended leases a [`Pool::lease`] that found no free key handles at a time.
     const LEASE_SWEEP: usize = 4;
+    /// How many keys are leased together: enough to wait for their memory at the same time, few
+    /// enough that it stays near, and that others find what is left.
+    const LEASE_GROUP: usize = 64;
 
     /// Leases a uniformly random free key for `lease_ms` milliseconds, 1 at least. O(log n): O(1)
     /// but for the entry in the index, which most leases find armed. Amortised over the dead keys,
@@ -53,7 +56,7 @@ impl Pool {
     ) -> Option<Result<Lease, Error>> {
         for _ in 0..steps {
             match self.free.draw(rng) {
-                Ok(hint) => match self.try_lease(hint, now, lease_ms, &mut Near::default()) {
+                Ok(hint) => match self.try_lease(hint, now, lease_ms, &mut self.holds.near()) {
                     Drawn::Leased(lease) => return Some(Ok(lease)),
                     Drawn::Stale => self.free.drop_stale(hint.key),
                     Drawn::Dead => {}
@@ -74,8 +77,8 @@ impl Pool {
     /// leases to `leases`, as far as hints are at hand: fewer are no sign that no key is free.
     /// O(c log n) for c keys.
     ///
-    /// All hints are drawn first, then all records are asked for, and then the leases begin: so the
-    /// memory of all keys is on its way at the same time.
+    /// Of some at a time all hints are drawn first, then all records are asked for, and then the
+    /// leases begin: so the memory of several keys is on its way at the same time.
     pub fn lease_group(
         &self,
         now: Timestamp,
@@ -84,26 +87,24 @@ impl Pool {
         count: usize,
         leases: &mut Vec<Lease>,
     ) {
-        let mut hints = Vec::with_capacity(count);
-        self.free.draw_group(rng, count, &mut hints);
-        self.records.prefetch(hints.iter().map(|hint| hint.key));
-        let mut near = Near::default();
-        for hint in hints {
-            match self.try_lease(hint, now, lease_ms, &mut near) {
-                Drawn::Leased(lease) => leases.push(lease),
-                Drawn::Stale => self.free.drop_stale(hint.key),
-                Drawn::Dead => {}
+        let mut near = self.holds.near();
+        let mut left = count;
+        while left > 0 {
+            let wanted = left.min(Self::LEASE_GROUP);
+            let hints = self.free.draw_group(rng, wanted);
+            left = if hints.len() < wanted { 0 } else { left - wanted };
+            self.records.prefetch(hints.iter().map(|hint| hint.key));
+            for hint in hints {
+                match self.try_lease(hint, now, lease_ms, &mut near) {
+                    Drawn::Leased(lease) => leases.push(lease),
+                    Drawn::Stale => self.free.drop_stale(hint.key),
+                    Drawn::Dead => {}
+                }
             }
         }
     }
 
-    fn try_lease<'a>(
-        &'a self,
-        hint: Hint,
-        now: Timestamp,
-        lease_ms: u32,
-        near: &mut Near<'a>,
-    ) -> Drawn {
+    fn try_lease(&self, hint: Hint, now: Timestamp, lease_ms: u32, near: &mut Near<'_>) -> Drawn {
         let mut drawn = Drawn::Stale;
         let key = hint.key;
         let dead = self.records.remove_if(key, |record| {
@@ -157,7 +158,7 @@ impl Pool {
                 }
                 Some((_, longer)) if !is_leased && longer >= until => {}
                 _ => {
-                    self.arm_hold(key, record, until, &mut Near::default());
+                    self.arm_hold(key, record, until, &mut self.holds.near());
                     record.cool(now, until);
                     if is_leased {
                         self.counters.add(key, Event::Released);
@@ -197,7 +198,7 @@ impl Pool {
                 return Err(Error::NotLeased);
             }
             let until = now.plus_ms(u64::from(lease_ms.max(1)));
-            self.arm_hold(key, record, until, &mut Near::default());
+            self.arm_hold(key, record, until, &mut self.holds.near());
             record.renew(now, until);
             Ok(record.lease(key, now, until))
         })
@@ -221,7 +222,7 @@ impl Pool {
                     return Some(end);
                 }
                 // It was meant for an earlier hold.
-                self.move_hold_entry(key, &mut record, end, &mut Near::default());
+                self.move_hold_entry(key, &mut record, end, &mut self.holds.near());
             }
         }
         None
@@ -246,16 +247,16 @@ impl Pool {
     }
 
     /// Lets the entry of a hold stand at `end` instead, or nowhere.
-    pub(super) fn move_hold_entry<'a>(
-        &'a self,
+    pub(super) fn move_hold_entry(
+        &self,
         key: Handle,
         record: &mut Record,
         end: Option<Timestamp>,
-        near: &mut Near<'a>,
+        near: &mut Near<'_>,
     ) {
         debug_assert!(end.is_none() || end != record.hold_entry(), "it would be lost");
         if let Some(end) = end {
-            self.holds.arm_near(end, key, near);
+            near.arm(end, key);
         }
         if let Some(armed) = record.hold_entry() {
             self.holds.disarm(armed, key);
@@ -264,13 +265,7 @@ impl Pool {
     }
 
     /// Makes sure that an entry stands at or before `until`.
-    fn arm_hold<'a>(
-        &'a self,
-        key: Handle,
-        record: &mut Record,
-        until: Timestamp,
-        near: &mut Near<'a>,
-    ) {
+    fn arm_hold(&self, key: Handle, record: &mut Record, until: Timestamp, near: &mut Near<'_>) {
         if record.hold_entry().is_none_or(|armed| armed > until) {
             self.move_hold_entry(key, record, Some(until), near);
         }

@@ -81,8 +81,8 @@ impl Pool {
             keys: AtomicUsize::new(0),
             records: Records::new(sharding),
             free: FreeLists::new(sharding),
-            lives: ExpiryIndex::new(),
-            holds: ExpiryIndex::new(),
+            lives: ExpiryIndex::new(ttl.key_ttl_ms),
+            holds: ExpiryIndex::new(ttl.lease_ttl_ms.into()),
             counters: Counters::new(),
         }
     }
@@ -99,7 +99,7 @@ impl Pool {
         self.keys_max
     }
 
-    /// Reserves room for `count` keys, all or nothing. O(1).
+    /// Reserves room for `count` keys, all or nothing. O(1), or O(log n) if there is none.
     ///
     /// # Errors
     ///

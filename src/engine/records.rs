@@ -18,7 +18,8 @@ pub(super) struct Records {
     map: DashMap<Handle, Record, Sharding>,
 }
 
-/// Asks the memory for the cache line at an address; nothing happens if there is none.
+/// Asks the memory for the cache line at an address, whatever is there. By way of a slice without
+/// items, as that is the safe way; nothing happens on processors for which that has none.
 fn prefetch(address: usize) {
     let nothing: &[u8] = &[];
     prefetch_index(nothing, address.wrapping_sub(nothing.as_ptr().addr()));
@@ -40,19 +41,23 @@ impl Records {
         self.map.get_mut(&key)
     }
 
-    /// Asks the memory for what look-ups of these keys read, and hardly waits for it. O(k) for k
-    /// keys.
+    /// Asks the memory for what look-ups of these keys read, and waits for nothing: a table that is
+    /// being changed is left out. O(k) for k keys.
     pub(super) fn prefetch(&self, keys: impl Iterator<Item = Handle> + Clone) {
-        let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].read();
+        let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].try_read();
         for key in keys.clone() {
-            let table = table_of(key);
-            // `hashbrown` keeps a byte for each place behind the last place, and looks there first.
-            let place = usize::try_from(self.sharding.hash_one(key)).unwrap_or(0);
-            prefetch(table.data_end().addr().get() + (place & (table.buckets() - 1)));
+            let Some(table) = table_of(key) else { continue };
+            // Behind its places, `hashbrown` keeps a byte for each: it looks at 16 of these first.
+            let places = table.buckets() as u64;
+            let place = usize::try_from(self.sharding.hash_one(key) & (places - 1)).unwrap_or(0);
+            let bytes = table.data_end().addr().get() + place;
+            prefetch(bytes);
+            prefetch(bytes + 15);
         }
         for key in keys {
+            let Some(table) = table_of(key) else { continue };
             // What these bytes point to is asked for, but not looked at.
-            let _ = table_of(key).find(self.sharding.hash_one(key), |place| {
+            let _ = table.find(self.sharding.hash_one(key), |place| {
                 prefetch_index(from_ref(place), 0);
                 prefetch_index(from_ref(place), 1);
                 false

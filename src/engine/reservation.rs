@@ -21,7 +21,7 @@ pub struct Reservation<'a> {
 impl<'a> Reservation<'a> {
     /// `left` places that the pool has already counted.
     pub(super) fn new(pool: &'a Pool, left: usize) -> Self {
-        Self { pool, left, near: Near::default() }
+        Self { pool, left, near: pool.lives.near() }
     }
 
     /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a
@@ -36,7 +36,7 @@ impl<'a> Reservation<'a> {
         let (half, key) = Handle::split(&id);
         let make = || {
             let record = Record::new(half, now, self.pool.ttl);
-            self.pool.lives.arm_near(record.life_ends(), key, &mut self.near);
+            self.near.arm(record.life_ends(), key);
             record
         };
         let offer = |record: &Record| {

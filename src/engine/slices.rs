@@ -1,4 +1,4 @@
-//! The slices of an expiry index, in a lock-free skip list; each has a lock of its own.
+//! Slices of an expiry index, in a lock-free skip list; each has a lock of its own.
 
 use std::ops::Deref;
 
@@ -23,12 +23,19 @@ impl Deref for SliceRef<'_> {
     }
 }
 
+impl SliceRef<'_> {
+    /// Removes it from the list. O(log s) for s slices.
+    pub(super) fn remove(&self) {
+        self.0.remove();
+    }
+}
+
 impl Slices {
     pub(super) fn new() -> Self {
         Self { map: SkipMap::new() }
     }
 
-    /// O(log s) for s slices.
+    /// O(log s).
     pub(super) fn get(&self, number: u64) -> Option<SliceRef<'_>> {
         self.map.get(&number).map(SliceRef)
     }
@@ -41,10 +48,5 @@ impl Slices {
     /// The first slice, and its number. O(1) amortised.
     pub(super) fn first(&self) -> Option<(u64, SliceRef<'_>)> {
         self.map.front().map(|entry| (*entry.key(), SliceRef(entry)))
-    }
-
-    /// Removes a slice. O(log s).
-    pub(super) fn remove(&self, number: u64) {
-        self.map.remove(&number);
     }
 }

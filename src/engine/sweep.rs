@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use super::Bug;
 use super::Pool;
-use super::expiry::{ExpiryIndex, Near};
+use super::expiry::ExpiryIndex;
 use super::handle::Handle;
 use super::record::Record;
 use super::stats::Event;
@@ -18,7 +18,7 @@ impl Pool {
         self.end_holds(now, limit).max(self.end_lives(now, limit))
     }
 
-    /// When [`Pool::expire`] has something to do next. O(1) amortised.
+    /// When [`Pool::expire`] has something to do next. O(log n).
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         [&self.lives, &self.holds].into_iter().filter_map(ExpiryIndex::next_deadline).min()
@@ -26,26 +26,22 @@ impl Pool {
 
     /// Two threads may handle the same entry at once: the second finds the record changed.
     pub(super) fn end_holds(&self, now: Timestamp, limit: usize) -> usize {
-        for looked in 0..limit {
-            let Some((at, key)) = self.holds.due(now) else { return looked };
+        self.each_due(&self.holds, now, limit, |at, key| {
             let Some(mut record) = self.records.get_mut(key) else {
-                self.holds.disarm(at, key);
-                continue;
+                return self.holds.disarm(at, key);
             };
             // Else another thread was faster, and has moved it.
             if record.hold_entry() == Some(at) {
                 let end = record.hold().map(|(_, until)| until).filter(|until| *until > now);
                 self.end_if_over(key, &mut record, now);
                 // Not before: who finds no hint relies on the entry.
-                self.move_hold_entry(key, &mut record, end, &mut Near::default());
+                self.move_hold_entry(key, &mut record, end, &mut self.holds.near());
             }
-        }
-        limit
+        })
     }
 
     fn end_lives(&self, now: Timestamp, limit: usize) -> usize {
-        for looked in 0..limit {
-            let Some((at, key)) = self.lives.due(now) else { return looked };
+        self.each_due(&self.lives, now, limit, |at, key| {
             let mut is_gone = true;
             self.remove_if(key, now, Event::Expired, |record| {
                 is_gone = false;
@@ -62,8 +58,31 @@ impl Pool {
             if is_gone {
                 self.lives.disarm(at, key);
             }
+        })
+    }
+
+    /// Looks at up to `limit` entries whose time has come, and answers how many those were. Their
+    /// records are asked for together.
+    fn each_due(
+        &self,
+        index: &ExpiryIndex,
+        now: Timestamp,
+        limit: usize,
+        mut look: impl FnMut(Timestamp, Handle),
+    ) -> usize {
+        let mut looked = 0;
+        while looked < limit {
+            let due = index.due(now, limit - looked);
+            if due.is_empty() {
+                break;
+            }
+            self.records.prefetch(due.iter().map(|(_, key)| *key));
+            looked += due.len();
+            for (at, key) in due {
+                look(at, key);
+            }
         }
-        limit
+        looked
     }
 
     /// Lets the entry of a life stand at `end`, where the life ends.

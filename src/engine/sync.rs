@@ -31,5 +31,9 @@ mod checked {
         pub(in crate::engine) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().expect("a panic ends the model")
         }
+
+        pub(in crate::engine) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
     }
 }

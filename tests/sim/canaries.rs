@@ -36,7 +36,7 @@ impl Attack {
 
     fn meant_for(bug: Bug) -> &'static [Self] {
         match bug {
-            Bug::UnevenDraw => &[Self::Draw],
+            Bug::UnevenDraw | Bug::LateDartHits => &[Self::Draw],
             Bug::ReleaseWakesNobody => &[Self::Waiting],
             _ => &[Self::Inside, Self::Outside],
         }
