@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::block_in_place;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -207,17 +207,11 @@ fn connections_max(args: &Args) -> usize {
     args.max_connections
 }
 
-/// Has SIGHUP read files again. Where there is none to read, a server of a terminal ends with it.
-fn reload_on_sighup(access: &Access, tls: Option<&Tls>) -> io::Result<()> {
-    let has_files = access.is_guarded() || tls.is_some();
-    if !has_files && io::stderr().is_terminal() {
-        return Ok(());
-    }
-    let (access, tls) = (access.clone(), tls.cloned());
-    let mut hangup = signal(SignalKind::hangup())?;
+/// Has SIGHUP read files again.
+fn reload_on_sighup(mut hangup: Signal, access: Access, tls: Option<Tls>) {
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            if !has_files {
+            if !access.is_guarded() && tls.is_none() {
                 info!("SIGHUP: there is nothing to read again");
             }
             if access.is_guarded() {
@@ -234,7 +228,6 @@ fn reload_on_sighup(access: &Access, tls: Option<&Tls>) -> io::Result<()> {
             }
         }
     });
-    Ok(())
 }
 
 /// Logs who may do what, as far as somebody should know it.
@@ -273,6 +266,11 @@ async fn serve(args: &Args) -> io::Result<()> {
     // Before the socket opens: from then on a signal ends the server in good order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Where there is no file to read again, a server of a terminal ends with it.
+    let has_files = args.auth_tokens.is_some() || args.tls_cert.is_some();
+    let hangup = (has_files || !io::stderr().is_terminal())
+        .then(|| signal(SignalKind::hangup()))
+        .transpose()?;
     let access = match &args.auth_tokens {
         Some(path) => Access::by_tokens(path.clone())?,
         None => Access::open(),
@@ -302,7 +300,9 @@ async fn serve(args: &Args) -> io::Result<()> {
     };
     let store = Memory::new(options, SystemClock::new());
     tokio::spawn(store.clone().sweep());
-    reload_on_sighup(&access, tls.as_ref())?;
+    if let Some(hangup) = hangup {
+        reload_on_sighup(hangup, access.clone(), tls.clone());
+    }
     let scheme = if tls.is_some() { "https" } else { "http" };
     info!("listening on {scheme}://{}", listeners.main.local_addr()?);
     if let Some(admin) = &listeners.admin {

@@ -149,7 +149,7 @@ pub(super) fn log(route: Route, id: Option<&KeyId>, status: u16, elapsed: Option
         route = route.template(),
         key = id.map(tracing::field::debug),
         status,
-        us = elapsed.map(|elapsed| elapsed.as_micros()),
+        us = elapsed.and_then(|elapsed| u64::try_from(elapsed.as_micros()).ok()),
         "answered"
     );
 }

@@ -72,7 +72,7 @@ const POOL_METHODS: &str = "GET, POST, PUT";
 struct Api<S> {
     store: Arc<S>,
     limits: Limits,
-    /// Changes when the server stops.
+    /// Changes when the server stops; for operators, when all requests are finished.
     stopped: watch::Receiver<()>,
     budget: Budget,
     status: Arc<Status>,

@@ -135,6 +135,8 @@ pub async fn serve<S: Store>(
     rest.spawn(server.connections(others, api.stopped.clone()));
     let mut operators = JoinSet::new();
     if let Some(admin) = admin {
+        // Operators go on watching while requests are finished.
+        let api = Api { stopped: ended.clone(), ..api };
         let server = Arc::new(Server::new(router(api, Scope::All), &options));
         operators.spawn(server.accept(admin, Arc::clone(&status), ended));
     }

@@ -89,6 +89,11 @@ impl Pair {
         let chain = chain.map_err(|error| unusable(certificate, &error))?;
         let first = chain.first().ok_or_else(|| unusable(certificate, &"it has no certificate"))?;
         let expires_at = expiry(first);
+        // Of those that vouch for it, nobody else looks at any.
+        if let Some(number) = (1..chain.len()).find(|n| Certificate::from_der(&chain[*n]).is_err())
+        {
+            return Err(unusable(certificate, &format!("its certificate {} is none", number + 1)));
+        }
         let secret =
             PrivateKeyDer::from_pem_slice(&read_file(key)?).map_err(|error| match error {
                 rustls::pki_types::pem::Error::NoItemsFound => {

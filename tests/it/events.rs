@@ -7,24 +7,27 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::client::Server;
+use crate::client::{Client, Server};
 use crate::operators::metrics;
 
 /// Reads server-sent events.
-struct Events {
+pub(crate) struct Events {
     stream: TcpStream,
     text: String,
 }
 
 impl Events {
     async fn open(server: &Server) -> Self {
-        let mut client = server.connect().await;
+        Self::of(server.connect().await).await
+    }
+
+    pub(crate) async fn of(mut client: Client) -> Self {
         client.write("GET /dashboard/events HTTP/1.0\r\nHost: test\r\n\r\n").await;
         Self { stream: client.into_stream(), text: String::new() }
     }
 
     /// The next event; none at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub(crate) async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
                 let event = event.rsplit("\r\n\r\n").next().unwrap();

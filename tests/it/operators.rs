@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::cli::{binary, request, signal};
 use crate::client::{Client, Server};
+use crate::events::Events;
 
 /// Each line of the metrics without its value, and the value.
 pub(crate) async fn metrics(client: &mut Client) -> BTreeMap<String, String> {
@@ -234,11 +235,17 @@ async fn operators_are_heard_while_requests_in_flight_end() {
     slow.write("POST /keys HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\n\r\n{").await;
     let mut operator = Client::to(server.admin).await;
     while metrics(&mut operator).await[&connections("main")] != "1" {}
+    let mut viewer = Events::of(Client::to(server.admin).await).await;
     server.stop.send(()).unwrap();
     while operator.send("GET", "/readyz", "").await.status == 200 {}
     assert_eq!(Client::to(server.admin).await.send("GET", "/healthz", "").await.status, 200);
+    // Who watches goes on, and others may begin.
+    for viewer in [&mut viewer, &mut Events::of(Client::to(server.admin).await).await] {
+        while viewer.next().await.expect("a sample").0 != "sample" {}
+    }
     slow.write("}").await;
     assert_eq!(slow.read("POST").await.status, 201);
+    while viewer.next().await.is_some() {}
     server.task.await.unwrap();
     assert!(operator.is_closed().await);
 }

@@ -163,8 +163,11 @@ fn files_that_do_not_fit_are_refused() {
     files.write("large.pem", &"#\n".repeat(1 << 20));
     files.write("bad.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     files.write("cut.pem", &read(&certificate)[..300]);
+    files.write("chain.pem", &(read(&certificate) + &read(&files.path("bad.pem"))));
+    files.write("whole.pem", &(read(&certificate) + &read(&files.path("ca.pem"))));
+    Tls::open(files.path("whole.pem"), &key).unwrap();
     let other = Files::new().path("key.pem");
-    for path in ["large.pem", "bad.pem", "cut.pem", "key.pem", "nowhere.pem", ""] {
+    for path in ["large.pem", "bad.pem", "chain.pem", "cut.pem", "key.pem", "nowhere.pem", ""] {
         let error = Tls::open(files.path(path), &key).unwrap_err().to_string();
         assert!(error.contains(path) && !error.contains('\n'), "{error}");
     }

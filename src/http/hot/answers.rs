@@ -14,12 +14,11 @@ use crate::http::wire::{self, Fields};
 use crate::key::{Fence, KeyId, Lease};
 use crate::store::{Leasing, Release, Store};
 
-const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n";
-const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n";
-const FIELDS: &[u8] = b"content-type: application/json\r\ncache-control: no-store\r\n";
-const LENGTH: &[u8] = b"content-length: ";
-const DATE: &[u8] = b"\r\ndate: ";
-const END: &[u8] = b"\r\n\r\n";
+// Each piece is put with one copy, so the constant ones are as long as can be.
+const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n\
+    content-type: application/json\r\ncache-control: no-store\r\n";
+const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
+    content-type: application/json\r\ncache-control: no-store\r\n";
 
 /// What hot requests are answered with.
 const STATUSES: [u16; 2] = [404, 200];
@@ -34,9 +33,10 @@ pub(super) struct Answers {
     leases: Vec<Lease>,
     /// How many requests are still to come of those that were leased for together.
     run: usize,
-    /// The second that `date` shows.
+    /// The second that `end` shows.
     second: i64,
-    date: String,
+    /// What comes behind the length of the body.
+    end: String,
     /// Answers that are not yet counted, by status and route.
     counts: [[u64; Hot::ROUTES.len()]; STATUSES.len()],
 }
@@ -153,15 +153,17 @@ impl Answers {
             self.set_date();
         }
         let output = &mut self.output;
-        let mut put = |part: &[u8]| output.extend_from_slice(part);
-        put(status);
-        put(FIELDS);
+        output.extend_from_slice(status);
         fields.each(store, |name, value| {
-            [name.as_bytes(), b": ", value, b"\r\n"].into_iter().for_each(&mut put);
+            output.extend_from_slice(name.as_bytes());
+            output.extend_from_slice(b": ");
+            output.extend_from_slice(value);
+            output.extend_from_slice(b"\r\n");
         });
-        put(LENGTH);
-        put(itoa::Buffer::new().format(self.body.len()).as_bytes());
-        [DATE, self.date.as_bytes(), END, &self.body].into_iter().for_each(put);
+        output.extend_from_slice(b"content-length: ");
+        output.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
+        output.extend_from_slice(self.end.as_bytes());
+        output.extend_from_slice(&self.body);
         self.body.clear();
     }
 
@@ -170,7 +172,7 @@ impl Answers {
         let second = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
         if second != self.second {
             self.second = second;
-            self.date = httpdate::fmt_http_date(SystemTime::now());
+            self.end = format!("\r\ndate: {}\r\n\r\n", httpdate::fmt_http_date(SystemTime::now()));
         }
     }
 }

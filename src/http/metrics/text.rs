@@ -53,7 +53,7 @@ families! {
     DELETED: COUNTER = "keys_deleted_total";
     /// Leases that were given, at once or to those who waited.
     LEASES: COUNTER = "leases_total";
-    /// Requests for a key that got none, at once or when their time was up.
+    /// Requests for a key that got none: at once, when their time was up, or as their client had gone.
     EMPTY: COUNTER = "lease_empty_total";
     /// Leases that ended by a release.
     RELEASED: COUNTER = "leases_released_total";
