@@ -2,7 +2,7 @@
 //!
 //! A busy pool has thousands of deadlines in the same few milliseconds. So a skip list orders slices
 //! of time, and each slice is an ordered set behind a lock: to arm a key touches memory that was
-//! touched just before. With 400 entries a slice, one takes 17 bytes; alone in its slice, 190.
+//! touched just before. Among many an entry takes 21 bytes; alone in its slice, some 220.
 
 use std::array;
 use std::cmp::Ordering;

@@ -44,7 +44,7 @@ pub struct Options {
 impl Options {
     /// Enough for threads not to meet, few enough for a walk over them to be short.
     pub const SHARDS: usize = 256;
-    /// About 1.5 GB.
+    /// About 1.3 GB.
     pub const KEYS_MAX: usize = 10_000_000;
     /// A few megabytes.
     pub const WAITERS_MAX: usize = 10_000;
