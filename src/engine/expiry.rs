@@ -9,6 +9,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crossbeam_utils::CachePadded;
+
 use super::handle::Handle;
 use super::slices::{SliceRef, Slices};
 use super::sync::{AtomicUsize, unless_checked};
@@ -36,7 +38,8 @@ pub(super) struct ExpiryIndex {
     /// Length of a slice, as a power of two of milliseconds.
     slice_bits: u32,
     stripes: [Slices; STRIPES],
-    len: AtomicUsize,
+    /// Apart from what is only read.
+    len: CachePadded<AtomicUsize>,
 }
 
 /// Where entries were added last, for others that are likely to belong near them.
@@ -50,7 +53,7 @@ impl ExpiryIndex {
     pub(super) fn new(span_ms: u64) -> Self {
         let slice_bits = (span_ms >> SLICES_BITS).max(1).ilog2().max(SLICE_BITS_MIN);
         let stripes = array::from_fn(|_| Slices::new());
-        Self { slice_bits, stripes, len: AtomicUsize::new(0) }
+        Self { slice_bits, stripes, len: CachePadded::new(AtomicUsize::new(0)) }
     }
 
     /// The number of the slice of a deadline, and the entry in it.

@@ -15,13 +15,6 @@ use crate::error::Error;
 use crate::key::{Fence, KeyId, Lease};
 use crate::time::Timestamp;
 
-/// What became of a hint that was drawn.
-enum Drawn {
-    Leased(Lease),
-    Stale,
-    Dead,
-}
-
 impl Pool {
     /// How many ended leases a [`Pool::lease`] that found no free key handles at a time.
     const LEASE_SWEEP: usize = 4;
@@ -54,13 +47,14 @@ impl Pool {
         rng: &mut impl Rng,
         steps: usize,
     ) -> Option<Result<Lease, Error>> {
+        let mut near = self.holds.near();
         for _ in 0..steps {
             match self.free.draw(rng) {
-                Ok(hint) => match self.try_lease(hint, now, lease_ms, &mut self.holds.near()) {
-                    Drawn::Leased(lease) => return Some(Ok(lease)),
-                    Drawn::Stale => self.free.drop_stale(hint.key),
-                    Drawn::Dead => {}
-                },
+                Ok(hint) => {
+                    if let Some(lease) = self.try_lease(hint, now, lease_ms, &mut near) {
+                        return Some(Ok(lease));
+                    }
+                }
                 Err(empty) => {
                     // A lease that has ended stays in the index until its hint is pushed. So if
                     // none is there, and no hint came meanwhile, no key was free just now.
@@ -94,25 +88,27 @@ impl Pool {
             let hints = self.free.draw_group(rng, wanted);
             left = if hints.len() < wanted { 0 } else { left - wanted };
             self.records.prefetch(hints.iter().map(|hint| hint.key));
-            for hint in hints {
-                match self.try_lease(hint, now, lease_ms, &mut near) {
-                    Drawn::Leased(lease) => leases.push(lease),
-                    Drawn::Stale => self.free.drop_stale(hint.key),
-                    Drawn::Dead => {}
-                }
-            }
+            let lease = |hint| self.try_lease(hint, now, lease_ms, &mut near);
+            leases.extend(hints.into_iter().filter_map(lease));
         }
     }
 
-    fn try_lease(&self, hint: Hint, now: Timestamp, lease_ms: u32, near: &mut Near<'_>) -> Drawn {
-        let mut drawn = Drawn::Stale;
+    /// Leases the key of a hint that was drawn, unless the hint is stale or the key is dead.
+    fn try_lease(
+        &self,
+        hint: Hint,
+        now: Timestamp,
+        lease_ms: u32,
+        near: &mut Near<'_>,
+    ) -> Option<Lease> {
         let key = hint.key;
+        let (mut lease, mut is_stale) = (None, true);
         let dead = self.records.remove_if(key, |record| {
             if record.hint(key) != Some(hint) && !Bug::HintGenerationNotCompared.is_planted() {
                 return false;
             }
+            is_stale = false;
             if record.is_dead(now) {
-                drawn = Drawn::Dead;
                 self.keys.fetch_sub(1, SeqCst);
                 return true;
             }
@@ -121,13 +117,16 @@ impl Pool {
             self.arm_hold(key, record, until, near);
             record.start_lease(now, until);
             self.counters.add(key, Event::Leased);
-            drawn = Drawn::Leased(record.lease(key, now, until));
+            lease = Some(record.lease(key, now, until));
             false
         });
+        if is_stale {
+            self.free.drop_stale(key);
+        }
         if let Some(record) = dead {
             self.forget(key, &record, now, Event::Expired);
         }
-        drawn
+        lease
     }
 
     /// Takes a key back, so that it is free for the next lease, or will be after `cooldown_ms`

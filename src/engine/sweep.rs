@@ -26,6 +26,7 @@ impl Pool {
 
     /// Two threads may handle the same entry at once: the second finds the record changed.
     pub(super) fn end_holds(&self, now: Timestamp, limit: usize) -> usize {
+        let mut near = self.holds.near();
         self.each_due(&self.holds, now, limit, |at, key| {
             let Some(mut record) = self.records.get_mut(key) else {
                 return self.holds.disarm(at, key);
@@ -35,7 +36,7 @@ impl Pool {
                 let end = record.hold().map(|(_, until)| until).filter(|until| *until > now);
                 self.end_if_over(key, &mut record, now);
                 // Not before: who finds no hint relies on the entry.
-                self.move_hold_entry(key, &mut record, end, &mut self.holds.near());
+                self.move_hold_entry(key, &mut record, end, &mut near);
             }
         })
     }

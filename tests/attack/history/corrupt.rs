@@ -84,7 +84,7 @@ const LIES: &[Lie] = &[
         name: "a refusal of who was late is a success",
         fits: |one| one.status == 412,
         tell: |tale, one| {
-            // The lease was seen to be over before: it need not have been when the refusal began.
+            // Its lease had been seen to be over before it began.
             let is_over = |o: &Operation| o.ended_ns < one.invoked_ns && o.seen() > one.fence;
             when(tale.of_key(one.key).any(is_over))?;
             tale.change().status = 200;
@@ -187,10 +187,7 @@ const LIES: &[Lie] = &[
                 is_release && o.ended_ns <= from
             };
             let is_before = |o: &Operation| is_lease(o) && o.generation == before;
-            when(match before {
-                None => had(&was_made),
-                Some(_) => had(&was_released) && had(&is_before),
-            })?;
+            when(before.is_none() || had(&was_released) && had(&is_before))?;
             let lives = |o: &Operation| {
                 matches!(o.what, What::Create | What::KeepAlive)
                     && o.is_done()
