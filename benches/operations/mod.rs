@@ -1,0 +1,133 @@
+//! The engine's operations, as benches drive them.
+
+use std::hint::black_box;
+use std::slice::from_ref;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use token_orchestrator::engine::Pool;
+use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
+use token_orchestrator::store::Options;
+use token_orchestrator::time::Timestamp;
+
+/// How many requests are done by one call of an operation: so many the hot path does together.
+pub(crate) const GROUP: u16 = 64;
+const LEASE_MS: u32 = 60_000;
+/// Keys are created in the minute before and after.
+const NOW: Timestamp = Timestamp::from_ms(60_000);
+
+/// A pool, and the keys in it.
+pub(crate) struct Filled {
+    pub(crate) pool: Pool,
+    ids: Vec<KeyId>,
+}
+
+impl Filled {
+    pub(crate) fn new(keys: usize) -> Self {
+        let pool = Pool::new(Ttl::default(), usize::MAX, Options::SHARDS);
+        let ids = (0..keys).map(|_| KeyId::random(&mut rand::rng())).collect::<Vec<_>>();
+        let mut room = pool.reserve(keys, NOW).expect("room");
+        for (n, id) in ids.iter().enumerate() {
+            assert!(room.create(*id, Timestamp::from_ms(120_000 * n as u64 / keys as u64)));
+        }
+        drop(room);
+        Self { pool, ids }
+    }
+
+    /// One that is in use: every key has its entry in the index of leases.
+    pub(crate) fn used(keys: usize) -> Self {
+        let filled = Self::new(keys);
+        let lease = |n| {
+            let at = Timestamp::from_ms(60_000 * n as u64 / keys as u64);
+            filled.pool.lease(at, LEASE_MS, &mut rand::rng()).expect("a free key")
+        };
+        let leases = (0..keys).map(lease);
+        release(&filled, &leases.collect::<Vec<_>>());
+        filled
+    }
+}
+
+/// What a thread has of its own.
+pub(crate) struct Worker {
+    rng: SmallRng,
+    ids: Vec<KeyId>,
+    leases: Vec<Lease>,
+}
+
+impl Worker {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { rng: SmallRng::seed_from_u64(seed), ids: Vec::new(), leases: Vec::new() }
+    }
+
+    /// Picks the keys for the requests of a group.
+    fn pick(&mut self, filled: &Filled) {
+        self.ids.clear();
+        let pick = |_| filled.ids[self.rng.random_range(0..filled.ids.len())];
+        self.ids.extend((0..GROUP).map(pick));
+    }
+}
+
+pub(crate) type Operation = fn(&Filled, &mut Worker);
+
+/// Each does [`GROUP`] requests, one after the other or, "in groups", as the hot path does.
+pub(crate) const OPERATIONS: [(&str, Operation); 7] = [
+    ("lease+release", |filled, worker| {
+        for _ in 0..GROUP {
+            let lease = filled.pool.lease(NOW, LEASE_MS, &mut worker.rng).expect("a free key");
+            release(filled, from_ref(&lease));
+        }
+    }),
+    ("lease+release, in groups", |filled, worker| {
+        let Worker { rng, leases, .. } = worker;
+        leases.clear();
+        filled.pool.lease_group(NOW, LEASE_MS, rng, GROUP.into(), leases);
+        worker.ids.clear();
+        worker.ids.extend(worker.leases.iter().map(|lease| lease.id));
+        filled.pool.prefetch(&worker.ids);
+        release(filled, &worker.leases);
+    }),
+    ("get", |filled, worker| {
+        worker.pick(filled);
+        get(filled, &worker.ids);
+    }),
+    ("get, in groups", |filled, worker| {
+        worker.pick(filled);
+        filled.pool.prefetch(&worker.ids);
+        get(filled, &worker.ids);
+    }),
+    ("keep_alive", |filled, worker| {
+        worker.pick(filled);
+        keep_alive(filled, &worker.ids);
+    }),
+    ("keep_alive, in groups", |filled, worker| {
+        worker.pick(filled);
+        filled.pool.prefetch(&worker.ids);
+        keep_alive(filled, &worker.ids);
+    }),
+    ("create+delete", |filled, worker| {
+        for _ in 0..GROUP {
+            let id = KeyId::from_random_bytes(worker.rng.random());
+            let mut room = filled.pool.reserve(1, NOW).expect("room");
+            assert!(room.create(id, NOW));
+            filled.pool.delete(&id, NOW, Fence::Open).expect("a living key");
+        }
+    }),
+];
+
+fn release(filled: &Filled, leases: &[Lease]) {
+    for lease in leases {
+        filled.pool.release(&lease.id, NOW, Fence::Open, 0).expect("a living key");
+    }
+}
+
+fn get(filled: &Filled, ids: &[KeyId]) {
+    for id in ids {
+        black_box(filled.pool.get(id, NOW)).expect("a living key");
+    }
+}
+
+fn keep_alive(filled: &Filled, ids: &[KeyId]) {
+    for id in ids {
+        black_box(filled.pool.keep_alive(id, NOW)).expect("a living key");
+    }
+}
