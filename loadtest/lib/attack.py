@@ -120,8 +120,7 @@ def under(attack, server):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        if server.load_core is not None:
-            os.sched_setaffinity(0, {server.load_core})
+        os.sched_setaffinity(0, server.load_cores)
         attack(port, done)
 
     done = multiprocessing.Value("q", 0)

@@ -1,13 +1,16 @@
 """The comparison: the server, what it could cost at least, and what others cost, in one run."""
 
+import contextlib
 import statistics
 import time
 
-from lib import load, machine, rivals
+from lib import load, machine, rivals, turns
 from lib.server import Orchestrator
 
 DEPTH = 16
 SIZES = (1_000, 1_000_000, 10_000_000)
+# The one that others are compared with, by its place.
+BASE = 1
 
 
 def both(server, seconds, method="GET", path="/keys", ids=None):
@@ -131,46 +134,23 @@ HEAD = [
 
 def sizes(options):
     """CPU of a request at several pool sizes: the cycle of a lease, and a look at a key."""
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(Orchestrator(size)) for size in SIZES]
+        for server in servers:
+            # As many requests prepared for each size, so that the load generator's own memory is
+            # the same.
+            server.ids = (server.ids * (SIZES[BASE] // len(server.ids) or 1))[: SIZES[BASE]]
+        cycle = turns.take(servers, turns.ROUNDS, options.seconds, "", "", "cycle.lua")
+        look = turns.take(servers, turns.ROUNDS, options.seconds, "GET", "/keys/{id}")
     rows = []
-    results = {size: [] for size in SIZES}
-    for _ in range(options.rounds):
-        for size in SIZES:
-            with Orchestrator(size) as server:
-                cycle = load.wrk(server, "", "", options.seconds, script="cycle.lua")
-                # As many requests prepared for each size, so that the load generator's own
-                # memory is the same.
-                ids = (server.ids * (1_000_000 // size or 1))[:1_000_000]
-                look = load.wrk(server, "GET", "/keys/{id}", options.seconds, ids=ids)
-                results[size].append({"cycle": cycle, "look": look})
-    for size in SIZES:
+    for place, size in enumerate(SIZES):
         row = [f"{size:,}"]
-        for kind in ("cycle", "look"):
-            row.append(f"{median(results, size, kind, 'cpu_us'):.2f}")
-            row.append(f"{ratio(results, size, kind, 'cpu_us', 1_000_000):.2f}")
+        for results in (cycle, look):
+            row.append(f"{turns.median(results, place, 'cpu_us'):.2f}")
+            row.append(f"{turns.ratio(results, place, BASE, 'cpu_us'):.2f}")
         rows.append(row)
     head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million"]
-    return head, rows, {str(size): result for size, result in results.items()}
-
-
-def spread(options):
-    """CPU of a request with a worker on each processor, beside that with one worker.
-
-    Server and load share the processors then, so requests a second would say nothing."""
-    routes = {"GET /keys": ("GET", "/keys"), "GET /keys/:id": ("GET", "/keys/{id}"),
-              "PUT /keepalive/:id": ("PUT", "/keepalive/{id}")}
-    rows, results = [], {name: {"one": [], "all": []} for name in routes}
-    for _ in range(options.rounds):
-        for name, (method, path) in routes.items():
-            for kind, is_spread in (("one", False), ("all", True)):
-                with Orchestrator(options.keys, spread=is_spread) as server:
-                    result = load.wrk(server, method, path, options.seconds, ids=server.ids)
-                    results[name][kind].append(result)
-    for name, kinds in results.items():
-        cpu = {kind: [result["cpu_us"] for result in results] for kind, results in kinds.items()}
-        ratios = [all_ / one for one, all_ in zip(cpu["one"], cpu["all"])]
-        figures = [*map(statistics.median, cpu.values()), statistics.median(ratios)]
-        rows.append([name, *[f"{figure:.2f}" for figure in figures]])
-    return ["CPU µs/request", "one worker", "one on each processor", "ratio"], rows, results
+    return head, rows, {"cycle": cycle, "look": look}
 
 
 def storm(options):

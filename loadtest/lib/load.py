@@ -10,14 +10,14 @@ from pathlib import Path
 
 from lib import machine
 
-# Keep-alive connections of every load; set by the command line.
+# Keep-alive connections of every load, of each of its processors; set by the command line.
 connections = 64
 
 LUA = Path(__file__).resolve().parents[1] / "lua"
 
 
 def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
-    """Drives `server` with wrk, a thread a processor. Answers figures; `cpu_us` is a request's."""
+    """Drives `server` with wrk, a thread on each processor. Answers figures; `cpu_us` is a request's."""
     with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
         file.write("\n".join(ids or []))
         file.flush()
@@ -29,8 +29,8 @@ def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua")
             "IDS": file.name,
             "DONE": str(LUA / "done.lua"),
         }
-        threads = 1 if server.load_core is not None else os.cpu_count()
-        command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
+        threads = len(server.load_cores)
+        command = ["wrk", f"-t{threads}", f"-c{connections * threads}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
         for name, value in server.fields.items():
             command += ["-H", f"{name}: {value}"]
         return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
@@ -64,7 +64,7 @@ def redis_benchmark(server, requests, depth=1):
 
 def measure(server, command, env, parse):
     cpu, start = server.cpu_seconds(), time.monotonic()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **machine.pinned(server.load_core))
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **machine.pinned(server.load_cores))
     cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - start
     if done.returncode != 0:
         raise SystemExit(f"{command[0]} failed: {done.stderr or done.stdout}")

@@ -36,12 +36,12 @@ def find(tool):
 def cores():
     """The processors for the server and for the load: different ones where there are two."""
     usable = sorted(os.sched_getaffinity(0))
-    return usable[0], usable[-1]
+    return {usable[0]}, {usable[-1]}
 
 
-def pinned(core):
-    """Arguments for subprocess that pin a process to one processor, or to none."""
-    return {} if core is None else {"preexec_fn": lambda: os.sched_setaffinity(0, {core})}
+def pinned(cores):
+    """Arguments for subprocess that pin a process to a set of processors."""
+    return {"preexec_fn": lambda: os.sched_setaffinity(0, cores)}
 
 
 def output(*command):
@@ -62,14 +62,14 @@ def describe(command):
     """Everything that makes figures comparable, as pairs of name and value."""
     changed = output("git", "status", "--porcelain", "--untracked-files=no")
     memory_kib = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1])
-    server_core, load_core = cores()
+    server_cores, load_cores = cores()
     return {
         "command": command,
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": output("git", "rev-parse", "--short=12", "HEAD") + (" and changes" if changed else ""),
         "machine": f"{cpu_model()}, {os.cpu_count()} cores, {memory_kib / 2**20:.0f} GiB",
         "kernel": platform.release(),
-        "pinning": "server and load on different cores" if server_core != load_core else "one core for both",
+        "pinning": "server and load on different cores" if server_cores != load_cores else "one core for both",
         "rustc": output("rustc", "--version"),
         # Tools that are not there have an empty line.
         "wrk": output("wrk", "-v").split(" [")[0],

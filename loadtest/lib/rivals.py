@@ -1,4 +1,4 @@
-"""Servers to compare with, each on the server's core and with no more than one worker."""
+"""Servers to compare with."""
 
 import subprocess
 import tempfile
@@ -10,14 +10,14 @@ from lib.server import Server, free_port
 BODY = '{"keyId":"936da01f-9abd-4d9d-80c7-02af85c822a8"}'
 
 NGINX = """
-daemon off; worker_processes 1; pid {dir}/pid; error_log stderr crit;
+daemon off; worker_processes {workers}; pid {dir}/pid; error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
     access_log off; keepalive_requests 1000000000; tcp_nodelay on;
     client_body_temp_path {dir}/1; proxy_temp_path {dir}/2; fastcgi_temp_path {dir}/3;
     uwsgi_temp_path {dir}/4; scgi_temp_path {dir}/5;
     server {{
-        listen 127.0.0.1:{port} backlog=1024;
+        listen 127.0.0.1:{port} backlog=1024 reuseport;
         default_type application/json;
         add_header cache-control no-store;
         location / {{ return 200 '{body}'; }}
@@ -54,12 +54,13 @@ def bare_hyper():
 
 
 class Nginx(Server):
-    def __init__(self):
+    def __init__(self, shared=None):
+        """With a worker on each of the processors `shared`, or with one."""
         self.files = tempfile.TemporaryDirectory()
         port = free_port()
         config = Path(self.files.name) / "nginx.conf"
-        config.write_text(NGINX.format(dir=self.files.name, port=port, body=BODY))
-        super().__init__([machine.find("nginx"), "-c", str(config), "-p", self.files.name], port=port)
+        config.write_text(NGINX.format(workers=len(shared) if shared else 1, dir=self.files.name, port=port, body=BODY))
+        super().__init__([machine.find("nginx"), "-c", str(config), "-p", self.files.name], port=port, shared=shared)
 
 
 class Redis(Server):

@@ -1,4 +1,4 @@
-"""A server under load: a process on a core of its own, and the CPU time that it uses."""
+"""A server under load: a process on processors of its choice, and the CPU time that it uses."""
 
 import http.client
 import json
@@ -23,17 +23,19 @@ def free_port():
 class Server:
     """Runs `command`, in which {port} stands for a free port, until the end of a `with`.
 
-    One that is `spread` has all processors, and so has its load."""
+    Its load has a processor of its own, unless both are to share the set `shared`."""
 
     # Fields that each request brings.
     fields = {}
+    # Of keys that requests may name.
+    ids = []
 
-    def __init__(self, command, port=None, spread=False, **options):
+    def __init__(self, command, port=None, shared=None, **options):
         self.port = port or free_port()
         command = [word.replace("{port}", str(self.port)) for word in command]
-        core, self.load_core = (None, None) if spread else machine.cores()
+        cores, self.load_cores = (shared, shared) if shared else machine.cores()
         self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **machine.pinned(core), **options
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **machine.pinned(cores), **options
         )
         deadline = time.monotonic() + 20
         while True:
@@ -78,11 +80,11 @@ class Orchestrator(Server):
 
     BINARY = machine.RELEASE / "token-orchestrator"
 
-    def __init__(self, keys=0, *options, spread=False, token=None):
+    def __init__(self, keys=0, *options, shared=None, token=None):
         """With `keys` keys; `options` go to the server, and `token` with each request."""
         options = options or ("--key-ttl", "1h")
         self.fields = {"Authorization": f"Bearer {token}"} if token else {}
-        super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options], spread=spread)
+        super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options], shared=shared)
         self.ids = []
         self.create(keys)
 
