@@ -17,7 +17,7 @@ LUA = Path(__file__).resolve().parents[1] / "lua"
 
 
 def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
-    """Drives `server` with wrk, a thread on each processor. Answers figures; `cpu_us` is a request's."""
+    """Drives `server` with wrk. Answers figures; `cpu_us` is a request's."""
     with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
         file.write("\n".join(ids or []))
         file.flush()
@@ -29,8 +29,7 @@ def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua")
             "IDS": file.name,
             "DONE": str(LUA / "done.lua"),
         }
-        threads = len(server.load_cores)
-        command = ["wrk", f"-t{threads}", f"-c{connections * threads}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
         for name, value in server.fields.items():
             command += ["-H", f"{name}: {value}"]
         return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
@@ -43,7 +42,7 @@ def lease_all(server):
 
 
 def oha(server, method, path, seconds):
-    """Drives `server` with oha on one core."""
+    """Drives `server` with oha."""
     command = [machine.find("oha"), "--no-tui", "--output-format", "json", "-c", str(connections)]
     command += ["-z", f"{seconds}s", "-w", "-m", method, f"http://127.0.0.1:{server.port}{path}"]
     return measure(server, command, dict(os.environ), parse_oha)
@@ -63,17 +62,28 @@ def redis_benchmark(server, requests, depth=1):
 
 
 def measure(server, command, env, parse):
+    """Runs `command` on each processor of the load."""
     cpu, start = server.cpu_seconds(), time.monotonic()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, **machine.pinned(server.load_cores))
+    run = lambda core: subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **machine.pinned({core})
+    )
+    processes = [run(core) for core in server.load_cores]
+    outputs = [process.communicate() for process in processes]
     cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - start
-    if done.returncode != 0:
-        raise SystemExit(f"{command[0]} failed: {done.stderr or done.stdout}")
-    result = parse(done.stdout)
+    for process, (out, err) in zip(processes, outputs):
+        if process.returncode != 0:
+            raise SystemExit(f"{command[0]} failed: {err or out}")
+    result = together([parse(out) for out, _ in outputs])
     if result["requests"] == 0:
-        raise SystemExit(f"{command[0]}: not one answer: {done.stdout}")
+        raise SystemExit(f"{command[0]}: not one answer: {outputs}")
     result["cpu_us"] = cpu * 1e6 / result["requests"]
     result["cpu_share"] = cpu / elapsed
     return result
+
+
+def together(results):
+    """Sums; of latencies the worst."""
+    return {name: (max if name.endswith("_us") else sum)(result[name] for result in results) for name in results[0]}
 
 
 def parse_wrk(text):
