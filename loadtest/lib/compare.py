@@ -140,8 +140,8 @@ def sizes(options):
             # As many requests prepared for each size, so that the load generator's own memory is
             # the same.
             server.ids = (server.ids * (SIZES[BASE] // len(server.ids) or 1))[: SIZES[BASE]]
-        cycle = turns.take(servers, turns.ROUNDS, options.seconds, "", "", "cycle.lua")
-        look = turns.take(servers, turns.ROUNDS, options.seconds, "GET", "/keys/{id}")
+        cycle = turns.take(servers, options.rounds, options.seconds, "", "", "cycle.lua")
+        look = turns.take(servers, options.rounds, options.seconds, "GET", "/keys/{id}")
     rows = []
     for place, size in enumerate(SIZES):
         row = [f"{size:,}"]

@@ -4,9 +4,6 @@ import statistics
 
 from lib import load
 
-# Of each table in the comparison.
-ROUNDS = 7
-
 # Such as use nothing up, so that one pool lasts: name, method, path, script, how many at once.
 LOADS = [
     ("GET /keys/:id", "GET", "/keys/{id}", "requests.lua", 1),
