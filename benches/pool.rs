@@ -8,20 +8,17 @@ use std::time::Instant;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use token_orchestrator::time::Timestamp;
 
-use self::operations::{Filled, GROUP, OPERATIONS, Worker};
+use self::operations::{Filled, GROUP, OPERATIONS, Worker, sizes};
 
 mod operations;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn sizes() -> Vec<usize> {
-    let sizes = std::env::var("POOL_KEYS").unwrap_or("1000,1000000,10000000".to_owned());
-    sizes.split(',').map(|size| size.parse().expect("POOL_KEYS: numbers with commas")).collect()
-}
+const SIZES: &str = "1000,1000000,10000000";
 
 fn operations(c: &mut Criterion) {
-    for keys in sizes() {
+    for keys in sizes(SIZES) {
         let filled = Filled::used(keys);
         for (name, operation) in OPERATIONS {
             let mut group = c.benchmark_group(name);
@@ -37,7 +34,7 @@ fn operations(c: &mut Criterion) {
 
 /// All keys are dead.
 fn mass_expiry(c: &mut Criterion) {
-    for keys in sizes().into_iter().filter(|keys| *keys <= 1_000_000) {
+    for keys in sizes(SIZES).into_iter().filter(|keys| *keys <= 1_000_000) {
         let mut group = c.benchmark_group("mass expiry");
         group.throughput(Throughput::Elements(keys as u64)).sample_size(10);
         group.bench_function(BenchmarkId::from_parameter(keys), |b| {

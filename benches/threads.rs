@@ -1,20 +1,21 @@
 //! What more threads add, of one pool.
 //!
-//! `cargo bench --bench threads [-- FILTER]`; `POOL_KEYS=1000` and `THREADS=4` set the size and how
-//! many threads there are.
+//! `cargo bench --bench threads [-- FILTER]`; `POOL_KEYS=1000` and `THREADS=4` set the sizes,
+//! separated by commas, and how many threads there are.
 //!
 //! On a shared machine speed changes within a second, by more than what is looked for. So an
-//! operation is done in short slices that take turns, and only those that are neighbours are
-//! compared: one thread on the pool, all threads on it, and all threads on a smaller pool each.
-//! The last is what the machine has to give to threads that share nothing.
+//! operation is done in short slices that take turns, and only those of a round are compared: one
+//! thread on the pool, all threads on it, all threads on a smaller pool each, and back. The last
+//! is what the machine has to give to threads that share nothing.
 
 use std::env;
-use std::hint::black_box;
-use std::sync::Barrier;
+use std::hint::{self, black_box};
+use std::ops::RangeFrom;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use self::operations::{Filled, GROUP, OPERATIONS, Operation, Worker};
+use self::operations::{Filled, GROUP, OPERATIONS, Operation, Worker, sizes};
 
 mod operations;
 
@@ -23,7 +24,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const WARM_UP: Duration = Duration::from_millis(2);
 const SLICE: Duration = Duration::from_millis(4);
-const ROUNDS: u64 = 201;
+const ROUNDS: usize = 201;
 
 /// Only computes, and so needs nothing but a processor for each thread.
 fn compute(_: &Filled, _: &mut Worker) {
@@ -34,12 +35,19 @@ fn compute(_: &Filled, _: &mut Worker) {
     black_box(lanes);
 }
 
+/// Waits until all threads are here. It stays awake, so that they go on within nanoseconds.
+fn meet(here: &AtomicUsize, threads: usize) {
+    here.fetch_add(1, Ordering::Relaxed);
+    while here.load(Ordering::Relaxed) < threads {
+        hint::spin_loop();
+    }
+}
+
 /// Groups of requests a second, the sum of threads that each work on one of `pools`.
-fn slice(pools: &[&Filled], operation: Operation, seed: u64) -> f64 {
-    let barrier = Barrier::new(pools.len());
+fn slice(pools: &[&Filled], operation: Operation, seeds: &mut RangeFrom<u64>) -> f64 {
+    let (begun, warm) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = |pool, seed| {
         let mut worker = Worker::new(seed);
-        barrier.wait();
         let mut run = |length| {
             let (start, mut groups) = (Instant::now(), 0_u32);
             loop {
@@ -51,13 +59,15 @@ fn slice(pools: &[&Filled], operation: Operation, seed: u64) -> f64 {
                 }
             }
         };
+        meet(&begun, pools.len());
         // A processor that was idle needs some time.
         run(WARM_UP);
+        meet(&warm, pools.len());
         run(SLICE)
     };
     thread::scope(|scope| {
-        let start = |(pool, n)| scope.spawn(move || work(pool, seed << 16 | n));
-        let threads = pools.iter().copied().zip(0..).map(start).collect::<Vec<_>>();
+        let start = |(pool, seed)| scope.spawn(move || work(pool, seed));
+        let threads = pools.iter().copied().zip(seeds).map(start).collect::<Vec<_>>();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
     })
 }
@@ -76,31 +86,36 @@ struct Figures {
 }
 
 fn main() {
-    let number = |name, usual| {
-        env::var(name).map_or(usual, |value| value.parse().expect("a number of keys or threads"))
-    };
-    let (keys, threads) = (number("POOL_KEYS", 1_000_000), number("THREADS", 2));
     // `cargo test` says no `--bench`, and wants to see it work.
     let (flags, filters): (Vec<_>, Vec<_>) =
         env::args().skip(1).partition(|arg| arg.starts_with('-'));
     let rounds = if flags.iter().any(|flag| flag == "--bench") { ROUNDS } else { 1 };
+    let threads = env::var("THREADS").map_or(2, |threads| threads.parse().expect("THREADS"));
+    let all = [("compute, without a pool", compute as Operation)].into_iter().chain(OPERATIONS);
+    let wanted = |name: &str| filters.iter().all(|filter| name.contains(filter.as_str()));
+    let operations: Vec<_> = all.filter(|(name, _)| wanted(name)).collect();
+    for keys in sizes("1000000") {
+        println!("{keys} keys, medians of {rounds} rounds; throughput of {threads} threads:");
+        println!(
+            "{:26} {:>9} {:>10} {:>11} {:>10}",
+            "", "1: ns", "one pool", "a pool each", "1st / 2nd"
+        );
+        measure(keys, threads, rounds, &operations);
+    }
+}
 
+fn measure(keys: usize, threads: usize, rounds: usize, operations: &[(&str, Operation)]) {
     let one = Filled::used(keys);
     let each: Vec<_> = (0..threads).map(|_| Filled::used(keys / threads)).collect();
     let (together, apart) = (vec![&one; threads], each.iter().collect::<Vec<_>>());
-    let all = [("compute, without a pool", compute as Operation)].into_iter().chain(OPERATIONS);
-    let wanted = |name: &str| filters.iter().all(|filter| name.contains(filter.as_str()));
-    let mut results: Vec<_> = all
-        .filter(|(name, _)| wanted(name))
-        .map(|(name, operation)| (name, operation, Figures::default()))
-        .collect();
-    for round in 0..rounds {
-        for (_, operation, figures) in &mut results {
-            let before = slice(&[&one], *operation, round);
-            let first = slice(&together, *operation, round);
-            let apart = slice(&apart, *operation, round);
-            let together = f64::midpoint(first, slice(&together, *operation, round));
-            let alone = f64::midpoint(before, slice(&[&one], *operation, round));
+    let pools = [&[&one][..], &together, &apart];
+    let mut seeds = 0..;
+    let mut results: Vec<_> = operations.iter().map(|_| Figures::default()).collect();
+    for _ in 0..rounds {
+        for ((_, operation), figures) in operations.iter().zip(&mut results) {
+            let there = pools.map(|pools| slice(pools, *operation, &mut seeds));
+            let [apart, together, alone] = [2, 1, 0]
+                .map(|n: usize| f64::midpoint(there[n], slice(pools[n], *operation, &mut seeds)));
             figures.alone.push(1e9 / alone / f64::from(GROUP));
             figures.together.push(together / alone);
             figures.apart.push(apart / alone);
@@ -108,16 +123,10 @@ fn main() {
         }
     }
     one.pool.check_invariants();
-
-    println!("{keys} keys, medians of {rounds} rounds; throughput of {threads} threads:");
-    println!(
-        "{:26} {:>9} {:>10} {:>10} {:>10}",
-        "", "1: ns", "on a pool", "on one each", "of that"
-    );
-    for (name, _, figures) in results {
-        let Figures { alone, together, apart, of_apart } = figures;
+    for ((name, _), Figures { alone, together, apart, of_apart }) in operations.iter().zip(results)
+    {
         let [alone, together, apart, of_apart] = [alone, together, apart, of_apart].map(median);
-        println!("{name:26} {alone:>9.1} {together:>10.2} {apart:>10.2} {of_apart:>10.2}");
+        println!("{name:26} {alone:>9.1} {together:>10.2} {apart:>11.2} {of_apart:>10.2}");
     }
 }
 

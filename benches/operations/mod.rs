@@ -67,10 +67,16 @@ impl Worker {
     }
 }
 
+/// How many keys the pools of a bench have: what `POOL_KEYS` says, or these.
+pub(crate) fn sizes(usual: &str) -> Vec<usize> {
+    let sizes = std::env::var("POOL_KEYS").unwrap_or(usual.to_owned());
+    sizes.split(',').map(|size| size.parse().expect("POOL_KEYS: numbers with commas")).collect()
+}
+
 pub(crate) type Operation = fn(&Filled, &mut Worker);
 
 /// Each does [`GROUP`] requests, one after the other or, "in groups", as the hot path does.
-pub(crate) const OPERATIONS: [(&str, Operation); 7] = [
+pub(crate) const OPERATIONS: [(&str, Operation); 8] = [
     ("lease+release", |filled, worker| {
         for _ in 0..GROUP {
             let lease = filled.pool.lease(NOW, LEASE_MS, &mut worker.rng).expect("a free key");
@@ -94,6 +100,9 @@ pub(crate) const OPERATIONS: [(&str, Operation); 7] = [
         worker.pick(filled);
         filled.pool.prefetch(&worker.ids);
         get(filled, &worker.ids);
+    }),
+    ("get, all the same key", |filled, _| {
+        get(filled, &[filled.ids[0]; GROUP as usize]);
     }),
     ("keep_alive", |filled, worker| {
         worker.pick(filled);

@@ -123,12 +123,15 @@ def rows(results):
             show(median(results, name, "pipelined", "per_second"), ",.0f"),
             show(ratio(results, name, "pipelined", "per_second", floor), ".2f"),
             show(ratio(results, name, "pipelined", "per_second", nginx), ".1f"),
+            show(ratio(results, name, "pipelined", "per_second", CONTESTANTS[-1][0]), ".1f"),
+            show(ratio(results, name, "pipelined", "cpu_us", floor), ".2f"),
         ]
 
 
 HEAD = [
     "server or route", "CPU µs/request", "of floor", "of nginx", "p99 µs",
     "pipelined 16 deep, requests/s", "of floor", "of nginx",
+    "of Redis", "CPU of floor",
 ]
 
 
@@ -148,8 +151,8 @@ def sizes(options):
         for results in (cycle, look):
             row.append(f"{turns.median(results, place, 'cpu_us'):.2f}")
             row.append(f"{turns.ratio(results, place, BASE, 'cpu_us'):.2f}")
-        rows.append(row)
-    head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million"]
+        rows.append([*row, str(sum(slices[place]["bad_status"] for slices in [*cycle, *look]))])
+    head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million", "not 2xx"]
     return head, rows, {"cycle": cycle, "look": look}
 
 

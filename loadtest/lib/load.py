@@ -1,7 +1,9 @@
 """Load generators, and what they measured."""
 
+import contextlib
 import json
 import os
+import random
 import re
 import subprocess
 import tempfile
@@ -14,25 +16,31 @@ from lib import machine
 connections = 64
 
 LUA = Path(__file__).resolve().parents[1] / "lua"
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
 def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
-    """Drives `server` with wrk. Answers figures; `cpu_us` is a request's."""
-    with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
-        file.write("\n".join(ids or []))
-        file.flush()
-        env = {
-            **os.environ,
-            "METHOD": method,
-            "PATH_TEMPLATE": path,
-            "DEPTH": str(depth),
-            "IDS": file.name,
-            "DONE": str(LUA / "done.lua"),
-        }
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
-        for name, value in server.fields.items():
-            command += ["-H", f"{name}: {value}"]
-        return measure(server, [*command, f"http://127.0.0.1:{server.port}"], env, parse_wrk)
+    """Drives `server` with wrk, a process and a part of `ids` for each processor of the load.
+    Answers figures; `cpu_us` is a request's."""
+    parts = len(server.load_cores)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
+    for name, value in server.fields.items():
+        command += ["-H", f"{name}: {value}"]
+    with tempfile.TemporaryDirectory() as folder:
+        envs = []
+        for part in range(parts):
+            file = Path(folder) / str(part)
+            file.write_text("\n".join((ids or [])[part::parts]))
+            envs.append({
+                **os.environ,
+                "METHOD": method,
+                "PATH_TEMPLATE": path,
+                "DEPTH": str(depth),
+                "IDS": str(file),
+                "START": str(random.randrange(1 << 30)),
+                "COMMON": str(LUA / "common.lua"),
+            })
+        return measure(server, [*command, f"http://127.0.0.1:{server.port}"], parse_wrk, envs)
 
 
 def lease_all(server):
@@ -45,31 +53,40 @@ def oha(server, method, path, seconds):
     """Drives `server` with oha."""
     command = [machine.find("oha"), "--no-tui", "--output-format", "json", "-c", str(connections)]
     command += ["-z", f"{seconds}s", "-w", "-m", method, f"http://127.0.0.1:{server.port}{path}"]
-    return measure(server, command, dict(os.environ), parse_oha)
+    return measure(server, command, parse_oha)
 
 
 def h2load(server, path, seconds):
     """Drives `server` with HTTP/2, prior knowledge, one stream a connection at a time."""
     command = ["h2load", "-t1", f"-c{connections}", "-m1", f"-D{seconds}", f"http://127.0.0.1:{server.port}{path}"]
-    return measure(server, command, dict(os.environ), parse_h2load)
+    return measure(server, command, parse_h2load)
 
 
 def redis_benchmark(server, requests, depth=1):
     """Drives Redis with its own load generator and the script that leases a key."""
     command = ["redis-benchmark", "-p", str(server.port), "-c", str(connections), "-n", str(requests)]
     command += ["-P", str(depth), "--csv", "EVALSHA", server.lease, "0", "1700000000000"]
-    return measure(server, command, dict(os.environ), lambda text: parse_redis(text, requests))
+    return measure(server, command, lambda text: parse_redis(text, requests))
 
 
-def measure(server, command, env, parse):
-    """Runs `command` on each processor of the load."""
-    cpu, start = server.cpu_seconds(), time.monotonic()
-    run = lambda core: subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **machine.pinned({core})
-    )
-    processes = [run(core) for core in server.load_cores]
-    outputs = [process.communicate() for process in processes]
-    cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - start
+def measure(server, command, parse, envs=None):
+    """Runs `command` on each processor of the load. With an environment for each, all say when they
+    are ready, and then begin together."""
+    cores = sorted(server.load_cores)
+    with contextlib.ExitStack() as stack:
+        processes = []
+        for core, env in zip(cores, envs or [None] * len(cores)):
+            process = stack.enter_context(subprocess.Popen(command, env=env, text=True, **PIPES, **machine.pinned({core})))
+            stack.callback(process.kill)
+            processes.append(process)
+        if envs and any(process.stdout.readline() != "READY\n" for process in processes):
+            raise SystemExit(f"{command[0]} did not begin: {[process.communicate() for process in processes]}")
+        cpu, start = server.cpu_seconds(), time.monotonic()
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outputs = [process.communicate() for process in processes]
+        cpu, elapsed = server.cpu_seconds() - cpu, time.monotonic() - start
     for process, (out, err) in zip(processes, outputs):
         if process.returncode != 0:
             raise SystemExit(f"{command[0]} failed: {err or out}")

@@ -24,7 +24,7 @@ def take(servers, rounds, seconds, method, path, script="requests.lua", depth=1)
         slice_of(server)
     results = []
     for number in range(rounds):
-        # Each comes first as often as the others.
+        # In turn, each comes first.
         first = number % len(servers)
         slices = {id(server): slice_of(server) for server in servers[first:] + servers[:first]}
         results.append([slices[id(server)] for server in servers])

@@ -7,6 +7,7 @@ local lease = nil
 
 function init()
   lease = wrk.format("GET", "/keys")
+  begin_together()
 end
 
 function request()
@@ -25,4 +26,4 @@ function response(status, headers, body)
   if id then leased[#leased + 1] = id end
 end
 
-dofile(os.getenv("DONE"))
+dofile(os.getenv("COMMON"))

@@ -1,5 +1,6 @@
 -- One kind of request, over and over. The environment says which:
 --   METHOD, PATH_TEMPLATE   where {id} stands for an id from the file IDS, one after the other
+--   START                   a number that tells with which of them
 --   DEPTH                   how many requests are sent at once (pipelining)
 --
 -- All requests are made beforehand and no garbage is collected, so that wrk itself pauses for
@@ -8,7 +9,7 @@
 local method, path = os.getenv("METHOD"), os.getenv("PATH_TEMPLATE")
 local depth = tonumber(os.getenv("DEPTH"))
 local before, after = path:match("^(.-){id}(.*)$")
-local requests, next_request = {}, 0
+local requests, next_request = {}, tonumber(os.getenv("START"))
 
 local function add(paths)
   local all = {}
@@ -32,6 +33,7 @@ function init()
   end
   collectgarbage()
   collectgarbage("stop")
+  begin_together()
 end
 
 function request()
@@ -39,4 +41,4 @@ function request()
   return requests[next_request]
 end
 
-dofile(os.getenv("DONE"))
+dofile(os.getenv("COMMON"))

@@ -46,8 +46,8 @@ impl Records {
         self.map.get_mut(&key)
     }
 
-    /// Asks the memory for what look-ups of these keys read, and waits for nothing: a table that is
-    /// being changed is left out. O(k) for k keys.
+    /// Asks the memory for what look-ups of these keys read, and waits for nothing: a table that
+    /// another thread is at is left out. O(k) for k keys.
     pub(super) fn prefetch(&self, keys: impl Iterator<Item = Handle> + Clone) {
         let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].try_write();
         for key in keys.clone() {

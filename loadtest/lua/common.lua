@@ -1,5 +1,13 @@
--- Prints what was measured as one line of JSON.
+-- What all loads share: they begin together, and say what was measured.
 
+-- Several processes make one load. Each says when it has prepared its requests, and waits for a line.
+function begin_together()
+  io.write("READY\n")
+  io.flush()
+  io.read()
+end
+
+-- Prints what was measured as one line of JSON.
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format(
