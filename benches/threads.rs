@@ -5,8 +5,8 @@
 //!
 //! On a shared machine speed changes within a second, by more than what is looked for. So an
 //! operation is done in short slices that take turns, and only those of a round are compared: one
-//! thread on the pool, all threads on it, all threads on a smaller pool each, and back. The last
-//! is what the machine has to give to threads that share nothing.
+//! thread on the pool, all threads on it, all threads on a pool each, and back. The last is what
+//! the machine has to give to threads that share nothing.
 
 use std::env;
 use std::hint::{self, black_box};
@@ -106,7 +106,7 @@ fn main() {
 
 fn measure(keys: usize, threads: usize, rounds: usize, operations: &[(&str, Operation)]) {
     let one = Filled::used(keys);
-    let each: Vec<_> = (0..threads).map(|_| Filled::used(keys / threads)).collect();
+    let each: Vec<_> = (0..threads).map(|_| Filled::used(keys)).collect();
     let (together, apart) = (vec![&one; threads], each.iter().collect::<Vec<_>>());
     let pools = [&[&one][..], &together, &apart];
     let mut seeds = 0..;
