@@ -60,10 +60,18 @@ impl Worker {
     }
 
     /// Picks the keys for the requests of a group.
-    fn pick(&mut self, filled: &Filled) {
+    fn pick(&mut self, filled: &Filled) -> &[KeyId] {
         self.ids.clear();
         let pick = |_| filled.ids[self.rng.random_range(0..filled.ids.len())];
         self.ids.extend((0..GROUP).map(pick));
+        &self.ids
+    }
+
+    /// Picks them, and asks the memory for them.
+    fn pick_ahead(&mut self, filled: &Filled) -> &[KeyId] {
+        let ids = self.pick(filled);
+        filled.pool.prefetch(ids);
+        ids
     }
 }
 
@@ -92,27 +100,13 @@ pub(crate) const OPERATIONS: [(&str, Operation); 8] = [
         filled.pool.prefetch(&worker.ids);
         release(filled, &worker.leases);
     }),
-    ("get", |filled, worker| {
-        worker.pick(filled);
-        get(filled, &worker.ids);
-    }),
-    ("get, in groups", |filled, worker| {
-        worker.pick(filled);
-        filled.pool.prefetch(&worker.ids);
-        get(filled, &worker.ids);
-    }),
+    ("get", |filled, worker| get(filled, worker.pick(filled))),
+    ("get, in groups", |filled, worker| get(filled, worker.pick_ahead(filled))),
     ("get, all the same key", |filled, _| {
         get(filled, &[filled.ids[0]; GROUP as usize]);
     }),
-    ("keep_alive", |filled, worker| {
-        worker.pick(filled);
-        keep_alive(filled, &worker.ids);
-    }),
-    ("keep_alive, in groups", |filled, worker| {
-        worker.pick(filled);
-        filled.pool.prefetch(&worker.ids);
-        keep_alive(filled, &worker.ids);
-    }),
+    ("keep_alive", |filled, worker| keep_alive(filled, worker.pick(filled))),
+    ("keep_alive, in groups", |filled, worker| keep_alive(filled, worker.pick_ahead(filled))),
     ("create+delete", |filled, worker| {
         for _ in 0..GROUP {
             let id = KeyId::from_random_bytes(worker.rng.random());

@@ -86,8 +86,6 @@ CONTESTANTS = [
 
 def rounds(options):
     """Runs every contestant in turn, `options.rounds` times; their results by name."""
-    if machine.missing("wrk"):
-        raise SystemExit("nothing can be compared without wrk")
     present = [c for c in CONTESTANTS if c[1] is None or not machine.missing(c[1])]
     results = {name: [] for name, _, _ in present}
     for number in range(options.rounds):
@@ -111,7 +109,7 @@ def ratio(results, name, mode, figure, base):
 
 def rows(results):
     """What the table says of each contestant."""
-    floor, nginx = CONTESTANTS[0][0], "nginx, return 200"
+    floor, nginx, redis = CONTESTANTS[0][0], "nginx, return 200", CONTESTANTS[-1][0]
     show = lambda value, form: "" if value is None else format(value, form)
     for name in results:
         yield [
@@ -123,7 +121,7 @@ def rows(results):
             show(median(results, name, "pipelined", "per_second"), ",.0f"),
             show(ratio(results, name, "pipelined", "per_second", floor), ".2f"),
             show(ratio(results, name, "pipelined", "per_second", nginx), ".1f"),
-            show(ratio(results, name, "pipelined", "per_second", CONTESTANTS[-1][0]), ".1f"),
+            show(ratio(results, name, "pipelined", "per_second", redis), ".1f"),
             show(ratio(results, name, "pipelined", "cpu_us", floor), ".2f"),
         ]
 
@@ -151,7 +149,7 @@ def sizes(options):
         for results in (cycle, look):
             row.append(f"{turns.median(results, place, 'cpu_us'):.2f}")
             row.append(f"{turns.ratio(results, place, BASE, 'cpu_us'):.2f}")
-        rows.append([*row, str(sum(slices[place]["bad_status"] for slices in [*cycle, *look]))])
+        rows.append([*row, str(turns.failed([slices[place : place + 1] for slices in [*cycle, *look]]))])
     head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million", "not 2xx"]
     return head, rows, {"cycle": cycle, "look": look}
 
