@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::parse::Hot;
 use crate::error::Error;
-use crate::http::metrics::{self, Tally};
+use crate::http::meter::{self, Tally};
 use crate::http::wire::{self, Fields};
 use crate::key::{Fence, KeyId, Lease};
 use crate::store::{Leasing, Release, Store};
@@ -106,7 +106,7 @@ impl Answers {
     fn note(&mut self, request: Hot, is_found: bool) {
         let (found, place) = (usize::from(is_found), request.place());
         self.counts[found][place] += 1;
-        metrics::log(Hot::ROUTES[place], request.id(), STATUSES[found], None);
+        meter::log(Hot::ROUTES[place], request.id(), STATUSES[found], None);
     }
 
     /// Adds what was answered since the last time to `tally`, each after `elapsed`. O(1).

@@ -7,7 +7,7 @@ use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::parse::Hot;
-use crate::http::access::{Access, Pass};
+use crate::http::auth::{Access, Pass};
 
 #[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
 pub(super) struct Connection {

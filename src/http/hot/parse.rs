@@ -4,9 +4,9 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
-use crate::http::access::FETCH_SITE;
+use crate::http::auth::FETCH_SITE;
 use crate::http::route::Route;
-use crate::http::{HEAD_BYTES_MAX, HTTP2_PREFACE};
+use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 use crate::key::KeyId;
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be

@@ -10,27 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::error;
 
+use super::event_loop::{Loop, Other, Shared};
 use super::mailbox::Mailbox;
-use super::{Loop, Other};
-use crate::http::status::Status;
 use crate::store::Store;
 
 /// Until a thread that panicked tries again to begin anew.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
-
-/// What all threads share.
-pub(in crate::http) struct Shared<S> {
-    pub(in crate::http) store: Arc<S>,
-    pub(in crate::http) status: Arc<Status>,
-    pub(in crate::http) head_timeout: Duration,
-}
-
-impl<S> Clone for Shared<S> {
-    fn clone(&self) -> Self {
-        let (store, status) = (Arc::clone(&self.store), Arc::clone(&self.status));
-        Self { store, status, head_timeout: self.head_timeout }
-    }
-}
 
 /// Starts a thread that serves the connections that come by `mailbox`, until that says to stop and
 /// all that came before is answered. Those that are not hot go to `others`.
@@ -44,7 +29,7 @@ pub(in crate::http) fn start<S: Store>(
     shared: Shared<S>,
 ) -> io::Result<()> {
     let (runtime, stopping) = (Handle::current(), Arc::clone(&mailbox));
-    let tally = shared.status.metrics.of_thread();
+    let tally = shared.metrics.of_thread();
     let new = move || {
         let (runtime, mailbox) = (runtime.clone(), Arc::clone(&mailbox));
         Loop::new(shared.clone(), Arc::clone(&tally), runtime, mailbox, others.clone())

@@ -1,0 +1,137 @@
+//! The handlers for one key.
+
+use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::if_match::IfMatch;
+use super::query::{CooldownMs, LeaseMs, ReleaseQuery, RenewalQuery};
+use super::state::{Api, answer};
+use crate::error::Error;
+use crate::http::wire::{self, Empty, Fields, IfMatchHeader, Info, KeyPath};
+use crate::key::KeyId;
+use crate::store::{Release, Renewal, Store};
+
+/// The id in a path.
+pub(in crate::http) struct Id(KeyId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| Error::NotFound)?;
+        let (_, text) = params.iter().next().ok_or(Error::NotFound)?;
+        text.parse().map(Self)
+    }
+}
+
+/// Shows a key
+#[utoipa::path(
+    get, path = "/keys/{id}", operation_id = "showKey", tag = "key",
+    params(KeyPath),
+    responses(
+        (
+            status = 200, description = "What is known of it", body = Info,
+            headers(("ETag" = String), ("Lease-Expires-At" = String), ("Key-Expires-At" = String)),
+        ),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
+pub(in crate::http) async fn show<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    let info = api.store.get(&id).await?;
+    let mut body = Vec::new();
+    wire::info(&mut body, &*api.store, &info);
+    Ok(answer(&api, StatusCode::OK, &Fields::of_key(&info), body))
+}
+
+/// Releases a key
+///
+/// A free one stays free. Without a cool-down, one that rests is free.
+#[utoipa::path(
+    put, path = "/keys/{id}", operation_id = "releaseKey", tag = "key",
+    params(KeyPath, ReleaseQuery, IfMatchHeader),
+    responses(
+        (status = 200, description = "Released", body = Empty),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
+pub(in crate::http) async fn release<S: Store>(
+    State(api): State<Api<S>>,
+    if_match: IfMatch,
+    CooldownMs(cooldown_ms): CooldownMs,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    api.store.release(&id, Release { fence: if_match.fence(), cooldown_ms }).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
+}
+
+/// Renews a lease
+///
+/// It starts anew, and its `ETag` stays.
+#[utoipa::path(
+    put, path = "/keys/{id}/lease", operation_id = "renewLease", tag = "key",
+    params(KeyPath, RenewalQuery, IfMatchHeader),
+    responses(
+        (
+            status = 200, description = "Renewed", body = Empty,
+            headers(("ETag" = String), ("Lease-Expires-At" = String)),
+        ),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
+pub(in crate::http) async fn renew<S: Store>(
+    State(api): State<Api<S>>,
+    if_match: IfMatch,
+    LeaseMs(lease_ms): LeaseMs,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    let lease = api.store.renew(&id, Renewal { fence: if_match.fence(), lease_ms }).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::of_lease(&lease), "{}"))
+}
+
+/// Removes a key
+///
+/// Leased or not.
+#[utoipa::path(
+    delete, path = "/keys/{id}", operation_id = "deleteKey", tag = "key",
+    params(KeyPath, IfMatchHeader),
+    responses(
+        (status = 200, description = "Removed", body = Empty),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
+pub(in crate::http) async fn delete<S: Store>(
+    State(api): State<Api<S>>,
+    if_match: IfMatch,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    api.store.delete(&id, if_match.fence()).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
+}
+
+/// Keeps a key alive
+///
+/// Its life starts anew; its lease stays as it is.
+#[utoipa::path(
+    put, path = "/keepalive/{id}", operation_id = "keepKeyAlive", tag = "key",
+    params(KeyPath),
+    responses(
+        (
+            status = 200, description = "Kept alive", body = Empty,
+            headers(("Key-Expires-At" = String)),
+        ),
+        (status = 404, description = "No such key", body = Empty),
+    ),
+)]
+pub(in crate::http) async fn keep_alive<S: Store>(
+    State(api): State<Api<S>>,
+    Id(id): Id,
+) -> Result<Response, Error> {
+    let ends = api.store.keep_alive(&id).await?;
+    Ok(answer(&api, StatusCode::OK, &Fields::of_life(ends), "{}"))
+}

@@ -1,0 +1,31 @@
+//! Within which limits parameters are taken.
+
+/// The longest times that requests may ask for, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// A lease.
+    pub lease_ms_max: u32,
+    /// A cool-down.
+    pub cooldown_ms_max: u32,
+    /// Waiting for a key.
+    pub wait_ms_max: u32,
+}
+
+impl Limits {
+    /// One hour.
+    pub const COOLDOWN_MS_MAX: u32 = 60 * 60 * 1000;
+    /// One minute.
+    pub const WAIT_MS_MAX: u32 = 60 * 1000;
+}
+
+impl Default for Limits {
+    /// A lease of one minute, as the problem statement wants, a cool-down of one hour, and one
+    /// minute to wait.
+    fn default() -> Self {
+        Self {
+            lease_ms_max: 60 * 1000,
+            cooldown_ms_max: Self::COOLDOWN_MS_MAX,
+            wait_ms_max: Self::WAIT_MS_MAX,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The routes for those who lease keys.
+
+pub(super) mod batches;
+mod client;
+mod if_match;
+pub(super) mod keys;
+pub(super) mod leases;
+mod limits;
+pub(super) mod pools;
+pub(super) mod query;
+mod state;
+pub(super) mod stats;
+
+pub(super) use self::client::Client;
+pub use self::limits::Limits;
+pub(super) use self::state::Api;

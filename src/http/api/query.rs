@@ -1,0 +1,121 @@
+//! Parameters in the query of a request.
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
+
+use super::state::Api;
+use crate::config;
+use crate::http::wire::{COUNT_MAX, Problem};
+use crate::store::Leasing;
+
+/// The query of `GET /keys`. What else is in a query means nothing.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct LeaseQuery {
+    /// How long the lease lasts. A sum such as 1m30s is read as well
+    #[param(nullable = false)]
+    lease: Option<String>,
+    /// How long to wait for a key at most; who had to wait gets at most 100. A sum such as 1m30s is read as well
+    #[param(nullable = false)]
+    wait: Option<String>,
+    /// How many keys; without it one, which is answered in another form
+    #[param(
+        nullable = false,
+        value_type = u64,
+        minimum = 1,
+        maximum = 100_000,
+        required = false,
+        example = 2
+    )]
+    count: Option<String>,
+}
+
+/// The query of `PUT /keys/{id}/lease`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct RenewalQuery {
+    /// How long the lease lasts from now on. A sum such as 1m30s is read as well
+    #[param(nullable = false)]
+    lease: Option<String>,
+}
+
+/// The query of `PUT /keys/{id}`.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(in crate::http) struct ReleaseQuery {
+    /// How long the key rests before it is served again. A sum such as 1m30s is read as well
+    #[param(nullable = false)]
+    cooldown: Option<String>,
+}
+
+/// `lease`: for how long, in milliseconds.
+pub(in crate::http) struct LeaseMs(pub(in crate::http) Option<u32>);
+
+/// `lease`, `wait` and `count`: how keys are leased.
+pub(in crate::http) struct Wanted {
+    pub(in crate::http) leasing: Leasing,
+    /// How many; without it one, which is answered in another form.
+    pub(in crate::http) count: Option<usize>,
+}
+
+/// `cooldown`: for how long, in milliseconds; 0 for none.
+pub(in crate::http) struct CooldownMs(pub(in crate::http) u32);
+
+impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let RenewalQuery { lease } = read(parts).await?;
+        duration("lease", lease.as_deref(), api.limits.lease_ms_max).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<Api<S>> for Wanted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let LeaseQuery { lease, wait, count } = read(parts).await?;
+        let lease_ms = duration("lease", lease.as_deref(), api.limits.lease_ms_max)?;
+        let wait_ms = duration("wait", wait.as_deref(), api.limits.wait_ms_max)?.unwrap_or(0);
+        let count = count.map(|text| match text.parse() {
+            Ok(count) if (1..=COUNT_MAX).contains(&count) => Ok(count),
+            _ => {
+                let detail = format!("count must be a number from 1 to {COUNT_MAX}.");
+                Err(Problem::InvalidParameter { detail })
+            }
+        });
+        Ok(Self { leasing: Leasing { lease_ms, wait_ms }, count: count.transpose()? })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<Api<S>> for CooldownMs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let ReleaseQuery { cooldown } = read(parts).await?;
+        let ms = duration("cooldown", cooldown.as_deref(), api.limits.cooldown_ms_max)?;
+        Ok(Self(ms.unwrap_or(0)))
+    }
+}
+
+async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
+    let query = Query::<T>::from_request_parts(parts, &()).await;
+    query.map(|Query(parameters)| parameters).map_err(|rejection: QueryRejection| {
+        Problem::InvalidParameter { detail: rejection.body_text() }
+    })
+}
+
+/// Reads a duration from 1 ms to `max_ms` milliseconds.
+pub(in crate::http) fn duration(
+    name: &str,
+    text: Option<&str>,
+    max_ms: u32,
+) -> Result<Option<u32>, Problem> {
+    text.map(|text| config::parse_ms_up_to(text, max_ms))
+        .transpose()
+        .map_err(|what| Problem::InvalidParameter { detail: format!("{name} {what}.") })
+}

@@ -1,0 +1,14 @@
+//! Who may do what: bearer tokens (RFC 6750) and their roles.
+
+mod access;
+mod guard;
+mod roles;
+mod same_site;
+mod tokens;
+
+pub use self::access::Access;
+pub(super) use self::access::Pass;
+pub(super) use self::guard::guard;
+pub use self::roles::Role;
+pub(super) use self::same_site::FETCH_SITE;
+pub use self::tokens::{TokenHash, check_name, new_token};

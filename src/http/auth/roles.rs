@@ -1,0 +1,50 @@
+//! Roles: what a token allows.
+
+use std::str::FromStr;
+
+use crate::http::route::Need;
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To lease, release, renew, keep alive and look.
+    Client,
+    /// Everything.
+    Admin,
+    /// To see metrics and counts.
+    Metrics,
+}
+
+impl Role {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Client, Self::Admin, Self::Metrics];
+
+    /// Its name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+        }
+    }
+
+    /// Whether it is enough.
+    pub(in crate::http) const fn allows(self, need: Need) -> bool {
+        match need {
+            Need::Nothing | Need::Count => true,
+            Need::Scrape => matches!(self, Self::Admin | Self::Metrics),
+            Need::Use => matches!(self, Self::Admin | Self::Client),
+            Need::Manage => matches!(self, Self::Admin),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|role| role.name() == text);
+        found.ok_or_else(|| "must be client, admin or metrics".to_owned())
+    }
+}

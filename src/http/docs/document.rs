@@ -1,0 +1,219 @@
+//! The document.
+//!
+//! The handlers say what they take and answer with; what several have in common is filled in here.
+//! Refusals come with what the server really answers.
+
+use std::collections::BTreeMap;
+use std::iter;
+
+use serde_json::json;
+use utoipa::OpenApi;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
+use utoipa::openapi::response::Response as Described;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{
+    ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema, SecurityRequirement,
+};
+
+use super::pattern;
+use crate::http::api::{Limits, batches, keys, leases, pools, query, stats};
+use crate::http::auth::Role;
+use crate::http::wire::{BATCH_BYTES_MAX, BODY_BYTES_MAX, Details, PROBLEM_JSON, Problem};
+
+/// What the document calls the way to send a token.
+const TOKEN: &str = "token";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Token Orchestrator",
+        description = "Leases random free keys from a pool, takes them back, and lets the unused die.\n\n\
+            Unknown, dead, deleted and malformed ids are answered alike: 404 `{}`. Other refusals are \
+            `application/problem+json` (RFC 9457) with a `type` that stays. A method that a path does not know gets 405 with \
+            `Allow`. No answer may be cached.",
+        contact(),
+    ),
+    paths(
+        pools::create,
+        leases::lease,
+        keys::show,
+        keys::release,
+        keys::renew,
+        keys::delete,
+        keys::keep_alive,
+        batches::release,
+        batches::keep_alive,
+        stats::show,
+    ),
+    components(schemas(Details)),
+    tags(
+        (name = "pool", description = "The pool as a whole"),
+        (name = "key", description = "One key"),
+        (name = "many", description = "Many keys by one request"),
+    ),
+)]
+struct Document;
+
+/// The document, with the limits of this server.
+pub(super) fn document(limits: Limits) -> utoipa::openapi::OpenApi {
+    let mut document = Document::openapi();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "Where the operator asks for tokens: each has one of the roles client, admin and metrics",
+    ));
+    let components = document.components.as_mut().expect("there are schemas");
+    components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        operations.into_iter().flatten().for_each(|operation| complete(operation, limits));
+    }
+    document
+}
+
+fn complete(operation: &mut Operation, limits: Limits) {
+    // Either is enough, as far as the document can tell: none where no tokens are asked for.
+    let no_scopes = iter::empty::<String>;
+    operation.security =
+        Some(vec![SecurityRequirement::default(), SecurityRequirement::new(TOKEN, no_scopes())]);
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(parameter) = parameter {
+            describe_parameter(parameter, limits);
+        }
+    }
+    let id = operation.operation_id.as_deref().expect("each has one");
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        body.required = Some(if id == "createKeys" { Required::False } else { Required::True });
+    }
+    let responses = &mut operation.responses.responses;
+    for response in responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let headers = response.headers.iter_mut();
+            headers.for_each(|(name, header)| *header = describe_header(name).into());
+        }
+    }
+    let refusals = refusals(id, limits);
+    let mut by_status = BTreeMap::<u16, Vec<Details>>::new();
+    for refusal in refusals.iter().map(Problem::details) {
+        by_status.entry(refusal.status).or_default().push(refusal);
+    }
+    for (status, refusals) in by_status {
+        responses.insert(status.to_string(), describe_refusals(status, &refusals).into());
+    }
+}
+
+/// Durations have limits, which the operator sets.
+fn describe_parameter(parameter: &mut Parameter, limits: Limits) {
+    let max_ms = match parameter.name.as_str() {
+        "lease" => limits.lease_ms_max,
+        "wait" => limits.wait_ms_max,
+        "cooldown" => limits.cooldown_ms_max,
+        _ => return,
+    };
+    let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else {
+        unreachable!("durations are strings")
+    };
+    schema.pattern = Some(pattern::duration(max_ms));
+    let example = if max_ms < 30_000 { format!("{max_ms}ms") } else { "30s".to_owned() };
+    let described = ParameterBuilder::from(std::mem::take(parameter));
+    *parameter = described.example(Some(example.into())).build();
+}
+
+fn describe_header(name: &str) -> Header {
+    let time = json!({"type": "string", "format": "date-time"});
+    let at = "2026-11-22T18:20:31.246Z";
+    let (description, schema, example) = match name {
+        "ETag" => (
+            "The generation of the key, which names its lease. It never repeats for a key",
+            json!({"type": "string", "pattern": pattern::ETAG}),
+            json!("\"1\""),
+        ),
+        "Lease-Expires-At" => ("When the lease or the cool-down ends", time, json!(at)),
+        "Key-Expires-At" => ("When the key dies unless it is kept alive", time, json!(at)),
+        "Location" => (
+            "The path of the key, if it is one",
+            json!({"type": "string", "format": "uri-reference"}),
+            json!("/keys/936da01f-9abd-4d9d-80c7-02af85c822a8"),
+        ),
+        "Retry-After" => (
+            "After how many seconds it may be worth to come back",
+            json!({"type": "integer", "minimum": 1}),
+            json!(28),
+        ),
+        "WWW-Authenticate" => (
+            "How to say who asks",
+            json!({"type": "string", "pattern": "^Bearer "}),
+            json!("Bearer realm=\"token-orchestrator\""),
+        ),
+        other => unreachable!("{other} is not described"),
+    };
+    let schema: Schema = serde_json::from_value(schema).expect("a schema");
+    let mut header = Header::new(schema);
+    header.description = Some(description.to_owned());
+    header.example = Some(example);
+    header
+}
+
+/// The refusals that an operation knows, but for 404 `{}`.
+fn refusals(operation: &str, limits: Limits) -> Vec<Problem> {
+    let wrong = |name, max_ms| query::duration(name, Some("0s"), max_ms).err();
+    let lease = wrong("lease", limits.lease_ms_max);
+    let cooldown = wrong("cooldown", limits.cooldown_ms_max);
+    let not_json = "expected value at line 1 column 1".to_owned();
+    let fenced = [Problem::MalformedIfMatch, Problem::Stale];
+    let own: Vec<_> = match operation {
+        "createKeys" => {
+            let full = Problem::PoolFull { retry_after_ms: 1 };
+            vec![Problem::InvalidBody { expected: pools::EXPECTED }, full]
+        }
+        "leaseKey" => {
+            lease.into_iter().chain([Problem::TooManyWaiters, Problem::Stopping]).collect()
+        }
+        "releaseKey" => cooldown.into_iter().chain(fenced).collect(),
+        "renewLease" => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
+        "deleteKey" => fenced.into(),
+        "releaseKeys" | "keepKeysAlive" => {
+            vec![Problem::InvalidBody { expected: batches::EXPECTED }]
+        }
+        _ => vec![],
+    };
+    // Bodies are read of all requests, also of those that need none.
+    let max = match operation {
+        "releaseKeys" | "keepKeysAlive" => BATCH_BYTES_MAX,
+        _ => BODY_BYTES_MAX,
+    };
+    let role = match operation {
+        "createKeys" | "deleteKey" => Role::Admin,
+        _ => Role::Client,
+    };
+    let all = [
+        Problem::Unauthorized { has_token: false },
+        Problem::Forbidden { role: role.name() },
+        Problem::FromElsewhere,
+        Problem::MalformedBody { detail: not_json },
+        Problem::BodyTooLarge { max },
+        Problem::BodyTimeout,
+        Problem::Busy,
+    ];
+    own.into_iter().chain(all).collect()
+}
+
+/// All refusals of one status, each with an example.
+fn describe_refusals(status: u16, refusals: &[Details]) -> Described {
+    let titles: Vec<_> = refusals.iter().map(|details| details.title).collect();
+    let examples = refusals.iter().map(|details| {
+        let name = details.r#type.trim_start_matches("/problems/").to_owned();
+        let value = serde_json::to_value(details).expect("strings and a number");
+        (name, ExampleBuilder::new().value(Some(value)).build())
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Details")))
+        .examples_from_iter(examples);
+    let response = ResponseBuilder::new()
+        .description(titles.join("; "))
+        .content(PROBLEM_JSON, content.build());
+    match status {
+        401 => response.header("WWW-Authenticate", describe_header("WWW-Authenticate")).build(),
+        503 => response.header("Retry-After", describe_header("Retry-After")).build(),
+        _ => response.build(),
+    }
+}

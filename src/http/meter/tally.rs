@@ -1,0 +1,110 @@
+//! Counts of answers, by route.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::histogram::{Histogram, Snapshot};
+use crate::http::route::Route;
+
+/// The statuses that are told apart; the last place is for all others.
+const STATUSES: [u16; 19] =
+    [200, 201, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 414, 422, 429, 431, 500, 503, 504];
+const PLACES: usize = STATUSES.len() + 1;
+
+/// Counts of requests, by route.
+pub(in crate::http) struct Tally(Box<[Counts]>);
+
+#[derive(Default)]
+struct Counts {
+    by_status: [AtomicU64; PLACES],
+    latencies: Histogram,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self(Route::ALL.iter().map(|_| Counts::default()).collect())
+    }
+}
+
+impl Tally {
+    /// Counts `requests` that were answered alike, each after `elapsed`. O(1).
+    pub(in crate::http) fn add(&self, route: Route, status: u16, requests: u64, elapsed: Duration) {
+        let counts = &self.0[route as usize];
+        let place = STATUSES.iter().position(|known| *known == status);
+        counts.by_status[place.unwrap_or(STATUSES.len())].fetch_add(requests, Relaxed);
+        counts.latencies.add(requests, elapsed);
+    }
+}
+
+/// All tallies of a server.
+#[derive(Default)]
+pub(in crate::http) struct Metrics {
+    shared: Tally,
+    /// One for each thread of the hot path.
+    threads: Mutex<Vec<Arc<Tally>>>,
+}
+
+impl Metrics {
+    /// The tally of one more thread. O(1).
+    pub(in crate::http) fn of_thread(&self) -> Arc<Tally> {
+        let tally = Arc::<Tally>::default();
+        self.threads.lock().push(Arc::clone(&tally));
+        tally
+    }
+
+    /// That of all who have none of their own.
+    pub(in crate::http) fn shared(&self) -> &Tally {
+        &self.shared
+    }
+
+    fn sum<T: Default>(&self, route: Route, mut add: impl FnMut(&mut T, &Counts)) -> T {
+        let mut sum = T::default();
+        let threads = self.threads.lock();
+        for tally in threads.iter().map(|tally| &**tally).chain([&self.shared]) {
+            add(&mut sum, &tally.0[route as usize]);
+        }
+        sum
+    }
+
+    /// How often a route was answered so, for each status that was ever answered; 0 stands for those that
+    /// are not told apart. O(t) for t threads.
+    pub(in crate::http) fn answers(&self, route: Route) -> impl Iterator<Item = (u16, u64)> {
+        let counts = self.sum(route, |sum: &mut [u64; PLACES], counts| {
+            for (sum, count) in sum.iter_mut().zip(&counts.by_status) {
+                *sum += count.load(Relaxed);
+            }
+        });
+        STATUSES.into_iter().chain([0]).zip(counts).filter(|(_, count)| *count > 0)
+    }
+
+    /// How often a route was answered with `status`. O(t) for t threads.
+    pub(in crate::http) fn answered(&self, route: Route, status: u16) -> u64 {
+        self.answers(route).find(|(other, _)| *other == status).map_or(0, |(_, count)| count)
+    }
+
+    /// How many requests were answered. O(t) for t threads.
+    pub(in crate::http) fn requests(&self) -> u64 {
+        Route::ALL.iter().flat_map(|route| self.answers(*route)).map(|(_, count)| count).sum()
+    }
+
+    /// How many requests were answered with `status`. O(t) for t threads.
+    pub(in crate::http) fn with_status(&self, status: u16) -> u64 {
+        Route::ALL.iter().map(|route| self.answered(*route, status)).sum()
+    }
+
+    /// How long a route took. O(t) for t threads.
+    pub(in crate::http) fn latencies(&self, route: Route) -> Snapshot {
+        self.sum(route, |sum: &mut Snapshot, counts| sum.add(&counts.latencies))
+    }
+
+    /// How long all took that did not mean to wait. O(t) for t threads.
+    pub(in crate::http) fn all_latencies(&self) -> Snapshot {
+        let mut sum = Snapshot::default();
+        let prompt = Route::ALL.iter().filter(|route| **route != Route::LeaseOrWait);
+        prompt.for_each(|route| sum.merge(&self.latencies(*route)));
+        sum
+    }
+}

@@ -1,0 +1,63 @@
+//! Ending well: requests in flight are answered, within limits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::info;
+
+use crate::http::hot::Mailbox;
+
+/// How long those who watch may take once all others are done.
+const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The threads of the hot path, by what reaches them. They end with this.
+#[derive(Default)]
+pub(in crate::http) struct Threads(Vec<Arc<Mailbox>>);
+
+impl Threads {
+    pub(in crate::http) fn push(&mut self, mailbox: Arc<Mailbox>) {
+        self.0.push(mailbox);
+    }
+
+    /// All of them.
+    pub(super) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.0
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|mailbox| mailbox.cut_off());
+    }
+}
+
+/// What is to end once no more connections are accepted.
+pub(in crate::http) struct Drain {
+    /// Lets connections end with their requests.
+    pub(in crate::http) stop: watch::Sender<()>,
+    /// The same for those of operators.
+    pub(in crate::http) end: watch::Sender<()>,
+    pub(in crate::http) threads: Threads,
+    /// The one task that ends with the last connection.
+    pub(in crate::http) rest: JoinSet<()>,
+    /// The same for those of operators.
+    pub(in crate::http) operators: JoinSet<()>,
+}
+
+impl Drain {
+    /// Waits for requests in flight, for `patience` at most. Operators are heard to the end.
+    pub(in crate::http) async fn run(mut self, patience: Duration) {
+        self.stop.send_replace(());
+        self.threads.0.iter().for_each(|mailbox| mailbox.stop());
+        if timeout(patience, self.rest.join_next()).await.is_err() {
+            info!("requests were still in flight after {patience:?}; they are cut off");
+            self.rest.shutdown().await;
+        }
+        self.end.send_replace(());
+        // Whoever does not take its answers now is cut off.
+        let _ = timeout(ADMIN_DRAIN_TIMEOUT, self.operators.join_next()).await;
+    }
+}

@@ -1,0 +1,36 @@
+//! The handshake that a connection over TLS begins with.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::tls::{H2, Tls};
+use crate::http::wire::HTTP2_PREFACE;
+
+/// A connection whose ends have agreed.
+pub(super) struct Secured<T> {
+    pub(super) stream: TlsStream<T>,
+    /// What was read of it.
+    pub(super) read: Vec<u8>,
+    /// That of a client that names none is HTTP/1.1: over TLS, one of HTTP/2 has to name it.
+    pub(super) is_http2: bool,
+}
+
+/// Agrees with a client on keys and a protocol. Whoever waits for this says for how long.
+///
+/// # Errors
+///
+/// If the client speaks no TLS, or none that is safe, or goes away.
+pub(super) async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
+    tls: &Tls,
+    stream: T,
+) -> io::Result<Secured<T>> {
+    let mut stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+    // Hyper would wait for it for ever.
+    let mut read = vec![0; if is_http2 { HTTP2_PREFACE.len() } else { 0 }];
+    stream.read_exact(&mut read).await?;
+    Ok(Secured { stream, read, is_http2 })
+}

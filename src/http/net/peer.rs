@@ -1,0 +1,133 @@
+//! The client at the other end of a connection that hyper serves.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::{Shutdown, shutdown};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use crate::http::api::Client;
+
+/// A socket that hyper reads and writes, while handlers may ask whether the client has gone.
+#[derive(Clone)]
+pub(super) struct Peer(Arc<TcpStream>);
+
+impl Peer {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(stream))
+    }
+
+    /// What handlers know of it.
+    pub(super) fn client(&self) -> Client {
+        Client::new(Arc::clone(&self.0))
+    }
+
+    /// Does something as soon as the socket is ready for it.
+    fn poll<T>(
+        cx: &mut Context<'_>,
+        ready: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
+        mut act: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        loop {
+            ready!(ready(cx))?;
+            match act() {
+                // That cleared the readiness: it is asked for once more.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.initialize_unfilled();
+        let mut some = None;
+        let read = || {
+            let all = self.0.try_io(Interest::READABLE, || {
+                match rustix::io::read(&*self.0, &mut *room)? {
+                    // That was all. To say so spares asking again, as in tokio's own: the kernel
+                    // tells of what comes next.
+                    length if 0 < length && length < room.len() => {
+                        some = Some(length);
+                        Err(io::ErrorKind::WouldBlock.into())
+                    }
+                    length => Ok(length),
+                }
+            });
+            some.map_or(all, Ok)
+        };
+        let length = ready!(Self::poll(cx, |cx| self.0.poll_read_ready(cx), read))?;
+        buffer.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The way to the client. It is given up if the client takes nothing for too long.
+pub(super) struct Output {
+    peer: Peer,
+    patience: Duration,
+    /// Runs while the client takes nothing.
+    given_up: Option<Pin<Box<Sleep>>>,
+}
+
+impl Output {
+    pub(super) fn new(peer: Peer, patience: Duration) -> Self {
+        Self { peer, patience, given_up: None }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let socket = &self.peer.0;
+        let written = Peer::poll(cx, |cx| socket.poll_write_ready(cx), || write(socket));
+        if written.is_ready() {
+            self.given_up = None;
+            return written;
+        }
+        let given_up = self.given_up.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        ready!(given_up.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll(cx, |socket| socket.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().poll(cx, |socket| socket.try_write_vectored(parts))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shutdown(&*self.peer.0, Shutdown::Write).map_err(io::Error::from))
+    }
+}

@@ -1,0 +1,37 @@
+//! Limits of how many there may be at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// So many, and no more.
+pub(in crate::http) struct Permits {
+    max: usize,
+    free: Arc<Semaphore>,
+}
+
+impl Permits {
+    pub(in crate::http) fn new(max: usize) -> Self {
+        Self { max, free: Arc::new(Semaphore::new(max)) }
+    }
+
+    /// Waits until there is a place, and takes none.
+    pub(in crate::http) async fn wait(&self) {
+        let _free = self.free.acquire().await;
+    }
+
+    /// A place, if there is one.
+    pub(in crate::http) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_owned().ok()
+    }
+
+    /// How many there are, taken or not.
+    pub(in crate::http) fn max(&self) -> usize {
+        self.max
+    }
+
+    /// How many are taken.
+    pub(in crate::http) fn taken(&self) -> usize {
+        self.max.saturating_sub(self.free.available_permits())
+    }
+}

@@ -1,0 +1,127 @@
+//! The certificate that the server shows, and its key.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::RwLock;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{Error, ServerConfig};
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+
+use crate::config::{read_file, unusable};
+
+/// HTTP/2, as it is named in a handshake.
+pub(in crate::http) const H2: &[u8] = b"h2";
+/// HTTP/1.1, as it is named in a handshake.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// A certificate and its key, from files that may be read again while connections go on.
+///
+/// Clones share what was read last.
+#[derive(Clone)]
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    certificate: PathBuf,
+    key: PathBuf,
+    current: RwLock<Pair>,
+}
+
+struct Pair {
+    config: Arc<ServerConfig>,
+    expires_at: Option<SystemTime>,
+}
+
+impl Tls {
+    /// Reads a chain of certificates, the server's own first, and the key of that one. Both files are
+    /// PEM, and may be the same. The key is one of PKCS #8, SEC 1 or PKCS #1 (RSA).
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read or has not what it should, or the key is not that of the certificate.
+    pub fn open(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> io::Result<Self> {
+        let (certificate, key) = (certificate.into(), key.into());
+        let current = RwLock::new(Pair::read(&certificate, &key)?);
+        Ok(Self(Arc::new(Shared { certificate, key, current })))
+    }
+
+    /// Reads the files again, which may block. Later connections get what they hold now; those that
+    /// there are go on. No session goes on across this: what was replaced may have been stolen.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tls::open`]. Then all stays as it was.
+    pub fn reload(&self) -> io::Result<()> {
+        let pair = Pair::read(&self.0.certificate, &self.0.key)?;
+        *self.0.current.write() = pair;
+        Ok(())
+    }
+
+    /// When the certificate ends that was read last, unless it does not say so readably.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.0.current.read().expires_at
+    }
+
+    /// What a handshake needs that begins now.
+    pub(in crate::http) fn config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.0.current.read().config)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shared { certificate, key, .. } = &*self.0;
+        f.debug_struct("Tls").field("certificate", certificate).field("key", key).finish()
+    }
+}
+
+impl Pair {
+    fn read(certificate: &Path, key: &Path) -> io::Result<Self> {
+        let chain = read_file(certificate)?;
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
+        let chain = chain.map_err(|error| unusable(certificate, &error))?;
+        let first = chain.first().ok_or_else(|| unusable(certificate, &"it has no certificate"))?;
+        let expires_at = expiry(first);
+        // Of those that vouch for it, nobody else looks at any.
+        if let Some(number) = (1..chain.len()).find(|n| Certificate::from_der(&chain[*n]).is_err())
+        {
+            return Err(unusable(certificate, &format!("its certificate {} is none", number + 1)));
+        }
+        let secret =
+            PrivateKeyDer::from_pem_slice(&read_file(key)?).map_err(|error| match error {
+                rustls::pki_types::pem::Error::NoItemsFound => {
+                    unusable(key, &"it has no key that is not encrypted")
+                }
+                error => unusable(key, &error),
+            })?;
+        // Without 0-RTT, which could be replayed. Sessions go on by tickets of TLS 1.3 and ids of TLS
+        // 1.2; the last 256 are kept in memory.
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(chain, secret)
+            .map_err(|error| match error {
+                Error::InconsistentKeys(_) => {
+                    let what = format!("it is not the key of {}", certificate.display());
+                    unusable(key, &what)
+                }
+                Error::InvalidCertificate(error) => unusable(certificate, &error),
+                error => unusable(key, &error),
+            })?;
+        config.alpn_protocols = vec![H2.to_vec(), HTTP_1_1.to_vec()];
+        Ok(Self { config: Arc::new(config), expires_at })
+    }
+}
+
+fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    let certificate = Certificate::from_der(certificate).ok()?;
+    Some(certificate.tbs_certificate().validity().not_after.to_system_time())
+}

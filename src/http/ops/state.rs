@@ -1,0 +1,21 @@
+//! What the handlers for operators work with.
+
+use std::sync::Arc;
+
+use super::readings::Status;
+use super::samples::Samples;
+use crate::http::api::Api;
+
+/// What they work with: more than those of the API.
+pub(in crate::http) struct Ops<S> {
+    pub(in crate::http) api: Api<S>,
+    pub(in crate::http) status: Arc<Status>,
+    pub(in crate::http) samples: Arc<Samples>,
+}
+
+impl<S> Clone for Ops<S> {
+    fn clone(&self) -> Self {
+        let (status, samples) = (Arc::clone(&self.status), Arc::clone(&self.samples));
+        Self { api: self.api.clone(), status, samples }
+    }
+}

@@ -1,0 +1,25 @@
+//! Answers as such, whatever they say.
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+
+/// An answer with a JSON body. No answer may be cached: each of them is true for a moment only.
+pub(in crate::http) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    respond(status, "application/json", body.into())
+}
+
+/// An answer with a body of any media type, which may not be cached either.
+pub(in crate::http) fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Body,
+) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
