@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod run;
 mod serve;
+mod tell;
 mod token;
 mod trust;
 
@@ -12,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::tell::tell;
 
 /// Leases random free keys from a pool, takes them back, and lets the unused die.
 #[derive(Parser)]
@@ -138,9 +141,4 @@ fn wait_for<T>(work: impl Future<Output = T>) -> T {
 fn fail(message: &str, status: u8) -> ExitCode {
     tell(&format!("error: {message}"));
     ExitCode::from(status)
-}
-
-/// Tells the user something. That nobody listens is no reason to panic.
-fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use self::keeper::{Keeper, Terms};
 use self::signals::Signals;
 use super::client::Server;
-use super::tell;
+use super::tell::tell;
 use crate::config::parse_max_ms;
 
 /// What the command finds its key in.

@@ -6,7 +6,7 @@ use reqwest::Method;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::client::{Answer, Ask, Client, Failure};
-use crate::cli::tell;
+use crate::cli::tell::tell;
 use crate::config::parse_max_ms;
 
 /// The longest that one try to reach the server may take, and the pause until the next.
