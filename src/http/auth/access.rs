@@ -123,9 +123,7 @@ impl Access {
         if role.allows(need) {
             return Ok(());
         }
-        let mut allowed = Role::ALL.into_iter().filter(|role| role.allows(need));
-        let other = allowed.find(|role| *role != Role::Admin);
-        Err(Problem::Forbidden { role: other.unwrap_or(Role::Admin).name() })
+        Err(Problem::Forbidden { role: Role::to_name_for(need).name() })
     }
 }
 

@@ -38,6 +38,12 @@ impl Role {
             Need::Manage => matches!(self, Self::Admin),
         }
     }
+
+    /// The role that a refusal asks for: one that is enough for `need`, and `admin` only if no other is.
+    pub(in crate::http) fn to_name_for(need: Need) -> Self {
+        let mut enough = Self::ALL.into_iter().filter(|role| role.allows(need));
+        enough.find(|role| *role != Self::Admin).unwrap_or(Self::Admin)
+    }
 }
 
 impl FromStr for Role {

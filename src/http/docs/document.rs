@@ -19,6 +19,7 @@ use utoipa::openapi::{
 use super::pattern;
 use crate::http::api::{Limits, batches, keys, leases, pools, query, stats};
 use crate::http::auth::Role;
+use crate::http::route::Route;
 use crate::http::wire::{BATCH_BYTES_MAX, BODY_BYTES_MAX, Details, PROBLEM_JSON, Problem};
 
 /// What the document calls the way to send a token.
@@ -63,14 +64,26 @@ pub(super) fn document(limits: Limits) -> utoipa::openapi::OpenApi {
     ));
     let components = document.components.as_mut().expect("there are schemas");
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
-    for item in document.paths.paths.values_mut() {
-        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
-        operations.into_iter().flatten().for_each(|operation| complete(operation, limits));
+    for (path, item) in &mut document.paths.paths {
+        let route = |method| {
+            let is = |route: &&Route| route.method() == method && route.template() == path;
+            *Route::ALL.iter().find(is).expect("each operation is a route")
+        };
+        for (method, operation) in [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("DELETE", &mut item.delete),
+        ] {
+            if let Some(operation) = operation {
+                complete(operation, route(method), limits);
+            }
+        }
     }
     document
 }
 
-fn complete(operation: &mut Operation, limits: Limits) {
+fn complete(operation: &mut Operation, route: Route, limits: Limits) {
     // Either is enough, as far as the document can tell: none where no tokens are asked for.
     let no_scopes = iter::empty::<String>;
     operation.security =
@@ -80,9 +93,8 @@ fn complete(operation: &mut Operation, limits: Limits) {
             describe_parameter(parameter, limits);
         }
     }
-    let id = operation.operation_id.as_deref().expect("each has one");
     if let Some(RefOr::T(body)) = &mut operation.request_body {
-        body.required = Some(if id == "createKeys" { Required::False } else { Required::True });
+        body.required = Some(if route == Route::Create { Required::False } else { Required::True });
     }
     let responses = &mut operation.responses.responses;
     for response in responses.values_mut() {
@@ -91,7 +103,7 @@ fn complete(operation: &mut Operation, limits: Limits) {
             headers.for_each(|(name, header)| *header = describe_header(name).into());
         }
     }
-    let refusals = refusals(id, limits);
+    let refusals = refusals(route, limits);
     let mut by_status = BTreeMap::<u16, Vec<Details>>::new();
     for refusal in refusals.iter().map(Problem::details) {
         by_status.entry(refusal.status).or_default().push(refusal);
@@ -154,40 +166,37 @@ fn describe_header(name: &str) -> Header {
 }
 
 /// The refusals that an operation knows, but for 404 `{}`.
-fn refusals(operation: &str, limits: Limits) -> Vec<Problem> {
+fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
     let wrong = |name, max_ms| query::duration(name, Some("0s"), max_ms).err();
     let lease = wrong("lease", limits.lease_ms_max);
     let cooldown = wrong("cooldown", limits.cooldown_ms_max);
     let not_json = "expected value at line 1 column 1".to_owned();
     let fenced = [Problem::MalformedIfMatch, Problem::Stale];
-    let own: Vec<_> = match operation {
-        "createKeys" => {
+    let own: Vec<_> = match route {
+        Route::Create => {
             let full = Problem::PoolFull { retry_after_ms: 1 };
             vec![Problem::InvalidBody { expected: pools::EXPECTED }, full]
         }
-        "leaseKey" => {
+        Route::Lease => {
             lease.into_iter().chain([Problem::TooManyWaiters, Problem::Stopping]).collect()
         }
-        "releaseKey" => cooldown.into_iter().chain(fenced).collect(),
-        "renewLease" => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
-        "deleteKey" => fenced.into(),
-        "releaseKeys" | "keepKeysAlive" => {
+        Route::Release => cooldown.into_iter().chain(fenced).collect(),
+        Route::Renew => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
+        Route::Delete => fenced.into(),
+        Route::ReleaseMany | Route::KeepAliveMany => {
             vec![Problem::InvalidBody { expected: batches::EXPECTED }]
         }
         _ => vec![],
     };
     // Bodies are read of all requests, also of those that need none.
-    let max = match operation {
-        "releaseKeys" | "keepKeysAlive" => BATCH_BYTES_MAX,
+    let max = match route {
+        Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
         _ => BODY_BYTES_MAX,
     };
-    let role = match operation {
-        "createKeys" | "deleteKey" => Role::Admin,
-        _ => Role::Client,
-    };
+    let role = Role::to_name_for(route.need()).name();
     let all = [
         Problem::Unauthorized { has_token: false },
-        Problem::Forbidden { role: role.name() },
+        Problem::Forbidden { role },
         Problem::FromElsewhere,
         Problem::MalformedBody { detail: not_json },
         Problem::BodyTooLarge { max },

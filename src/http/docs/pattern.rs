@@ -1,4 +1,7 @@
 //! Regular expressions (ECMA-262) for the description of the API.
+//!
+//! A schema has no other way to bound a duration such as `30s`, and each operator sets bounds of their own, so
+//! the expression is made from them: a client that draws its values from the document is never refused.
 
 /// An `ETag` of ours.
 pub(super) const ETAG: &str = r#"^"[0-9]+"$"#;
