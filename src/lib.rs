@@ -35,7 +35,7 @@
 //! | [`key`] | ids, leases, TTLs | `time`, `error` |
 //! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
 //! | [`store`] | the contract of a store, and the one in memory | `engine` |
-//! | [`http`] | the API, its errors, the accept loop, TLS, tokens, metrics, the page | `store` |
+//! | [`http`] | the API in rooms: handlers, event loop, connections and TLS, tokens, metrics, the page | `store` |
 //! | [`cli`] | arguments, the composition of all, and a client | `http`, `config` |
 //!
 //! # Invariants
