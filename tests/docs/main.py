@@ -1,8 +1,9 @@
 """Checks the Markdown of the project against the server.
 
 - Runs each command of each `console` block, and compares the output that is shown: see `compare.py`.
-- Runs each command of each `sh` block, which must succeed, but for those in `NOT_RUN`. One that starts the server
-  starts it for the commands that follow. Each file has a shell and a folder of its own.
+- Runs each command of each `sh` block, which must succeed, but for those in `NOT_RUN`. One that starts the server,
+  be it `cargo run --release` or `token-orchestrator`, starts it for the commands that follow. Each file has a shell
+  and a folder of its own.
 - Links must lead to files and headings that exist; so must paths of the project in backticks.
 - Options, routes and problems that the program has must stand where they are described.
 
@@ -164,7 +165,8 @@ def main():
         program = Path(target) / "debug" / "token-orchestrator"
     program = program.resolve(strict=True)
 
-    test_checker.program, test_checker.check = program, check
+    test_checker.program, test_checker.root = program, ROOT
+    test_checker.check, test_checker.check_complete = check, check_complete
     tests = unittest.defaultTestLoader.loadTestsFromModule(test_checker)
     if not unittest.TextTestRunner(verbosity=0).run(tests).wasSuccessful():
         return 1

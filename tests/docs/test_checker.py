@@ -1,5 +1,7 @@
 """Whether the checker would notice: pages with one fault each, beside harmless twins."""
 
+import re
+import shutil
 import tempfile
 import unittest
 from pathlib import Path
@@ -7,8 +9,8 @@ from pathlib import Path
 import compare
 from markdown import anchors
 
-# Set by `run`.
-program = check = None
+# Set by `main`.
+program = check = check_complete = root = None
 
 START = "```sh\ncargo run --release\n```\n"
 GOOD = START + """
@@ -69,6 +71,35 @@ class Transcripts(unittest.TestCase):
         self.assert_fault("```console\n```\n", "has no command")
         self.assert_fault("```console\n$ true\n", "has no end")
 
+    def test_an_update_makes_it_true(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder).resolve() / "page.md"
+            wrong = re.sub(r"^{.*\n", "", GOOD, flags=re.MULTILINE) + "\n```console\n$ echo a\nb\nc\n```\n\nThe end.\n"
+            path.write_text(wrong, encoding="utf-8")
+            self.assertEqual(len(check([path], program, root=path.parent, updates=True)[0]), 2)
+            self.assertEqual(check([path], program, root=path.parent), ([], 5))
+            text = path.read_text(encoding="utf-8")
+        self.assertTrue(text.endswith("$ echo a\na\n```\n\nThe end.\n"), text)
+
+    def test_what_is_not_described_is_noticed(self):
+        for name, described, part in [
+            ("operations.md", "`--max-keys`", "--max-keys"),
+            ("operations.md", "`10000000`", "--max-keys"),
+            ("operations.md", "`TOKEN_ORCHESTRATOR_SHARDS`", "--shards"),
+            ("api.md", "`PUT /keys/:id/lease`", "PUT /keys/:id/lease"),
+            ("api.md", "`stale-lease`", "stale-lease"),
+        ]:
+            with tempfile.TemporaryDirectory() as folder:
+                copy = Path(folder)
+                shutil.copytree(root / "docs", copy / "docs")
+                shutil.copytree(root / "tests" / "openapi", copy / "tests" / "openapi")
+                path = copy / "docs" / name
+                text = path.read_text(encoding="utf-8")
+                self.assertIn(described, text)
+                path.write_text(text.replace(described, "`other`"), encoding="utf-8")
+                wrong = list(check_complete(program, copy))
+                self.assertTrue(any(part in what for what in wrong), wrong)
+
     def test_a_link_that_leads_nowhere_is_noticed(self):
         self.assertEqual(faults("# A `b`: c\n\n[x](#a-b-c) [y](page.md) [z](https://example.org/#none) `[v](w)`\n"), [])
         self.assert_fault("[x](missing.md)\n", "missing.md: there is no such file")
@@ -116,7 +147,3 @@ class Rules(unittest.TestCase):
 
     def test_anchors_are_those_of_github(self):
         self.assertEqual(anchors("# A `b` & c\n## [D](e) f\n## D f\n"), {"a-b--c", "d-f", "d-f-1"})
-
-
-if __name__ == "__main__":
-    raise SystemExit("these run with tests/docs/run")
