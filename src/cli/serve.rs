@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::block_in_place;
@@ -194,10 +195,16 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     })
 }
 
+/// Lets the process have as many open files as the system allows it.
+fn raise_file_limit() -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+}
+
 /// How many connections there may be: with an address for operators, some files are left to that one,
 /// and to what the server reads itself.
 fn connections_max(args: &Args) -> usize {
-    let files = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(files, _)| files);
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let files = usize::try_from(files).unwrap_or(usize::MAX);
     let left = (files / 2).max(files.saturating_sub(FILES_FOR_OPERATORS));
     if args.admin_listen.is_some() && left < args.max_connections {
@@ -260,7 +267,7 @@ fn tell_expiry(what: &str, tls: &Tls) {
 async fn serve(args: &Args) -> io::Result<()> {
     // A failed start anew (see main) may have left this signal deadly.
     let _ignored = signal(SignalKind::pipe())?;
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+    if let Err(error) = raise_file_limit() {
         warn!("cannot raise the limit on open files: {error}");
     }
     // Before the socket opens: from then on a signal ends the server in good order.

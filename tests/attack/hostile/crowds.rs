@@ -5,6 +5,8 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::honest::Terms;
 use super::siege::Siege;
 use crate::client::Client;
@@ -17,9 +19,11 @@ const STATS: &str = "GET /stats HTTP/1.1\r\n\r\n";
 
 /// Lets this process, and the servers that it starts, have so many files open.
 fn allow_files(files: u64) {
-    let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
-    assert!(hard >= files, "the system allows {hard} open files, and this test needs {files}");
-    rlimit::increase_nofile_limit(files).unwrap();
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(u64::MAX);
+    assert!(most >= files, "the system allows {most} open files, and this test needs {files}");
+    let current = limit.current.map(|current| current.max(files));
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
 }
 
 fn is_served(client: &mut Client) {
