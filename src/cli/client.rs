@@ -1,14 +1,22 @@
 //! Requests to a server.
 
 use std::error::Error;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, IF_MATCH};
-use reqwest::redirect::Policy;
-use reqwest::{Method, Url};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, IF_MATCH};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
+use super::address::parse_server;
 use super::trust::{authorization, tls};
 use crate::http::COUNT_MAX;
 use crate::key::KeyId;
@@ -39,7 +47,7 @@ pub(super) struct Server {
         value_name = "URL",
         value_parser = parse_server
     )]
-    url: Url,
+    url: Uri,
     /// Trust servers for which the certificates of this PEM file vouch, and no others. Without it, those
     /// that the system trusts
     #[arg(long, env = "TOKEN_ORCHESTRATOR_CA_CERT", value_name = "FILE")]
@@ -52,8 +60,10 @@ pub(super) struct Server {
 
 #[derive(Clone)]
 pub(super) struct Client {
-    http: reqwest::Client,
-    server: Url,
+    /// It asks no proxy and follows no redirect: elsewhere nobody shall see a key or the token.
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    server: Uri,
+    authorization: Option<HeaderValue>,
 }
 
 /// A request.
@@ -93,18 +103,17 @@ impl Server {
     /// If a file cannot be used, or the token must not be sent to this server.
     pub(super) fn client(self) -> Result<Client, String> {
         let Self { url: server, ca_cert, token_file } = self;
-        let mut headers = HeaderMap::new();
-        if let Some(value) = authorization(&server, token_file.as_deref())? {
-            headers.insert(AUTHORIZATION, value);
-        }
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            // Elsewhere nobody shall see a key or the token.
-            .redirect(Policy::none())
-            .tls_backend_preconfigured(tls(&server, ca_cert.as_deref())?)
-            .default_headers(headers)
-            .build();
-        Ok(Client { http: http.map_err(|error| error.to_string())?, server })
+        let authorization = authorization(&server, token_file.as_deref())?;
+        let mut tcp = HttpConnector::new();
+        tcp.set_nodelay(true);
+        tcp.enforce_http(false);
+        let https = HttpsConnectorBuilder::new()
+            .with_tls_config(tls(&server, ca_cert.as_deref())?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let http = legacy::Client::builder(TokioExecutor::new()).build(https);
+        Ok(Client { http, server, authorization })
     }
 }
 
@@ -150,23 +159,12 @@ impl<'a> Ask<'a> {
 impl Client {
     /// Sends a request and reads the answer.
     pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
-        let mut url = self.server.clone();
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(ask.path.split('/'));
-        }
-        if !ask.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(ask.query);
-        }
-        let mut request = self.http.request(ask.method, url).timeout(ask.patience);
-        if let Some(etag) = ask.if_match {
-            request = request.header(IF_MATCH, etag);
-        }
-        if let Some(body) = ask.body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.to_string());
-        }
-        let answer = request.send().await.map_err(|error| self.no_answer(error))?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = answer.bytes().await.map_err(|error| self.no_answer(error))?;
+        let patience = ask.patience;
+        let request = self.request(ask).map_err(|error| self.no_answer(&error))?;
+        let (status, headers, body) = timeout(patience, self.exchange(request))
+            .await
+            .map_err(|_| self.no_answer(&TooSlow(patience)))?
+            .map_err(|error| self.no_answer(error.as_ref()))?;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() && body.is_object() {
             return Ok(Answer { body, headers });
@@ -175,10 +173,37 @@ impl Client {
         Err(Failure::Refused { status: status.as_u16(), body, retry_after })
     }
 
-    fn no_answer(&self, error: reqwest::Error) -> Failure {
-        // The address may hold a key, and the innermost cause says most.
-        let error = error.without_url();
-        let mut cause: &dyn Error = &error;
+    /// The request that is sent for `ask`: its path follows that of the server's address.
+    fn request(&self, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let mut query: Vec<_> = self.server.query().map(str::to_owned).into_iter().collect();
+        query.extend(ask.query.into_iter().map(|(name, value)| format!("{name}={value}")));
+        let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+        let base = self.server.path();
+        let base = base.strip_suffix('/').unwrap_or(base);
+        let mut url = self.server.clone().into_parts();
+        url.path_and_query = Some(format!("{base}/{}{query}", ask.path).parse()?);
+        let mut request = Request::builder().method(ask.method).uri(Uri::from_parts(url)?);
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(etag) = ask.if_match {
+            request = request.header(IF_MATCH, etag);
+        }
+        let Some(body) = ask.body else { return request.body(Full::default()) };
+        request.header(CONTENT_TYPE, "application/json").body(Full::from(body.to_string()))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), Box<dyn Error + Send + Sync>> {
+        let (head, body) = self.http.request(request).await?.into_parts();
+        Ok((head.status, head.headers, body.collect().await?.to_bytes()))
+    }
+
+    fn no_answer(&self, error: &(dyn Error + 'static)) -> Failure {
+        // The innermost cause says most.
+        let mut cause = error;
         while let Some(inner) = cause.source() {
             cause = inner;
         }
@@ -187,6 +212,19 @@ impl Client {
         Failure::NoAnswer(format!("no answer from {server}: {cause}{hint}"))
     }
 }
+
+/// That the answer took longer than this.
+#[derive(Debug)]
+struct TooSlow(Duration);
+
+impl fmt::Display for TooSlow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        write!(f, "timed out after {}", humantime::format_duration(Duration::from_millis(ms)))
+    }
+}
+
+impl Error for TooSlow {}
 
 impl Answer {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
@@ -254,19 +292,6 @@ impl Failure {
     }
 }
 
-/// Reads the address of a server, such as `localhost:8080`.
-fn parse_server(text: &str) -> Result<Url, String> {
-    let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&text).map_err(|error| error.to_string())?;
-    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
-        return Err("must be http://HOST:PORT or https://HOST:PORT".to_owned());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not have a user or a password".to_owned());
-    }
-    Ok(url)
-}
-
 /// Reads how many keys are meant.
 pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count));
@@ -288,5 +313,41 @@ pub(super) fn parse_etag(text: &str) -> Result<String, String> {
         Ok(format!("\"{digits}\""))
     } else {
         Err("must be an ETag, such as 1".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn client(url: &str) -> Client {
+        let server = Server { url: parse_server(url).unwrap(), ca_cert: None, token_file: None };
+        server.client().unwrap()
+    }
+
+    #[test]
+    fn paths_and_parameters_follow_the_address() {
+        for (address, url) in [
+            ("localhost:1", "http://localhost:1/keys?lease=5ms&count=2"),
+            ("localhost:1/pool/", "http://localhost:1/pool/keys?lease=5ms&count=2"),
+            ("localhost:1/a/b?of=me", "http://localhost:1/a/b/keys?of=me&lease=5ms&count=2"),
+        ] {
+            let ask = Ask::new(Method::GET, "keys").ms("lease", Some(5));
+            let ask = ask.parameter("count", Some(2)).parameter("wait", None::<u32>);
+            assert_eq!(client(address).request(ask).unwrap().uri().to_string(), url);
+        }
+        let ask = Ask::new(Method::GET, "stats");
+        assert_eq!(client("localhost").request(ask).unwrap().uri(), "http://localhost/stats");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_not_awaited() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = client(&silent.local_addr().unwrap().to_string());
+        let ask = Ask::new(Method::GET, "stats").within(Duration::from_micros(20_999));
+        let failure = client.send(ask).await.map(|answer| answer.body).unwrap_err();
+        assert!(failure.message("").ends_with("/: timed out after 20ms."), "{failure:?}");
     }
 }

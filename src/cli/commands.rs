@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Write, stdout};
 
-use reqwest::Method;
+use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Ask, Failure, Server, parse_count, parse_etag, parse_id};

@@ -1,5 +1,6 @@
 //! The command line: the server, and a client of it.
 
+mod address;
 mod client;
 mod commands;
 mod run;

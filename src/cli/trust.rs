@@ -2,18 +2,18 @@
 
 use std::env;
 use std::fmt::Display;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use reqwest::Url;
-use reqwest::header::HeaderValue;
+use hyper::Uri;
+use hyper::header::HeaderValue;
 use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
+use super::address::{is_here, is_https};
 use crate::config::{read_file, unusable};
 
 /// What holds the token if no file does. It is no option: everybody may see a command line.
@@ -24,18 +24,18 @@ const TOKEN: &str = "TOKEN_ORCHESTRATOR_TOKEN";
 /// # Errors
 ///
 /// If there is nobody to trust.
-pub(super) fn tls(server: &Url, ca: Option<&Path>) -> Result<ClientConfig, String> {
+pub(super) fn tls(server: &Uri, ca: Option<&Path>) -> Result<ClientConfig, String> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    if server.scheme() == "https" && ca.is_none() {
+    if is_https(server) && ca.is_none() {
         let config = config.with_platform_verifier();
         let config = config.map_err(|error| format!("cannot trust whom the system does: {error}"));
         return Ok(config?.with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
     // Without TLS, nobody needs to be trusted.
-    if let Some(path) = ca.filter(|_| server.scheme() == "https") {
+    if let Some(path) = ca.filter(|_| is_https(server)) {
         let bad = |what: &dyn Display| unusable(path, what).to_string();
         let file = read_file(path).map_err(|error| error.to_string())?;
         for certificate in CertificateDer::pem_slice_iter(&file) {
@@ -55,7 +55,7 @@ pub(super) fn tls(server: &Url, ca: Option<&Path>) -> Result<ClientConfig, Strin
 ///
 /// If it cannot be read or is none, or others than the server could read it on its way.
 pub(super) fn authorization(
-    server: &Url,
+    server: &Uri,
     file: Option<&Path>,
 ) -> Result<Option<HeaderValue>, String> {
     let (token, place) = match (file, env::var_os(TOKEN)) {
@@ -70,7 +70,7 @@ pub(super) fn authorization(
     if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
         return Err(format!("{place} does not hold a token"));
     }
-    if server.scheme() != "https" && !is_here(server) {
+    if !is_https(server) && !is_here(server) {
         return Err(format!(
             "a token is sent by https:// only, but to this machine; not to {server}"
         ));
@@ -79,11 +79,4 @@ pub(super) fn authorization(
         .map_err(|_| format!("{place} does not hold a token"))?;
     value.set_sensitive(true);
     Ok(Some(value))
-}
-
-/// Whether requests to a server stay on this machine.
-fn is_here(server: &Url) -> bool {
-    let host = server.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse();
-    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
 }

@@ -157,6 +157,11 @@ fn refusals_are_told() {
     }
     let mut command = server.command(&["stats"]);
     assert!(command.env("TOKEN_ORCHESTRATOR_LISTEN", "nowhere").output().unwrap().status.success());
+    // No proxy is asked.
+    for proxy in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(proxy, "http://127.0.0.1:1");
+    }
+    assert!(command.env_remove("no_proxy").output().unwrap().status.success());
     let address = server.url.clone();
     drop(server);
     let output = binary().args(["stats", "--server", &address]).output().unwrap();

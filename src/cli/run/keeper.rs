@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::Method;
+use hyper::Method;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cli::client::{Answer, Ask, Client, Failure};
 use crate::cli::tell::tell;
 use crate::config::parse_max_ms;
+use crate::key::KeyId;
 
 /// The longest that one try to reach the server may take, and the pause until the next.
 const TRY_MAX: Duration = Duration::from_secs(5);
@@ -72,6 +73,8 @@ impl Keeper {
         let tell = |failure: Failure| failure.message("no key is free.");
         let lease = client.send(ask).await.map_err(tell)?;
         let (id, etag) = (lease.text("keyId"), lease.header("etag"));
+        // It becomes part of paths, so it must be what it says.
+        let id = id.filter(|id| id.parse::<KeyId>().is_ok());
         let (Some(id), Some(etag)) = (id.map(str::to_owned), etag.map(str::to_owned)) else {
             return Err("this is no answer of a token-orchestrator.".to_owned());
         };
