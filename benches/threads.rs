@@ -1,12 +1,12 @@
-//! What more threads add, of one pool.
+//! What more threads add on one pool.
 //!
 //! `cargo bench --bench threads [-- FILTER]`; `POOL_KEYS=1000` and `THREADS=4` set the sizes,
 //! separated by commas, and how many threads there are.
 //!
-//! On a shared machine speed changes within a second, by more than what is looked for. So an
-//! operation is done in short slices that take turns, and only those of a round are compared: one
+//! On a shared machine speed changes within a second, by more than what is measured. So an
+//! operation is measured in short turns, and only the turns of a round are compared: one
 //! thread on the pool, all threads on it, all threads on a pool each, and back. The last is what
-//! the machine has to give to threads that share nothing.
+//! the machine gives to threads that share nothing.
 
 use std::env;
 use std::hint::{self, black_box};
@@ -26,7 +26,7 @@ const WARM_UP: Duration = Duration::from_millis(2);
 const SLICE: Duration = Duration::from_millis(4);
 const ROUNDS: usize = 201;
 
-/// Only computes, and so needs nothing but a processor for each thread.
+/// A pure computation, which needs nothing but a processor for each thread.
 fn compute(_: &Filled, _: &mut Worker) {
     let mut lanes = black_box([1_u64, 2, 3, 4]);
     for _ in 0..GROUP * 50 {
@@ -35,7 +35,7 @@ fn compute(_: &Filled, _: &mut Worker) {
     black_box(lanes);
 }
 
-/// Waits until all threads are here. It stays awake, so that they go on within nanoseconds.
+/// Waits until all threads have arrived. It spins, so that they go on within nanoseconds.
 fn meet(here: &AtomicUsize, threads: usize) {
     here.fetch_add(1, Ordering::Relaxed);
     while here.load(Ordering::Relaxed) < threads {
@@ -44,7 +44,7 @@ fn meet(here: &AtomicUsize, threads: usize) {
 }
 
 /// Groups of requests a second, the sum of threads that each work on one of `pools`.
-fn slice(pools: &[&Filled], operation: Operation, seeds: &mut RangeFrom<u64>) -> f64 {
+fn turn(pools: &[&Filled], operation: Operation, seeds: &mut RangeFrom<u64>) -> f64 {
     let (begun, warm) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = |pool, seed| {
         let mut worker = Worker::new(seed);
@@ -60,7 +60,7 @@ fn slice(pools: &[&Filled], operation: Operation, seeds: &mut RangeFrom<u64>) ->
             }
         };
         meet(&begun, pools.len());
-        // A processor that was idle needs some time.
+        // A processor that was idle needs some time to speed up.
         run(WARM_UP);
         meet(&warm, pools.len());
         run(SLICE)
@@ -75,18 +75,18 @@ fn slice(pools: &[&Filled], operation: Operation, seeds: &mut RangeFrom<u64>) ->
 /// The figures of each round.
 #[derive(Default)]
 struct Figures {
-    /// Nanoseconds of a request, one thread.
+    /// Nanoseconds of a request on one thread.
     alone: Vec<f64>,
-    /// Throughput of all threads on one pool, of one thread.
+    /// Throughput of all threads on one pool, as a multiple of one thread's.
     together: Vec<f64>,
-    /// The same on a pool each.
+    /// The same with a pool for each thread.
     apart: Vec<f64>,
-    /// The first of the second.
+    /// The first divided by the second.
     of_apart: Vec<f64>,
 }
 
 fn main() {
-    // `cargo test` says no `--bench`, and wants to see it work.
+    // `cargo test` gives no `--bench`: one round shows that the bench works.
     let (flags, filters): (Vec<_>, Vec<_>) =
         env::args().skip(1).partition(|arg| arg.starts_with('-'));
     let rounds = if flags.iter().any(|flag| flag == "--bench") { ROUNDS } else { 1 };
@@ -113,16 +113,15 @@ fn measure(keys: usize, threads: usize, rounds: usize, operations: &[(&str, Oper
     let mut results: Vec<_> = operations.iter().map(|_| Figures::default()).collect();
     for _ in 0..rounds {
         for ((_, operation), figures) in operations.iter().zip(&mut results) {
-            let there = pools.map(|pools| slice(pools, *operation, &mut seeds));
+            let there = pools.map(|pools| turn(pools, *operation, &mut seeds));
             let [apart, together, alone] = [2, 1, 0]
-                .map(|n: usize| f64::midpoint(there[n], slice(pools[n], *operation, &mut seeds)));
+                .map(|n: usize| f64::midpoint(there[n], turn(pools[n], *operation, &mut seeds)));
             figures.alone.push(1e9 / alone / f64::from(GROUP));
             figures.together.push(together / alone);
             figures.apart.push(apart / alone);
             figures.of_apart.push(together / apart);
         }
     }
-    one.pool.check_invariants();
     for ((name, _), Figures { alone, together, apart, of_apart }) in operations.iter().zip(results)
     {
         let [alone, together, apart, of_apart] = [alone, together, apart, of_apart].map(median);

@@ -1,5 +1,5 @@
-//! hyper alone, with one fixed answer as long as that to `GET /keys`: what is left of a request
-//! when the pool, the routes and the JSON are taken away. For `loadtest/run --compare`.
+//! hyper alone, with one fixed answer as long as that to `GET /keys`: what a request costs without
+//! the pool, the routes and the JSON. For `loadtest/run --compare`.
 
 use std::convert::Infallible;
 

@@ -1,8 +1,8 @@
 /* The floor: what a request over loopback costs at least.
  *
  * One thread, one epoll loop, one fixed answer. It parses nothing: it counts the empty lines that
- * end the heads of requests without bodies, and writes as many answers in one go. Whatever a real
- * server needs more than this is its own cost; the rest is the kernel's.
+ * end the heads of requests without bodies, and writes as many answers in one go. What a real
+ * server needs beyond this is its own cost; the rest is the kernel's.
  *
  * cc -O2 -o floor floor.c && ./floor PORT
  */

@@ -1,4 +1,4 @@
-//! Validated configuration.
+//! Values of the configuration, read and validated.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The longest lease: a record keeps its milliseconds in 32 bits.
 const LEASE_MAX_DAYS: u64 = 30;
-/// The longest file of tokens, certificates or keys, in bytes. Others are some kilobytes.
+/// The largest file of tokens, certificates or keys that is read, in bytes. Usual ones have some kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The longest life.
 const LIFE_MAX_DAYS: u64 = 365;
@@ -17,62 +17,61 @@ const LIFE_MAX_DAYS: u64 = 365;
 ///
 /// # Errors
 ///
-/// If it cannot be read, or is longer; the message names it.
+/// If the file cannot be read, is larger, or is not a regular file. The message names the file.
 pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let read = || {
         let mut content = Vec::new();
-        // A pipe would be waited for.
+        // Reading a pipe could block for ever.
         if !fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
-        // Whatever its length is said to be: it may grow.
+        // The length is checked while reading, because the file may grow.
         File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
         if content.len() as u64 > FILE_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
         }
         Ok(content)
     };
     read().map_err(|error| unusable(path, &error))
 }
 
-/// Says what is wrong with a file.
+/// An error that names a file and says what is wrong with it. O(length of the message).
 pub fn unusable(path: &Path, what: &dyn fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("cannot use {}: {what}", path.display()))
 }
 
-/// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds.
+/// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_key_ttl_ms(text: &str) -> Result<u64, String> {
     parse_ms(text, LIFE_MAX_DAYS)
 }
 
-/// Reads how long a lease lasts, such as `60s`: from 1 ms to 30 days. In milliseconds.
+/// Reads how long a lease lasts, such as `60s`: from 1 ms to 30 days. In milliseconds. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_lease_ttl_ms(text: &str) -> Result<u32, String> {
     parse_ms(text, LEASE_MAX_DAYS)
 }
 
-/// Reads how long something may last at most, such as `1h`: from 1 ms to 30 days. In milliseconds.
+/// Reads a limit on durations, such as `1h`: from 1 ms to 30 days. In milliseconds. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_max_ms(text: &str) -> Result<u32, String> {
     parse_ms(text, LEASE_MAX_DAYS)
 }
 
-/// Reads for how long something may be put off, such as `5s`: up to 30 days, or not at all (`0s`). In
-/// milliseconds.
+/// Reads a delay, such as `5s`: `0s` for none, or from 1 ms to 30 days. In milliseconds. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_delay_ms(text: &str) -> Result<u32, String> {
     if text == "0s" {
         return Ok(0);
@@ -80,11 +79,11 @@ pub fn parse_delay_ms(text: &str) -> Result<u32, String> {
     parse_max_ms(text).map_err(|what| format!("{what}; or 0s"))
 }
 
-/// Reads a duration from 1 ms to `max_ms` milliseconds. In milliseconds.
+/// Reads a duration from 1 ms to `max_ms` milliseconds. In milliseconds. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_ms_up_to(text: &str, max_ms: u32) -> Result<u32, String> {
     let max = humantime::format_duration(Duration::from_millis(u64::from(max_ms)));
     parse_ms(text, LEASE_MAX_DAYS).ok().filter(|ms| *ms <= max_ms).ok_or_else(|| {
@@ -92,39 +91,39 @@ pub fn parse_ms_up_to(text: &str, max_ms: u32) -> Result<u32, String> {
     })
 }
 
-/// Reads a number of shards: a power of two from 2 to 4096.
+/// Reads a number of shards: a power of two from 2 to 4096. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_shards(text: &str) -> Result<usize, String> {
     match text.parse::<usize>() {
         Ok(shards) if shards.is_power_of_two() && (2..=4096).contains(&shards) => Ok(shards),
-        _ => Err("must be a power of two from 2 to 4096".to_owned()),
+        _ => Err("must be a power of two from 2 to 4096, such as 64".to_owned()),
     }
 }
 
-/// Reads how many connections there may be: from 1 to a million.
+/// Reads the limit on connections: from 1 to a million. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_connections_max(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(connections) if (1..=1_000_000).contains(&connections) => Ok(connections),
-        _ => Err("must be a number from 1 to 1000000".to_owned()),
+        _ => Err("must be a number from 1 to 1000000, such as 50000".to_owned()),
     }
 }
 
-/// Reads how many keys there may be: from 1 to 2^32 - 1.
+/// Reads the limit on keys: from 1 to 2^32 - 1. O(1).
 ///
 /// # Errors
 ///
-/// What is wrong with the text.
+/// A message that says what the text must be, with an example.
 pub fn parse_keys_max(text: &str) -> Result<usize, String> {
     match text.parse::<u32>() {
         Ok(keys) if keys > 0 => Ok(keys as usize),
-        _ => Err(format!("must be a number from 1 to {}", u32::MAX)),
+        _ => Err(format!("must be a number from 1 to {}, such as 1000000", u32::MAX)),
     }
 }
 
@@ -134,14 +133,14 @@ fn parse_ms<T: TryFrom<u128>>(text: &str, max_days: u64) -> Result<T, String> {
         .and_then(|text| humantime::parse_duration(text).ok())
         .ok_or_else(|| "must be a duration such as 60s, 1500ms or 5m".to_owned())?;
     if duration.subsec_nanos() % 1_000_000 != 0 {
-        return Err("must be a whole number of milliseconds".to_owned());
+        return Err("must be a whole number of milliseconds, such as 1500ms".to_owned());
     }
     let ms = T::try_from(duration.as_millis()).ok();
     ms.filter(|_| !duration.is_zero() && duration <= Duration::from_hours(24 * max_days))
-        .ok_or_else(|| format!("must be from 1ms to {max_days}d"))
+        .ok_or_else(|| format!("must be a duration from 1ms to {max_days}d, such as 60s"))
 }
 
-/// Whether the numbers are small enough to be added up: `humantime` panics at 2^64 seconds.
+/// Whether the numbers are small enough for `humantime`, which panics when they add up to 2^64 seconds.
 fn is_moderate(text: &str) -> bool {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit());
     text.len() <= 24 && numbers.all(|digits| digits.len() <= 11)

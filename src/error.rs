@@ -2,35 +2,50 @@
 
 use std::fmt;
 
-/// Why an operation was refused. Whatever is refused has changed nothing.
+/// Why an operation was refused. Whatever is refused has changed nothing, but for [`Error::Unavailable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// No living key has this id.
     NotFound,
-    /// Every living key is leased.
-    Exhausted,
+    /// No key is free: every living key is leased or cools down.
+    Exhausted {
+        /// Milliseconds until the next lease or cool-down ends, if that is known.
+        retry_after_ms: Option<u64>,
+    },
     /// The key is free or cooling, so there is no lease.
     NotLeased,
-    /// The key has moved on from the generations that the request was meant for.
+    /// The key is at another generation than those that the request was meant for.
     Stale,
-    /// As many wait for a key as may.
+    /// As many clients wait for a key as may.
     TooManyWaiters,
     /// The pool has no room for that many more keys.
     Full {
         /// Milliseconds until the next key may die and make room.
         retry_after_ms: u64,
     },
+    /// The store cannot be reached, or cannot keep what it is told. Unlike after any other error, it
+    /// is not known whether the operation was carried out.
+    Unavailable {
+        /// After how many milliseconds another try may be worth while.
+        retry_after_ms: u64,
+    },
+}
+
+impl Error {
+    /// No key is free, and it is not known when one will be.
+    pub const EXHAUSTED: Self = Self::Exhausted { retry_after_ms: None };
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotFound => "no living key has this id",
-            Self::Exhausted => "no key is free",
+            Self::Exhausted { .. } => "no key is free",
             Self::NotLeased => "the key is not leased",
             Self::Stale => "the lease is over, or the key is at another generation",
-            Self::TooManyWaiters => "too many wait for a key already",
+            Self::TooManyWaiters => "too many clients wait for a key already",
             Self::Full { .. } => "the pool has no room for that many more keys",
+            Self::Unavailable { .. } => "the store is not available",
         })
     }
 }

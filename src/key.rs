@@ -88,14 +88,14 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
-/// Whether a key is to be had.
+/// Whether a key can be leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// For whoever asks next.
+    /// It can.
     Free,
-    /// Somebody has it.
+    /// A client has it.
     Leased(Lease),
-    /// It was released, but rests until just before `until`.
+    /// It cools down, after a release or while it was free, until just before `until`.
     Cooling {
         /// When the cool-down began.
         since: Timestamp,
@@ -105,7 +105,7 @@ pub enum State {
 }
 
 impl State {
-    /// Since when and until when the key is not to be had. O(1).
+    /// Since when and until when the key cannot be leased. O(1).
     #[must_use]
     pub fn blocked(&self) -> Option<(Timestamp, Timestamp)> {
         match *self {
@@ -126,7 +126,7 @@ pub struct KeyInfo {
     pub life_ends: Timestamp,
     /// Rises with each lease and with each end of one, so that none repeats: see [`Fence`].
     pub generation: u64,
-    /// Whether it is to be had.
+    /// Whether it can be leased.
     pub state: State,
 }
 
@@ -139,7 +139,9 @@ pub struct KeyInfo {
 pub enum Fence<'a> {
     /// Whatever its generation.
     #[default]
-    Open,
+    Any,
+    /// Only at this one.
+    One(u64),
     /// Only at one of these.
     OneOf(&'a [u64]),
 }
@@ -149,7 +151,8 @@ impl Fence<'_> {
     #[must_use]
     pub fn admits(&self, generation: u64) -> bool {
         match self {
-            Self::Open => true,
+            Self::Any => true,
+            Self::One(wanted) => *wanted == generation,
             Self::OneOf(generations) => generations.contains(&generation),
         }
     }

@@ -1,17 +1,25 @@
-//! A server that leases keys from a pool: it creates keys, gives a random free one to whoever
+//! A server that leases keys from a pool: it creates keys, gives a random free one to each client that
 //! asks, takes it back when the holder is done or gone, and lets keys die that nobody keeps alive.
 //!
 //! # Bird's-eye view
 //!
 //! ```text
-//!   socket ── http ── Store ── Memory ── Pool ─┬─ records   id → what is true of the key
-//!                              │  │            ├─ free      hints at free keys, a vector a shard
-//!                            clock sweep       └─ lives, holds   (deadline, key), ordered
+//!   socket ── http ── Store ── Memory ── Pool ─┬─ records        id → what is true of the key
+//!                    batches   │  │            ├─ free           hints at free keys, a vector a shard
+//!                            clock sweep       ├─ lives, blocks  (deadline, key), ordered
+//!                                              └─ journal        each change of a key, or nothing
 //! ```
 //!
-//! One idea carries the [`engine`]: **the record is the truth, everything else is a hint.** A GET
-//! draws a hint from the free vectors and asks the record; a timer pops from an index and asks the
-//! record. A hint that no longer holds is dropped, a timer that no longer holds does nothing.
+//! Three ideas carry it:
+//!
+//! 1. **The record is the truth, everything else is a hint.** A lease draws a hint from the free
+//!    vectors and asks the record; a timer pops from an index and asks the record. A hint that is out
+//!    of date is dropped, a timer that comes too early is armed again.
+//! 2. **A batch of operations is the unit.** Sockets bring many requests at once. What comes together
+//!    is executed together ([`store::Store::execute`]), so that cache misses, round trips or flushes
+//!    are shared. A single request is a batch of one.
+//! 3. **One place changes a record.** Each change is a value, and one function makes it under the
+//!    record's guard: record, counters, hint, indexes and journal together (`engine/transition.rs`).
 //!
 //! # The life of a key
 //!
@@ -25,6 +33,8 @@
 //!   from all: delete, or the end of its life, which each keep-alive moves ──▶ (none)
 //! ```
 //!
+//! A key that is leased or cooling is *blocked*.
+//!
 //! # Code map
 //!
 //! | module | holds | builds on |
@@ -35,34 +45,44 @@
 //! | [`key`] | ids, leases, TTLs | `time`, `error` |
 //! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
 //! | [`store`] | the contract of a store, and the one in memory | `engine` |
-//! | [`http`] | the API in rooms: handlers, event loop, connections and TLS, tokens, metrics, the page | `store` |
+//! | [`http`] | the API, its errors, connections, TLS, tokens, metrics, the page | `store` |
 //! | [`cli`] | arguments, the composition of all, and a client | `http`, `config` |
 //!
 //! # Invariants
 //!
-//! `Pool::check_invariants` asserts them after each step of the tests.
+//! `Pool::check_invariants` (`engine/check.rs`) asserts them after each step of the tests.
 //!
-//! - **A key is served once.** A lease begins under its record's guard, and only for the one who
+//! - **A key is served once.** A lease begins under its record's guard, and only for the thread that
 //!   took the key's one hint out of the free vectors.
-//! - **Each free key has exactly one live hint**, each leased key none.
+//! - **Each free key has exactly one live hint**, each blocked key none.
 //! - **A generation never repeats for a key.** It is odd while the key is leased, and rises with
 //!   each lease and each end of one. A request may name the one it is meant for.
 //! - **Each key has one entry in the index of lives**, at or before the end of its life; **each
-//!   held key (leased or cooling) has one in the index of holds**, at or before the end of that. So
-//!   nothing ends unnoticed. An entry that pops too early is armed anew at what the record says then: that
-//!   is how a keep-alive and most leases get by without touching an index, and why the indexes
-//!   follow the number of keys and not of requests.
+//!   blocked key has one in the index of blocks**, at or before the end of that. So nothing ends
+//!   unnoticed. An entry that pops too early is armed again at what the record says then: that is how
+//!   a keep-alive and most leases get by without touching an index, and why the indexes follow the
+//!   number of keys and not of requests.
 //! - **Deadlines do not wait for the sweep.** Each operation compares the record with `now`. A
 //!   lease that finds no hint ends the leases that are due, and fails only if none is.
-//! - **An entry leaves the index of holds only after its effect is to be seen.** So whoever finds
+//! - **What is due cannot pile up.** Each operation that adds a deadline first handles some that are
+//!   due, more than it adds: so keys whose leases have lapsed join the draw, and dead keys give their
+//!   memory back, whatever the load. The sweep takes equal shares of all stripes of an index.
+//! - **Time never runs backwards for a key.** A shard keeps the latest time that was seen there under
+//!   a guard, and no operation counts as of an earlier one: what was shown as over stays over.
+//! - **An entry leaves the index of blocks only after its effect can be seen.** So a lease that finds
 //!   neither a hint nor an entry that is due knows that no key was free.
-//! - **An entry stands where its record says**, for whoever holds the record's guard: it is moved
-//!   under that guard.
-//! - **Locks:** while a record's guard is held, a hint may be pushed and an index changed: each of its
-//!   slices has a lock. Other than that no lock is taken while one is held. None is held for more
-//!   than about a microsecond, but for a shard's table or vector that grows or shrinks.
-//! - **Stale hints**, those of keys that died or were rested while free, are at most about twice the live ones:
-//!   whoever makes one in a shard where they prevail drops two others.
+//! - **An entry stands where its record says**, for the thread that has the record's guard: it is
+//!   moved under that guard.
+//! - **Counts add up at every look**: they are changed under the guards, and read under the shards'
+//!   locks.
+//! - **Locks:** while a record's guard is held, a hint may be pushed, an index changed (each of its
+//!   time buckets has a lock) and the journal appended to. Serving waiters holds the queue's lock, and
+//!   takes guards under it, for up to 16 leases. Handling what is due holds a lock that nobody waits
+//!   for. Other than that no lock is taken while one is held. A guard is held for about a microsecond,
+//!   but for a shard's table or vector that grows or shrinks.
+//! - **Stale hints**, those of keys that died or began to cool down while they were free, are at most
+//!   about twice the live ones: an operation that makes one in a shard where they prevail drops two
+//!   others.
 //!
 //! # Where the bytes are
 //!
@@ -73,12 +93,15 @@
 //! | table of records | 85 | 51 each (id 16, times and generation 34, tag 1), at 60 % full on average |
 //! | free vectors | 12 | half an id and 4 bytes of generation |
 //! | entry of life | 21 | half an id and 4 bytes of deadline, in B-trees that are two thirds full |
-//! | entry of hold | 24 | the same, for keys leased in the last minute |
+//! | entry of block | 24 | the same, for keys leased in the last minute |
 //! | huge pages | 12 | what is freed within one is given back, but not always what was never used |
 //!
 //! The indexes name a key by half its id, which is enough to find the record. The shards are
 //! graded in size, so that their tables do not all double at once. Both are told in
-//! `engine/handle.rs`; why records are packed, in `engine/record.rs`.
+//! `engine/short_id.rs`; why records are packed, in `engine/record.rs`.
+
+#[cfg(test)]
+extern crate self as token_orchestrator;
 
 pub mod cli;
 pub mod config;
@@ -88,3 +111,11 @@ pub mod http;
 pub mod key;
 pub mod store;
 pub mod time;
+
+// Unit tests that are too large to stand beside the code.
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/sim/mod.rs"]
+mod sim;
+#[cfg(all(test, not(loom)))]
+#[path = "../tests/threads/mod.rs"]
+mod threads;

@@ -1,4 +1,4 @@
-//! The `token-orchestrator` binary; see the library for everything.
+//! The `token-orchestrator` binary. The library contains everything else.
 
 use std::env;
 use std::os::unix::process::CommandExt;
@@ -6,20 +6,20 @@ use std::process::{Command, ExitCode};
 
 use token_orchestrator::cli;
 
-/// Keys, index nodes and requests are many small allocations, freed by other threads than those
-/// that made them: mimalloc is made for that. Version 2 keeps the least memory: see `allocator.md`
-/// in `loadtest/results/`.
+/// Keys, index nodes and requests are many small allocations, and often one thread frees what another
+/// allocated. mimalloc is made for that. Version 2 keeps the least memory; see `allocator.md` in
+/// `loadtest/results/`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long mimalloc keeps memory that was freed, in milliseconds.
+/// The variable that sets how long mimalloc keeps freed memory, in milliseconds.
 const PURGE_DELAY: &str = "MIMALLOC_PURGE_DELAY";
 
 fn main() -> ExitCode {
     match cli::parse() {
         Ok(command) => {
             if command.is_server() {
-                purge_at_once();
+                restart_with_purge();
             }
             command.run()
         }
@@ -27,12 +27,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets mimalloc give freed memory back at once, unless the environment says otherwise.
+/// Makes mimalloc return freed memory to the system at once, unless the environment says otherwise.
 ///
-/// By default it waits a while and then for the next allocation of some size: the tables that a
-/// growing pool leaves behind stayed resident, 30 bytes a key. It reads its options before `main`
-/// begins, so this program starts anew in the same process. If that fails it goes on as it is.
-fn purge_at_once() {
+/// By default mimalloc waits a while, and then for the next large allocation: the tables that a growing
+/// pool leaves behind stayed resident, 30 bytes a key. mimalloc reads its options before `main` begins,
+/// so the program executes itself again in the same process. If that fails, it continues unchanged.
+fn restart_with_purge() {
     if env::var_os(PURGE_DELAY).is_none()
         && let Ok(program) = env::current_exe()
     {
@@ -41,7 +41,7 @@ fn purge_at_once() {
         if let Some(name) = arguments.next() {
             command.arg0(name);
         }
-        // Only returns if it failed.
+        // Returns only if it failed.
         let _ = command.args(arguments).env(PURGE_DELAY, "0").exec();
     }
 }

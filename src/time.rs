@@ -1,30 +1,36 @@
-//! Time: a [`Timestamp`] on a clock's own axis, and the [`Clock`]s that give it.
+//! Time: a [`Timestamp`] since a fixed epoch, and the [`Clock`]s that give it.
 //!
-//! Deadlines live on a monotonic axis, so a jump of the wall clock moves none of them.
-//! The wall clock is asked once, when a clock is made, and serves for display only.
+//! A clock is anchored to the wall clock when it is made. After that it runs by a clock that nobody
+//! sets, so a jump of the wall clock moves no deadline. What is shown follows the wall clock.
 
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
-/// Milliseconds since the origin of the [`Clock`] that gave it.
+/// Milliseconds since 2025-01-01T00:00:00Z, by the [`Clock`] that gave it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The latest time that a record can hold: 2^40 - 1 ms, 34 years after the clock's origin.
+    /// The epoch in milliseconds of Unix time: 2025-01-01T00:00:00Z.
+    pub const EPOCH_UNIX_MS: u64 = 1_735_689_600_000;
+
+    /// The latest time that a record can keep: 2^40 - 1 ms after the epoch, in the year 2059.
     pub const MAX: Self = Self((1 << 40) - 1);
 
-    /// The time `ms` milliseconds after the origin, at most [`Timestamp::MAX`]. O(1).
+    /// The time `ms` milliseconds after the epoch, at most [`Timestamp::MAX`]. O(1).
     #[must_use]
     pub const fn from_ms(ms: u64) -> Self {
         if ms > Self::MAX.0 { Self::MAX } else { Self(ms) }
     }
 
-    /// Milliseconds since the origin. O(1).
+    /// Milliseconds since the epoch. O(1).
     #[must_use]
     pub const fn as_ms(self) -> u64 {
         self.0
@@ -43,45 +49,90 @@ impl Timestamp {
     }
 }
 
-/// A source of time. The engine never sees one: it is handed each `now`.
+/// A source of time. The engine never sees one: each `now` is an argument.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// The time now; never smaller than an answer that was given before. O(1).
     fn now(&self) -> Timestamp;
 
-    /// The time of day at `at`, for display. It never changes for one `at`. O(1).
-    fn wall(&self, at: Timestamp) -> SystemTime;
+    /// The time of day at `at`, for display, in milliseconds of Unix time. O(1).
+    fn unix_ms(&self, at: Timestamp) -> u64;
 
     /// Ends at `at` or soon after, at once if that has passed.
     fn sleep_until(&self, at: Timestamp) -> impl Future<Output = ()> + Send;
 }
 
-/// The system's monotonic clock.
+/// The system's time since boot, also while it was suspended, from a start at the wall clock's time.
 ///
-/// Its milliseconds tick together with the wall clock's, so that the time shown for a key is
-/// the wall clock's at that moment, rounded down, unless the wall clock was set since the start.
+/// Its milliseconds tick together with the wall clock's, so that the time shown for a key is the
+/// wall clock's at that moment, rounded down. If the wall clock is set later, as on a machine that
+/// first learns the time after boot, all shown times follow it, and no deadline does.
 #[derive(Clone, Debug)]
 pub struct SystemClock {
-    origin: Instant,
-    /// How far into its millisecond the wall clock was at `origin`.
+    /// What to add to the time since boot, so that it counts from the epoch.
     offset: Duration,
-    wall_at_origin: SystemTime,
+    shown: Arc<Shown>,
+}
+
+/// How the shown time differs from the clock's own.
+#[derive(Debug, Default)]
+struct Shown {
+    ahead_ms: AtomicI64,
+    /// When the wall clock was last looked at.
+    looked_at_ms: AtomicU64,
 }
 
 impl SystemClock {
-    /// A clock whose origin is now. O(1).
+    /// How often the wall clock is looked at.
+    const LOOK_MS: u64 = 1000;
+    /// A difference to the wall clock up to this comes from reading two clocks one after the other.
+    const NOISE_MS: i64 = 50;
+    /// How far apart two readings may be that are taken for one.
+    const APART_MS: u64 = 5;
+    /// The longest sleep at a time: a suspended machine stops the runtime's clock, but not this one.
+    const SLEEP_MAX: Duration = Duration::from_secs(1);
+
+    /// A clock that shows the wall clock's time. O(1).
     #[must_use]
     pub fn new() -> Self {
         // Both at the same moment, not some other thread's time slice apart.
         let both = || {
-            let (before, wall, origin) = (Instant::now(), SystemTime::now(), Instant::now());
-            (origin.duration_since(before), origin, wall)
+            let (before, wall, boot) = (since_boot(), since_epoch(), since_boot());
+            (boot.saturating_sub(before), boot, wall)
         };
         let closest = (0..10).map(|_| both()).min_by_key(|(apart, ..)| *apart);
-        let (_, origin, wall) = closest.unwrap_or_else(both);
-        let since_epoch = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let offset = Duration::from_nanos(u64::from(since_epoch.subsec_nanos()) % 1_000_000);
-        Self { origin, offset, wall_at_origin: wall - offset }
+        let (_, boot, wall) = closest.unwrap_or_else(both);
+        Self::anchored(wall, boot)
     }
+
+    /// A clock that showed `wall`, a time since the epoch, when the machine was up for `boot`.
+    fn anchored(wall: Duration, boot: Duration) -> Self {
+        // Only a wall clock that was never set is this far behind.
+        Self { offset: wall.saturating_sub(boot), shown: Arc::default() }
+    }
+
+    /// Follows the wall clock if it was set. O(1).
+    fn look_at_wall_clock(&self, now_ms: u64, wall_ms: u64) {
+        let ahead_ms = wall_ms.cast_signed() - now_ms.cast_signed();
+        if (ahead_ms - self.shown.ahead_ms.load(Relaxed)).abs() > Self::NOISE_MS {
+            self.shown.ahead_ms.store(ahead_ms, Relaxed);
+        }
+    }
+}
+
+/// How long the system has been up. It is never set, and goes on while the machine is suspended.
+fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::try_from(time).expect("the system was booted before")
+}
+
+/// What the wall clock shows, since the epoch; zero if it is behind that.
+fn since_epoch() -> Duration {
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    unix.saturating_sub(Duration::from_millis(Timestamp::EPOCH_UNIX_MS))
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    time.as_secs() * 1000 + u64::from(time.subsec_millis())
 }
 
 impl Default for SystemClock {
@@ -92,17 +143,32 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let elapsed = self.origin.elapsed() + self.offset;
-        Timestamp::from_ms(elapsed.as_secs() * 1000 + u64::from(elapsed.subsec_millis()))
+        let now_ms = whole_ms(since_boot() + self.offset);
+        let looked_at_ms = self.shown.looked_at_ms.load(Relaxed);
+        if now_ms >= looked_at_ms + Self::LOOK_MS {
+            self.shown.looked_at_ms.store(now_ms, Relaxed);
+            let wall_ms = whole_ms(since_epoch());
+            // A thread that was held up in between has not read both at the same time.
+            if whole_ms(since_boot() + self.offset) <= now_ms + Self::APART_MS {
+                self.look_at_wall_clock(now_ms, wall_ms);
+            }
+        }
+        Timestamp::from_ms(now_ms)
     }
 
-    fn wall(&self, at: Timestamp) -> SystemTime {
-        self.wall_at_origin + Duration::from_millis(at.as_ms())
+    fn unix_ms(&self, at: Timestamp) -> u64 {
+        let ahead_ms = self.shown.ahead_ms.load(Relaxed);
+        (Timestamp::EPOCH_UNIX_MS + at.as_ms()).saturating_add_signed(ahead_ms)
     }
 
-    fn sleep_until(&self, at: Timestamp) -> impl Future<Output = ()> + Send {
-        let due = self.origin + Duration::from_millis(at.as_ms()).saturating_sub(self.offset);
-        tokio::time::sleep_until(due.into())
+    async fn sleep_until(&self, at: Timestamp) {
+        loop {
+            let left = Duration::from_millis(at.as_ms()).saturating_sub(since_boot() + self.offset);
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(Self::SLEEP_MAX)).await;
+        }
     }
 }
 
@@ -110,17 +176,19 @@ impl Clock for SystemClock {
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     now: Arc<watch::Sender<Timestamp>>,
-    wall_at_origin: SystemTime,
+    unix_ms_at_epoch: u64,
 }
 
 impl ManualClock {
-    /// A clock that stands at its origin, where the wall clock shows `wall_at_origin`. O(1).
+    /// A clock that stands at its epoch, where the wall clock shows `wall_at_epoch`. O(1).
     #[must_use]
-    pub fn new(wall_at_origin: SystemTime) -> Self {
-        Self { now: Arc::new(watch::Sender::new(Timestamp::default())), wall_at_origin }
+    pub fn new(wall_at_epoch: SystemTime) -> Self {
+        let unix = wall_at_epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = Arc::new(watch::Sender::new(Timestamp::default()));
+        Self { now, unix_ms_at_epoch: whole_ms(unix) }
     }
 
-    /// Moves the time on by `ms` milliseconds and wakes whoever slept until then.
+    /// Moves the time on by `ms` milliseconds and wakes the tasks that slept until then.
     /// O(s) for s sleepers.
     pub fn advance_ms(&self, ms: u64) {
         self.now.send_modify(|now| *now = now.plus_ms(ms));
@@ -138,8 +206,8 @@ impl Clock for ManualClock {
         *self.now.borrow()
     }
 
-    fn wall(&self, at: Timestamp) -> SystemTime {
-        self.wall_at_origin + Duration::from_millis(at.as_ms())
+    fn unix_ms(&self, at: Timestamp) -> u64 {
+        self.unix_ms_at_epoch + at.as_ms()
     }
 
     async fn sleep_until(&self, at: Timestamp) {
@@ -155,15 +223,44 @@ impl Clock for ManualClock {
 mod tests {
     use super::*;
 
+    fn wall_ms() -> u64 {
+        Timestamp::EPOCH_UNIX_MS + whole_ms(since_epoch())
+    }
+
     #[test]
     fn a_system_clock_shows_the_wall_clock_to_the_millisecond() {
         let clock = SystemClock::new();
-        let before = SystemTime::now();
-        let shown = clock.wall(clock.now());
-        let after = SystemTime::now();
-        assert!(shown + Duration::from_millis(1) > before && shown <= after);
-        let ms = shown.duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        assert_eq!(ms.subsec_nanos() % 1_000_000, 0);
+        let before = wall_ms();
+        let shown = clock.unix_ms(clock.now());
+        assert!((before..=wall_ms()).contains(&shown), "{shown} is not from {before} on");
+        assert_eq!(Timestamp::EPOCH_UNIX_MS + clock.now().as_ms(), clock.unix_ms(clock.now()));
+    }
+
+    #[test]
+    fn shown_times_follow_a_wall_clock_that_is_set_and_deadlines_do_not() {
+        // The wall clock was never set, and shows a time before the epoch.
+        let boot = since_boot();
+        let clock = SystemClock::anchored(Duration::ZERO, boot);
+        let (now, real) = (clock.now(), wall_ms());
+        assert!(now <= Timestamp::from_ms(whole_ms(since_boot())), "{now:?}");
+        // `now` has looked at the real wall clock.
+        assert!(clock.unix_ms(now).abs_diff(real) <= 1000, "{} is shown", clock.unix_ms(now));
+        let until = now.plus_ms(60_000);
+        clock.look_at_wall_clock(now.as_ms(), now.as_ms() + 3_600_000);
+        assert_eq!(clock.unix_ms(until), Timestamp::EPOCH_UNIX_MS + until.as_ms() + 3_600_000);
+        // What is within the noise of reading two clocks moves nothing.
+        clock.look_at_wall_clock(now.as_ms(), now.as_ms() + 3_600_050);
+        assert_eq!(clock.unix_ms(until), Timestamp::EPOCH_UNIX_MS + until.as_ms() + 3_600_000);
+        clock.look_at_wall_clock(now.as_ms(), now.as_ms());
+        assert_eq!(clock.unix_ms(until), Timestamp::EPOCH_UNIX_MS + until.as_ms());
+    }
+
+    #[tokio::test]
+    async fn a_system_clock_sleeps_until_the_time_has_come() {
+        let clock = SystemClock::new();
+        let at = clock.now().plus_ms(5);
+        clock.sleep_until(at).await;
+        assert!(clock.now() >= at);
     }
 
     #[test]

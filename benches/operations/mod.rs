@@ -10,7 +10,7 @@ use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
 use token_orchestrator::store::Options;
 use token_orchestrator::time::Timestamp;
 
-/// How many requests are done by one call of an operation: so many the hot path does together.
+/// How many requests one call of an operation makes: as many as the hot path handles together.
 pub(crate) const GROUP: u16 = 64;
 const LEASE_MS: u32 = 60_000;
 /// Keys are created in the minute before and after.
@@ -34,7 +34,7 @@ impl Filled {
         Self { pool, ids }
     }
 
-    /// One that is in use: every key has its entry in the index of leases.
+    /// A pool in use: every key has its entry in the index of blocks.
     pub(crate) fn used(keys: usize) -> Self {
         let filled = Self::new(keys);
         let lease = |n| {
@@ -47,7 +47,7 @@ impl Filled {
     }
 }
 
-/// What a thread has of its own.
+/// The state of one thread.
 pub(crate) struct Worker {
     rng: SmallRng,
     ids: Vec<KeyId>,
@@ -67,10 +67,10 @@ impl Worker {
         &self.ids
     }
 
-    /// Picks them, and asks the memory for them.
+    /// Picks the keys, and prefetches their records.
     fn pick_ahead(&mut self, filled: &Filled) -> &[KeyId] {
         let ids = self.pick(filled);
-        filled.pool.prefetch(ids);
+        filled.pool.prefetch(ids.iter());
         ids
     }
 }
@@ -83,7 +83,7 @@ pub(crate) fn sizes(usual: &str) -> Vec<usize> {
 
 pub(crate) type Operation = fn(&Filled, &mut Worker);
 
-/// Each does [`GROUP`] requests, one after the other or, "in groups", as the hot path does.
+/// Each makes [`GROUP`] requests: one after another or, "in groups", as the hot path does.
 pub(crate) const OPERATIONS: [(&str, Operation); 8] = [
     ("lease+release", |filled, worker| {
         for _ in 0..GROUP {
@@ -97,7 +97,7 @@ pub(crate) const OPERATIONS: [(&str, Operation); 8] = [
         filled.pool.lease_group(NOW, LEASE_MS, rng, GROUP.into(), leases);
         worker.ids.clear();
         worker.ids.extend(worker.leases.iter().map(|lease| lease.id));
-        filled.pool.prefetch(&worker.ids);
+        filled.pool.prefetch(worker.ids.iter());
         release(filled, &worker.leases);
     }),
     ("get", |filled, worker| get(filled, worker.pick(filled))),
@@ -112,14 +112,14 @@ pub(crate) const OPERATIONS: [(&str, Operation); 8] = [
             let id = KeyId::from_random_bytes(worker.rng.random());
             let mut room = filled.pool.reserve(1, NOW).expect("room");
             assert!(room.create(id, NOW));
-            filled.pool.delete(&id, NOW, Fence::Open).expect("a living key");
+            filled.pool.delete(&id, NOW, Fence::Any).expect("a living key");
         }
     }),
 ];
 
 fn release(filled: &Filled, leases: &[Lease]) {
     for lease in leases {
-        filled.pool.release(&lease.id, NOW, Fence::Open, 0).expect("a living key");
+        filled.pool.release(&lease.id, NOW, Fence::Any, 0).expect("a living key");
     }
 }
 

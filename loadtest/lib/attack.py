@@ -24,7 +24,7 @@ def connect(port):
 
 
 def paced(per_second):
-    """Yields so often a second, and does not make up for what was missed."""
+    """Yields so often a second, and skips what it missed."""
     due = time.monotonic()
     while True:
         yield
@@ -33,7 +33,7 @@ def paced(per_second):
 
 
 def send(stream, data):
-    """Whether the server still takes it."""
+    """Whether the server still takes the bytes."""
     try:
         stream.sendall(data)
         return True
@@ -42,7 +42,7 @@ def send(stream, data):
 
 
 def idle(port, done):
-    """Opens connections, half of which ask once."""
+    """Opens connections, half of which send one request."""
     kept = []
     for number in range(IDLE):
         kept.append(connect(port))
@@ -90,7 +90,7 @@ def resets(port, done):
 
 
 def batches(port, done):
-    """Keep-alives of a hundred thousand keys that are not there."""
+    """Keep-alives of a hundred thousand unknown keys."""
     body = json.dumps({"keyIds": [UNKNOWN.format(i) for i in range(100_000)]}).encode()
     head = f"PUT /keepalive HTTP/1.1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
     for _ in paced(2):
@@ -102,7 +102,7 @@ def batches(port, done):
         done.value += 1
 
 
-# Name, what goes on, how it is told at which rate it did.
+# Name, the attack, and how its rate is reported.
 ATTACKS = [
     (f"{IDLE:,} idle connections", idle, "{total:,} in all"),
     (f"{STALLED:,} heads that stall", stalled, "{rate:,.0f} bytes/s"),
@@ -114,7 +114,7 @@ ATTACKS = [
 
 @contextlib.contextmanager
 def under(attack, server):
-    """The attack goes on until the end of a `with`. The value counts what it did."""
+    """Runs the attack until the end of a `with`. The value counts what it did."""
 
     def run(port, done):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -127,7 +127,7 @@ def under(attack, server):
     process = multiprocessing.get_context("fork").Process(target=run, args=(server.port, done), daemon=True)
     process.start()
     try:
-        # Idle connections are there before the load, the others at work.
+        # Idle connections are open before the load begins; the remaining attacks have started.
         deadline = time.monotonic() + 60
         while done.value < (IDLE if attack is idle else 1):
             if not process.is_alive() or time.monotonic() > deadline:

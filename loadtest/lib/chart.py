@@ -4,7 +4,7 @@ from lib import compare
 
 WIDTH, BAR, GAP, LABEL, HEAD = 860, 20, 8, 270, 52
 OWN = "#2563eb"
-OTHER = "#94a3b8"
+RIVAL = "#94a3b8"
 
 
 def write(path, results):
@@ -21,7 +21,7 @@ def write(path, results):
         for i, (name, value) in enumerate(bars):
             top = y + HEAD + i * (BAR + GAP)
             length = value / longest * (WIDTH - LABEL - 110)
-            color = OWN if name.startswith(("GET", "PUT")) else OTHER
+            color = OWN if name.startswith(("GET", "PUT")) else RIVAL
             parts.append(f'<text x="{LABEL - 8}" y="{top + 15}" text-anchor="end">{name}</text>')
             parts.append(f'<rect x="{LABEL}" y="{top}" width="{length:.0f}" height="{BAR}" rx="3" fill="{color}"/>')
             parts.append(f'<text x="{LABEL + length + 8:.0f}" y="{top + 15}">{form.format(value)}</text>')

@@ -1,4 +1,4 @@
-"""The comparison: the server, what it could cost at least, and what others cost, in one run."""
+"""The comparison: the server, the least that it could cost, and its rivals, in one run."""
 
 import contextlib
 import statistics
@@ -9,7 +9,7 @@ from lib.server import Orchestrator
 
 DEPTH = 16
 SIZES = (1_000, 1_000_000, 10_000_000)
-# The one that others are compared with, by its place.
+# The place of the size that the rest are compared with.
 BASE = 1
 
 
@@ -108,7 +108,7 @@ def ratio(results, name, mode, figure, base):
 
 
 def rows(results):
-    """What the table says of each contestant."""
+    """The row of the table for each contestant."""
     floor, nginx, redis = CONTESTANTS[0][0], "nginx, return 200", CONTESTANTS[-1][0]
     show = lambda value, form: "" if value is None else format(value, form)
     for name in results:
@@ -149,7 +149,7 @@ def sizes(options):
         for results in (cycle, look):
             row.append(f"{turns.median(results, place, 'cpu_us'):.2f}")
             row.append(f"{turns.ratio(results, place, BASE, 'cpu_us'):.2f}")
-        rows.append([*row, str(turns.failed([slices[place : place + 1] for slices in [*cycle, *look]]))])
+        rows.append([*row, str(turns.failed([results[place : place + 1] for results in [*cycle, *look]]))])
     head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million", "not 2xx"]
     return head, rows, {"cycle": cycle, "look": look}
 

@@ -1,4 +1,4 @@
-"""What honest clients notice of attacks: quiet and attacked slices in turn, on one server."""
+"""What honest clients notice of attacks: quiet and attacked periods in turn, on one server."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ def cycle(server, seconds):
 
 
 def attacked(options, act):
-    """Pairs of a quiet slice and one under attack."""
+    """Pairs of a quiet period and one under attack."""
     with Orchestrator(options.keys) as server:
         # The first requests after the start are slower.
         cycle(server, 1)

@@ -1,4 +1,4 @@
-"""Load generators, and what they measured."""
+"""Load generators, and what they measure."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subproce
 
 def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
     """Drives `server` with wrk, a process and a part of `ids` for each processor of the load.
-    Answers figures; `cpu_us` is a request's."""
+    Returns figures; `cpu_us` is that of a request."""
     parts = len(server.load_cores)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
     for name, value in server.fields.items():
@@ -70,7 +70,7 @@ def redis_benchmark(server, requests, depth=1):
 
 
 def measure(server, command, parse, envs=None):
-    """Runs `command` on each processor of the load. With an environment for each, all say when they
+    """Runs `command` on each processor of the load. With an environment for each, all report when they
     are ready, and then begin together."""
     cores = sorted(server.load_cores)
     with contextlib.ExitStack() as stack:
@@ -99,7 +99,7 @@ def measure(server, command, parse, envs=None):
 
 
 def together(results):
-    """Sums; of latencies the worst."""
+    """Sums of the figures; of latencies, the worst."""
     return {name: (max if name.endswith("_us") else sum)(result[name] for result in results) for name in results[0]}
 
 

@@ -22,7 +22,7 @@ INSTALL = {
 
 
 def missing(tool):
-    """Whether a tool is not there; then says how to get it."""
+    """Whether a tool is missing. If so, prints how to install it."""
     if find(tool):
         return False
     print(f"{tool} is missing, so what it measures is left out: {INSTALL[tool]}", flush=True)
@@ -71,7 +71,7 @@ def describe(command):
         "kernel": platform.release(),
         "pinning": "server and load on different cores" if server_cores != load_cores else "one core for both",
         "rustc": output("rustc", "--version"),
-        # Tools that are not there have an empty line.
+        # A missing tool has an empty line.
         "wrk": output("wrk", "-v").split(" [")[0],
         "oha": output(find("oha") or "oha", "--version"),
         "nginx": output(find("nginx") or "nginx", "-v").removeprefix("nginx version: "),

@@ -25,9 +25,9 @@ class Server:
 
     Its load has a processor of its own, unless both are to share the set `shared`."""
 
-    # Fields that each request brings.
+    # Header fields of each request.
     fields = {}
-    # Of keys that requests may name.
+    # Ids of keys that requests may name.
     ids = []
 
     def __init__(self, command, port=None, shared=None, **options):

@@ -1,10 +1,10 @@
-"""Slices of a load that take turns on servers that stay: a shared machine's speed changes by the minute."""
+"""Servers that stay, under load in turns: the speed of a shared machine changes by the minute."""
 
 import statistics
 
 from lib import load
 
-# Such as use nothing up, so that one pool lasts: name, method, path, script, how many at once.
+# Requests that use nothing up, so that one pool lasts: name, method, path, script, how many at once.
 LOADS = [
     ("GET /keys/:id", "GET", "/keys/{id}", "requests.lua", 1),
     ("PUT /keepalive/:id", "PUT", "/keepalive/{id}", "requests.lua", 1),
@@ -15,32 +15,32 @@ LOADS = [
 
 
 def take(servers, rounds, seconds, method, path, script="requests.lua", depth=1):
-    """What each of `servers` made of its slice, for each round."""
-    slice_of = lambda server: load.wrk(
+    """The figures of each of `servers` in its turn, for each round."""
+    take_turn = lambda server: load.wrk(
         server, method, path, seconds, depth=depth, ids=server.ids, script=script
     )
     # The first requests after the start are slower.
     for server in servers:
-        slice_of(server)
+        take_turn(server)
     results = []
     for number in range(rounds):
-        # In turn, each comes first.
+        # Each server comes first in turn.
         first = number % len(servers)
-        slices = {id(server): slice_of(server) for server in servers[first:] + servers[:first]}
-        results.append([slices[id(server)] for server in servers])
+        turn = {id(server): take_turn(server) for server in servers[first:] + servers[:first]}
+        results.append([turn[id(server)] for server in servers])
     return results
 
 
 def median(results, server, figure):
-    """Of the rounds' figures of one server, by its place in `servers`."""
-    return statistics.median(slices[server][figure] for slices in results)
+    """The median of one figure of a server, by its place in `servers`, over the rounds."""
+    return statistics.median(turns[server][figure] for turns in results)
 
 
 def ratio(results, server, base, figure):
     """The median of the ratios of two servers, each within one round."""
-    return statistics.median(slices[server][figure] / slices[base][figure] for slices in results)
+    return statistics.median(turns[server][figure] / turns[base][figure] for turns in results)
 
 
 def failed(results):
-    """Answers that were not 2xx, and none at all."""
-    return sum(result["bad_status"] + result["broken"] for slices in results for result in slices)
+    """Answers that were not 2xx, and requests without an answer."""
+    return sum(result["bad_status"] + result["broken"] for turns in results for result in turns)

@@ -1,4 +1,4 @@
-"""What it costs to be watched and guarded: an older build, this one, and this one with tokens, in turn."""
+"""What metrics and tokens cost: an older build, this one, and this one with tokens, in turn."""
 
 import subprocess
 import tempfile
@@ -11,7 +11,7 @@ HEAD = ["route", "at once", "before, µs", "now, µs", "with tokens, µs", "now 
 
 
 class Before(Orchestrator):
-    """A build without metrics and tokens."""
+    """An older build to compare with."""
 
 
 def guarded(keys, folder):

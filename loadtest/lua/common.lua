@@ -1,6 +1,6 @@
--- What all loads share: they begin together, and say what was measured.
+-- What all loads share: they begin together, and print what was measured.
 
--- Several processes make one load. Each says when it has prepared its requests, and waits for a line.
+-- Several processes make one load. Each prints a line when it has prepared its requests, and waits for one.
 function begin_together()
   io.write("READY\n")
   io.flush()

@@ -1,6 +1,6 @@
--- One kind of request, over and over. The environment says which:
+-- One kind of request, over and over, set by the environment:
 --   METHOD, PATH_TEMPLATE   where {id} stands for an id from the file IDS, one after the other
---   START                   a number that tells with which of them
+--   START                   the number of the id to begin with
 --   DEPTH                   how many requests are sent at once (pipelining)
 --
 -- All requests are made beforehand and no garbage is collected, so that wrk itself pauses for

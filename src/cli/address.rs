@@ -5,13 +5,15 @@ use std::net::IpAddr;
 use hyper::Uri;
 use hyper::http::uri::Scheme;
 
-const FORM: &str = "must be http://HOST:PORT or https://HOST:PORT";
+const FORM: &str = "must be http://HOST:PORT or https://HOST:PORT, such as http://localhost:8080";
 
-/// Reads the address of a server, such as `localhost:8080`. A path and a query come before those of requests.
+/// Reads the address of a server, such as `localhost:8080`. O(length).
+///
+/// A path and a query of the address precede those of each request.
 ///
 /// # Errors
 ///
-/// What is wrong with it, and what an address looks like.
+/// A message that says what is wrong and shows the right form.
 pub(super) fn parse_server(text: &str) -> Result<Uri, String> {
     let text = text.trim();
     let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -22,7 +24,11 @@ pub(super) fn parse_server(text: &str) -> Result<Uri, String> {
     }
     let Some(authority) = url.authority() else { return Err(FORM.to_owned()) };
     if authority.as_str().contains('@') {
-        return Err("must not have a user or a password".to_owned());
+        return Err(
+            "must not contain a user or a password: give a token with --token-file FILE, or in \
+                    TOKEN_ORCHESTRATOR_TOKEN"
+                .to_owned(),
+        );
     }
     if authority.as_str() != authority.host() && authority.port_u16().is_none() {
         return Err(format!("the port must be a number up to 65535; {FORM}"));
@@ -35,8 +41,8 @@ pub(super) fn is_https(server: &Uri) -> bool {
     server.scheme() == Some(&Scheme::HTTPS)
 }
 
-/// Whether requests to a server stay on this machine, by its address alone.
-pub(super) fn is_here(server: &Uri) -> bool {
+/// Whether the server's address is `localhost` or a loopback address.
+pub(super) fn is_local(server: &Uri) -> bool {
     let host = server.host().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse();
     host.eq_ignore_ascii_case("localhost")
@@ -78,7 +84,7 @@ mod tests {
         let elsewhere = ["localhost.example.org", "127.0.0.1.nip.io", "10.0.0.1", "[fe80::1]:80"];
         for (list, expected) in [(here, true), (elsewhere, false)] {
             for address in list {
-                assert_eq!(is_here(&parse_server(address).unwrap()), expected, "{address}");
+                assert_eq!(is_local(&parse_server(address).unwrap()), expected, "{address}");
             }
         }
     }

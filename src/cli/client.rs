@@ -21,25 +21,28 @@ use super::trust::{authorization, tls};
 use crate::http::COUNT_MAX;
 use crate::key::KeyId;
 
-/// How long an answer may take, but for the time that a request asks to wait.
+/// How long an answer may take, in addition to the time that a request waits for a key.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const NOT_TRUSTED: &str =
-    "; nobody who is trusted here vouches for it: --ca-cert FILE tells whom to trust";
-/// What it may mean that there was no answer, by a part of what the libraries say.
+const NOT_TRUSTED: &str = "; no trusted authority has issued the server's certificate: name its issuer with --ca-cert FILE";
+/// What the user can do if there is no answer, by a part of the libraries' message.
 const HINTS: [(&str, &str); 6] = [
     ("UnknownIssuer", NOT_TRUSTED),
     ("BadSignature", NOT_TRUSTED),
     ("UnsupportedSignatureAlgorithm", NOT_TRUSTED),
-    ("CaUsedAsEndEntity", "; it is that of an authority, and no server's"),
-    ("InvalidContentType", "; it does not speak TLS: http://?"),
-    ("invalid HTTP version parsed", "; it does not speak plain HTTP: https://?"),
+    (
+        "CaUsedAsEndEntity",
+        "; the server's certificate is that of an authority: give the server one with CA:FALSE",
+    ),
+    ("InvalidContentType", "; the server does not speak TLS: try http:// instead of https://"),
+    ("invalid HTTP version parsed", "; the server speaks TLS: try https:// instead of http://"),
 ];
 
-/// Which server is asked.
+/// The server that requests are sent to.
 #[derive(clap::Args)]
 pub(super) struct Server {
-    /// The server to ask. Proxies are not used: a key id is a secret
+    /// The address of the server, such as `https://keys.example.org:8443`. Proxies are not used, because a
+    /// key id is a secret
     #[arg(
         long = "server",
         env = "TOKEN_ORCHESTRATOR_SERVER",
@@ -48,26 +51,25 @@ pub(super) struct Server {
         value_parser = parse_server
     )]
     url: Uri,
-    /// Trust servers for which the certificates of this PEM file vouch, and no others. Without it, those
-    /// that the system trusts
+    /// Trust the issuers in this PEM file, and no others. Without it, the issuers that the system trusts
     #[arg(long, env = "TOKEN_ORCHESTRATOR_CA_CERT", value_name = "FILE")]
     ca_cert: Option<PathBuf>,
-    /// The file with the token to show the server; without it, `TOKEN_ORCHESTRATOR_TOKEN` holds the token,
-    /// if there is one. It is sent by https:// only, or to this machine
+    /// The file with the token to authenticate with. Without it, the token is taken from
+    /// `TOKEN_ORCHESTRATOR_TOKEN`. A token is sent over https:// only, or to this machine
     #[arg(long, env = "TOKEN_ORCHESTRATOR_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
 
 #[derive(Clone)]
 pub(super) struct Client {
-    /// It asks no proxy and follows no redirect: elsewhere nobody shall see a key or the token.
+    /// Uses no proxy and follows no redirect, so that no third party sees a key or the token.
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     server: Uri,
     authorization: Option<HeaderValue>,
 }
 
 /// A request.
-pub(super) struct Ask<'a> {
+pub(super) struct ApiRequest<'a> {
     method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
@@ -76,16 +78,16 @@ pub(super) struct Ask<'a> {
     patience: Duration,
 }
 
-/// An answer that says that something was done.
+/// A successful answer.
 pub(super) struct Answer {
     pub(super) body: Value,
     headers: HeaderMap,
 }
 
-/// Why nothing was done.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There was no answer, so it may have been done after all.
+    /// There was no answer. The server may have carried out the request.
     NoAnswer(String),
     Refused {
         status: u16,
@@ -93,11 +95,13 @@ pub(super) enum Failure {
         /// In seconds.
         retry_after: Option<String>,
     },
-    /// The answers say that the lease is over.
+    /// According to the answers, the lease is over.
     Lost(String),
 }
 
 impl Server {
+    /// A client of this server.
+    ///
     /// # Errors
     ///
     /// If a file cannot be used, or the token must not be sent to this server.
@@ -117,29 +121,30 @@ impl Server {
     }
 }
 
-impl<'a> Ask<'a> {
+impl<'a> ApiRequest<'a> {
     pub(super) fn new(method: Method, path: impl Into<String>) -> Self {
         let (path, query) = (path.into(), Vec::new());
         Self { method, path, query, if_match: None, body: None, patience: PATIENCE }
     }
 
-    /// A parameter in milliseconds.
+    /// Adds a parameter in milliseconds, if there is a value.
     pub(super) fn ms(self, name: &'static str, ms: Option<u32>) -> Self {
         self.parameter(name, ms.map(|ms| format!("{ms}ms")))
     }
 
+    /// Adds a parameter, if there is a value.
     pub(super) fn parameter(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
     }
 
-    /// Asks for a key, and to wait for one.
+    /// Adds the time to wait for a key, and allows the answer so much more.
     pub(super) fn wait(mut self, ms: Option<u32>) -> Self {
         self.patience += Duration::from_millis(ms.unwrap_or(0).into());
         self.ms("wait", ms)
     }
 
-    /// How long the answer may take.
+    /// Limits how long the answer may take.
     pub(super) fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -158,9 +163,13 @@ impl<'a> Ask<'a> {
 
 impl Client {
     /// Sends a request and reads the answer.
-    pub(super) async fn send(&self, ask: Ask<'_>) -> Result<Answer, Failure> {
-        let patience = ask.patience;
-        let request = self.request(ask).map_err(|error| self.no_answer(&error))?;
+    ///
+    /// # Errors
+    ///
+    /// If there is no answer in time, or the answer is a refusal.
+    pub(super) async fn send(&self, request: ApiRequest<'_>) -> Result<Answer, Failure> {
+        let patience = request.patience;
+        let request = self.build(request).map_err(|error| self.no_answer(&error))?;
         let (status, headers, body) = timeout(patience, self.exchange(request))
             .await
             .map_err(|_| self.no_answer(&TooSlow(patience)))?
@@ -173,23 +182,23 @@ impl Client {
         Err(Failure::Refused { status: status.as_u16(), body, retry_after })
     }
 
-    /// The request that is sent for `ask`: its path follows that of the server's address.
-    fn request(&self, ask: Ask<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+    /// The HTTP request to send. Its path follows that of the server's address.
+    fn build(&self, parts: ApiRequest<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut query: Vec<_> = self.server.query().map(str::to_owned).into_iter().collect();
-        query.extend(ask.query.into_iter().map(|(name, value)| format!("{name}={value}")));
+        query.extend(parts.query.into_iter().map(|(name, value)| format!("{name}={value}")));
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         let base = self.server.path();
         let base = base.strip_suffix('/').unwrap_or(base);
         let mut url = self.server.clone().into_parts();
-        url.path_and_query = Some(format!("{base}/{}{query}", ask.path).parse()?);
-        let mut request = Request::builder().method(ask.method).uri(Uri::from_parts(url)?);
+        url.path_and_query = Some(format!("{base}/{}{query}", parts.path).parse()?);
+        let mut request = Request::builder().method(parts.method).uri(Uri::from_parts(url)?);
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value);
         }
-        if let Some(etag) = ask.if_match {
+        if let Some(etag) = parts.if_match {
             request = request.header(IF_MATCH, etag);
         }
-        let Some(body) = ask.body else { return request.body(Full::default()) };
+        let Some(body) = parts.body else { return request.body(Full::default()) };
         request.header(CONTENT_TYPE, "application/json").body(Full::from(body.to_string()))
     }
 
@@ -202,7 +211,7 @@ impl Client {
     }
 
     fn no_answer(&self, error: &(dyn Error + 'static)) -> Failure {
-        // The innermost cause says most.
+        // The innermost cause is the most specific.
         let mut cause = error;
         while let Some(inner) = cause.source() {
             cause = inner;
@@ -213,7 +222,7 @@ impl Client {
     }
 }
 
-/// That the answer took longer than this.
+/// The answer took longer than this.
 #[derive(Debug)]
 struct TooSlow(Duration);
 
@@ -231,7 +240,7 @@ impl Answer {
         header(&self.headers, name)
     }
 
-    /// A field of the body, if it is text.
+    /// A field of the body, if it is a string.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.body[name].as_str()
     }
@@ -242,8 +251,8 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 impl Failure {
-    /// Whether the server has said that there is no such key or no such lease, and not something
-    /// between here and there.
+    /// Whether the server itself says that the key or the lease does not exist. An intermediary may answer
+    /// with the same status, but not with the same body.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::NoAnswer(_) => false,
@@ -255,8 +264,8 @@ impl Failure {
         }
     }
 
-    /// In one line.
-    pub(super) fn message(&self, about: &str) -> String {
+    /// The message for people, in one line. `not_found` explains a 404 without details.
+    pub(super) fn message(&self, not_found: &str) -> String {
         match self {
             Self::NoAnswer(why) => format!("{why}."),
             Self::Lost(why) => why.clone(),
@@ -264,13 +273,25 @@ impl Failure {
                 let text = |name: &str| body[name].as_str();
                 let what = match (status, text("title"), text("detail")) {
                     (_, Some(title), Some(detail)) => format!("{title}. {detail}"),
-                    (404, ..) => about.to_owned(),
-                    (401, ..) => "the server wants a token that it knows.".to_owned(),
-                    (403, ..) => "the token does not allow that.".to_owned(),
-                    (300..=399, ..) => {
-                        format!("the server answered {status}; redirects are not followed.")
+                    (404, ..) => not_found.to_owned(),
+                    (401, ..) => {
+                        "the server wants a token that it knows: give one with --token-file \
+                                  FILE, or in TOKEN_ORCHESTRATOR_TOKEN."
+                            .to_owned()
                     }
-                    _ => format!("the server answered {status}."),
+                    (403, ..) => {
+                        "the token does not allow this request: use a token with another role, \
+                                  such as admin."
+                            .to_owned()
+                    }
+                    (300..=399, ..) => format!(
+                        "the server answered {status}, and redirects are not followed: give the address \
+                         that it redirects to with --server URL."
+                    ),
+                    _ => format!(
+                        "the server answered {status}: check that --server is the address of a \
+                         token-orchestrator, such as http://localhost:8080."
+                    ),
                 };
                 let when = retry_after.as_ref().map(|s| format!(" Try again in {s} s."));
                 format!("{what}{}", when.unwrap_or_default())
@@ -278,24 +299,24 @@ impl Failure {
         }
     }
 
-    /// As JSON.
-    pub(super) fn json(&self, about: &str) -> Value {
+    /// The failure as a JSON object. `not_found` explains a 404 without details.
+    pub(super) fn json(&self, not_found: &str) -> Value {
         match self {
             Self::Refused { body, .. } if body["type"].is_string() => body.clone(),
             Self::Refused { status, .. } => {
-                serde_json::json!({"status": status, "detail": self.message(about)})
+                serde_json::json!({"status": status, "detail": self.message(not_found)})
             }
             Self::NoAnswer(_) | Self::Lost(_) => {
-                serde_json::json!({"detail": self.message(about)})
+                serde_json::json!({"detail": self.message(not_found)})
             }
         }
     }
 }
 
-/// Reads how many keys are meant.
+/// Reads a number of keys.
 pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=COUNT_MAX).contains(count));
-    count.ok_or_else(|| format!("must be from 1 to {COUNT_MAX}"))
+    count.ok_or_else(|| format!("must be a number of keys from 1 to {COUNT_MAX}, such as 10"))
 }
 
 /// Reads a key id.
@@ -312,7 +333,7 @@ pub(super) fn parse_etag(text: &str) -> Result<String, String> {
     } else if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         Ok(format!("\"{digits}\""))
     } else {
-        Err("must be an ETag, such as 1".to_owned())
+        Err("must be the ETag of a lease, such as 1, or * for any lease".to_owned())
     }
 }
 
@@ -334,20 +355,20 @@ mod tests {
             ("localhost:1/pool/", "http://localhost:1/pool/keys?lease=5ms&count=2"),
             ("localhost:1/a/b?of=me", "http://localhost:1/a/b/keys?of=me&lease=5ms&count=2"),
         ] {
-            let ask = Ask::new(Method::GET, "keys").ms("lease", Some(5));
-            let ask = ask.parameter("count", Some(2)).parameter("wait", None::<u32>);
-            assert_eq!(client(address).request(ask).unwrap().uri().to_string(), url);
+            let request = ApiRequest::new(Method::GET, "keys").ms("lease", Some(5));
+            let request = request.parameter("count", Some(2)).parameter("wait", None::<u32>);
+            assert_eq!(client(address).build(request).unwrap().uri().to_string(), url);
         }
-        let ask = Ask::new(Method::GET, "stats");
-        assert_eq!(client("localhost").request(ask).unwrap().uri(), "http://localhost/stats");
+        let request = ApiRequest::new(Method::GET, "stats");
+        assert_eq!(client("localhost").build(request).unwrap().uri(), "http://localhost/stats");
     }
 
     #[tokio::test]
     async fn an_answer_that_takes_too_long_is_not_awaited() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = client(&silent.local_addr().unwrap().to_string());
-        let ask = Ask::new(Method::GET, "stats").within(Duration::from_micros(20_999));
-        let failure = client.send(ask).await.map(|answer| answer.body).unwrap_err();
+        let request = ApiRequest::new(Method::GET, "stats").within(Duration::from_micros(20_999));
+        let failure = client.send(request).await.map(|answer| answer.body).unwrap_err();
         assert!(failure.message("").ends_with("/: timed out after 20ms."), "{failure:?}");
     }
 }

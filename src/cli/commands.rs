@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write, stdout};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::client::{Answer, Ask, Failure, Server, parse_count, parse_etag, parse_id};
+use super::client::{Answer, ApiRequest, Failure, Server, parse_count, parse_etag, parse_id};
 use crate::config::parse_max_ms;
 use crate::key::KeyId;
 
@@ -13,7 +13,7 @@ use crate::key::KeyId;
 pub(super) struct Common {
     #[command(flatten)]
     server: Server,
-    /// Print JSON: the answer's body with its `ETag` and deadlines, or on standard error what is wrong
+    /// Print JSON: the response body with its `ETag` and deadlines, or the error on standard error
     #[arg(long)]
     json: bool,
 }
@@ -22,7 +22,7 @@ pub(super) struct Common {
 pub(super) enum Command {
     /// Creates keys and prints their ids
     Create {
-        /// How many
+        /// How many keys to create, from 1 to 100000
         #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
         count: Option<usize>,
         #[command(flatten)]
@@ -30,167 +30,184 @@ pub(super) enum Command {
     },
     /// Leases a random free key
     Lease {
-        /// How many, or as many as are free
+        /// How many keys to lease, from 1 to 100000; fewer are leased if fewer are free
         #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
         count: Option<usize>,
-        /// For how long, such as 30s
+        /// How long the lease lasts, such as 30s
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         lease: Option<u32>,
-        /// How long to wait for a key if none is free
+        /// How long to wait if no key is free, such as 10s
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         wait: Option<u32>,
         #[command(flatten)]
         common: Common,
     },
-    /// Gives keys back
+    /// Releases keys
     Release {
-        /// The keys
+        /// The ids of the keys
         #[arg(required = true, value_name = "ID", value_parser = parse_id)]
         ids: Vec<KeyId>,
-        /// Only if the key's lease is still this one; with one ID only
+        /// Release the key only if its lease still has this `ETag`, such as 1; for one ID only
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
-        /// How long the key rests before it is served again; with one ID only
+        /// How long the key cools down before it can be leased again, such as 30s; for one ID only
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         cooldown: Option<u32>,
         #[command(flatten)]
         common: Common,
     },
-    /// Starts the lives of keys anew
+    /// Keeps keys alive: the life of each starts again
     KeepAlive {
-        /// The keys
+        /// The ids of the keys
         #[arg(required = true, value_name = "ID", value_parser = parse_id)]
         ids: Vec<KeyId>,
         #[command(flatten)]
         common: Common,
     },
-    /// Starts a lease anew
+    /// Renews a lease: it starts again
     Renew {
-        /// The key
+        /// The id of the key
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
-        /// Only if the key's lease is still this one
+        /// Renew the lease only if it still has this `ETag`, such as 1
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
-        /// For how long, such as 30s
+        /// How long the lease lasts from now on, such as 30s
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         lease: Option<u32>,
         #[command(flatten)]
         common: Common,
     },
-    /// Shows a key
+    /// Shows the state of a key
     Get {
-        /// The key
+        /// The id of the key
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
         #[command(flatten)]
         common: Common,
     },
-    /// Removes a key
+    /// Deletes a key, leased or not
     Delete {
-        /// The key
+        /// The id of the key
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
-        /// Only if the key's lease is still this one
+        /// Delete the key only if its lease still has this `ETag`, such as 1
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
         #[command(flatten)]
         common: Common,
     },
-    /// Shows counts
+    /// Shows how many keys are free, blocked and cooling, and what has happened to them
     Stats {
         #[command(flatten)]
         common: Common,
     },
 }
 
-/// What a 404 means to a command that names a key.
-const NO_KEY: &str = "no such key.";
+/// What a 404 means to a command that leases keys.
+pub(super) const NO_FREE_KEY: &str =
+    "no key is free. Create more keys, or wait longer for one, such as with --wait 30s.";
 
-/// Sends a command's request and prints what came of it.
+/// What a 404 means to a command that names a key.
+fn no_key(id: &KeyId) -> String {
+    format!("no such key: {id}. It has expired, was deleted, or never existed.")
+}
+
+/// Sends a command's request and prints the outcome.
 ///
 /// # Errors
 ///
-/// What to tell if it was not done, or not for all keys.
+/// The message to print if the request failed, or failed for some of the keys.
 pub(super) async fn run(command: Command) -> Result<(), String> {
     match command {
         Command::Create { count, common } => {
             let body = count.map(|count| json!({"count": count}));
-            common.print(Ask::new(Method::POST, "keys").body(body), "", created).await
+            common.print(ApiRequest::new(Method::POST, "keys").body(body), "", created).await
         }
         Command::Lease { count, lease, wait, common } => {
-            let ask = Ask::new(Method::GET, "keys").ms("lease", lease).wait(wait);
-            common.print(ask.parameter("count", count), "no key is free.", leased).await
+            let request = ApiRequest::new(Method::GET, "keys").ms("lease", lease).wait(wait);
+            common.print(request.parameter("count", count), NO_FREE_KEY, leased).await
         }
         Command::Release { ids, etag, cooldown, common } => match &ids[..] {
             [id] => {
-                let ask = Ask::new(Method::PUT, format!("keys/{id}")).ms("cooldown", cooldown);
-                common.print(ask.if_match(etag.as_deref()), NO_KEY, |_| "released".to_owned()).await
+                let request =
+                    ApiRequest::new(Method::PUT, format!("keys/{id}")).ms("cooldown", cooldown);
+                let request = request.if_match(etag.as_deref());
+                common.print(request, &no_key(id), |_| "released".to_owned()).await
             }
             _ if etag.is_some() || cooldown.is_some() => {
-                Err(error("--etag and --cooldown are for one key.", common.json))
+                let what = "--etag and --cooldown work with one key: release each key by a command of its own.";
+                Err(error(what, common.json))
             }
             _ => common.print_many("keys", &ids, "released").await,
         },
         Command::KeepAlive { ids, common } => match &ids[..] {
             [id] => {
-                let ask = Ask::new(Method::PUT, format!("keepalive/{id}"));
-                common.print(ask, NO_KEY, |answer| until("alive", answer, "key-expires-at")).await
+                let request = ApiRequest::new(Method::PUT, format!("keepalive/{id}"));
+                common
+                    .print(request, &no_key(id), |answer| until("alive", answer, "key-expires-at"))
+                    .await
             }
             _ => common.print_many("keepalive", &ids, "kept alive").await,
         },
         Command::Renew { id, etag, lease, common } => {
-            let ask = Ask::new(Method::PUT, format!("keys/{id}/lease")).ms("lease", lease);
+            let request =
+                ApiRequest::new(Method::PUT, format!("keys/{id}/lease")).ms("lease", lease);
             let text = |answer: &Answer| until("leased", answer, "lease-expires-at");
-            common.print(ask.if_match(etag.as_deref()), NO_KEY, text).await
+            common.print(request.if_match(etag.as_deref()), &no_key(&id), text).await
         }
         Command::Get { id, common } => {
-            common.print(Ask::new(Method::GET, format!("keys/{id}")), NO_KEY, info).await
+            let request = ApiRequest::new(Method::GET, format!("keys/{id}"));
+            common.print(request, &no_key(&id), info).await
         }
         Command::Delete { id, etag, common } => {
-            let ask = Ask::new(Method::DELETE, format!("keys/{id}")).if_match(etag.as_deref());
-            common.print(ask, NO_KEY, |_| "deleted".to_owned()).await
+            let request =
+                ApiRequest::new(Method::DELETE, format!("keys/{id}")).if_match(etag.as_deref());
+            common.print(request, &no_key(&id), |_| "deleted".to_owned()).await
         }
         Command::Stats { common } => {
-            common.print(Ask::new(Method::GET, "stats"), "", |answer| table(&answer.body)).await
+            common
+                .print(ApiRequest::new(Method::GET, "stats"), "", |answer| table(&answer.body))
+                .await
         }
     }
 }
 
 impl Common {
-    /// Sends a request; what is wrong is told as it is to be printed.
-    async fn send(self, ask: Ask<'_>, not_found: &str) -> Result<Answer, String> {
+    /// Sends a request. An error is the message to print.
+    async fn send(self, request: ApiRequest<'_>, not_found: &str) -> Result<Answer, String> {
         let Self { server, json: is_json } = self;
         let client = server.client().map_err(|what| error(&what, is_json))?;
-        let answer = client.send(ask).await;
+        let answer = client.send(request).await;
         answer.map_err(|failure| explain(&failure, not_found, is_json))
     }
 
-    /// Sends a request, and prints the answer as JSON or as `text` has it.
+    /// Sends a request and prints the answer: as JSON, or as `text` formats it.
     async fn print(
         self,
-        ask: Ask<'_>,
+        request: ApiRequest<'_>,
         not_found: &str,
         text: impl FnOnce(&Answer) -> String,
     ) -> Result<(), String> {
         let is_json = self.json;
-        let answer = self.send(ask, not_found).await?;
+        let answer = self.send(request, not_found).await?;
         write(&if is_json { with_header(answer).to_string() } else { text(&answer) })
     }
 
-    /// Sends a request for several keys, and prints how many of them were there.
+    /// Sends a request for several keys and prints how many of them exist.
     async fn print_many(self, path: &str, ids: &[KeyId], verb: &str) -> Result<(), String> {
         let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        let ask = Ask::new(Method::PUT, path).body(Some(json!({"keyIds": ids})));
+        let request = ApiRequest::new(Method::PUT, path).body(Some(json!({"keyIds": ids})));
         let is_json = self.json;
-        let answer = self.send(ask, "").await?;
+        let answer = self.send(request, "").await?;
         let missing = texts(&answer.body["missing"]);
         let done = ids.len() - missing.len().min(ids.len());
         write(&if is_json { answer.body.to_string() } else { format!("{done} {verb}") })?;
         if missing.is_empty() {
             return Ok(());
         }
-        Err(error(&format!("no such keys: {}.", missing.join(" ")), is_json))
+        let what = "They have expired, were deleted, or never existed.";
+        Err(error(&format!("no such keys: {}. {what}", missing.join(" ")), is_json))
     }
 }
 
@@ -206,7 +223,7 @@ fn explain(failure: &Failure, not_found: &str, is_json: bool) -> String {
     }
 }
 
-/// Prints a line. Whoever reads may have read enough.
+/// Prints a line. A reader that has closed the pipe is no error.
 fn write(text: &str) -> Result<(), String> {
     match writeln!(stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("error: {error}")),
@@ -214,7 +231,7 @@ fn write(text: &str) -> Result<(), String> {
     }
 }
 
-/// The body of an answer with what its header says of the key.
+/// The body of an answer, with the key's header fields added to it.
 fn with_header(answer: Answer) -> Value {
     const FIELDS: [(&str, &str); 3] = [
         ("etag", "etag"),
@@ -235,7 +252,7 @@ fn texts(list: &Value) -> Vec<&str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// The value of a header field, which the server always sends.
+/// The value of a header field. The server always sends it.
 fn field<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.header(name).unwrap_or("?")
 }
@@ -273,11 +290,11 @@ fn info(answer: &Answer) -> String {
         None => "free".to_owned(),
     };
     let created = answer.text("createdAt").unwrap_or("?");
-    let (dies, etag) = (field(answer, "key-expires-at"), field(answer, "etag"));
-    format!("{state}\ncreated {created}\ndies    {dies}\netag    {etag}")
+    let (expires, etag) = (field(answer, "key-expires-at"), field(answer, "etag"));
+    format!("{state}\ncreated {created}\nexpires {expires}\netag    {etag}")
 }
 
-/// Names and numbers, one pair a line; those of objects within follow.
+/// A table with a name and a number in each line. Nested objects follow in lines of their own.
 fn table(object: &Value) -> String {
     let mut lines = Vec::new();
     for (name, value) in object.as_object().into_iter().flatten() {

@@ -3,9 +3,10 @@
 mod address;
 mod client;
 mod commands;
+mod log;
+mod report;
 mod run;
 mod serve;
-mod tell;
 mod token;
 mod trust;
 
@@ -15,15 +16,15 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::tell::tell;
+use self::report::report;
 
-/// Leases random free keys from a pool, takes them back, and lets the unused die.
+/// A server that leases random free keys from a pool, and a client for it.
 #[derive(Parser)]
 #[command(name = "token-orchestrator", version, args_conflicts_with_subcommands = true)]
 #[command(
-    after_help = "Exit status of the server: 0 after SIGTERM or Ctrl-C, 2 for a wrong value, 1 for all \
-                        else. RUST_LOG=debug logs more. That of the other commands: 0 if it was done, 1 if \
-                        not, 2 if the command line is wrong; that of run is told by run --help."
+    after_help = "Exit status of the server: 0 after SIGTERM or Ctrl-C, 2 if an option is wrong, 1 after any \
+                        other error. Exit status of the other commands: 0 on success, 1 on failure, 2 if an \
+                        option is wrong; `run --help` describes that of run. RUST_LOG=debug logs more."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -34,30 +35,31 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the server; the default
+    /// Runs the server; this is the default
     Serve(serve::Args),
-    /// Makes tokens for those who may ask a server
+    /// Makes the tokens that clients authenticate with
     #[command(subcommand)]
     Token(token::Command),
     #[command(flatten)]
     Client(commands::Command),
-    /// Runs a command that has a key for as long as it runs
+    /// Runs a command with a leased key
     ///
-    /// Leases a key, passes it to CMD in `TOKEN_ORCHESTRATOR_KEY`, renews the lease and keeps the key
-    /// alive while CMD runs, and gives it back when CMD has ended.
+    /// Leases a key, sets `TOKEN_ORCHESTRATOR_KEY` to its id for CMD, renews the lease and keeps the key
+    /// alive while CMD runs, and releases the key when CMD has ended.
     ///
-    /// SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to CMD, but for those that a
-    /// terminal's keys make, which CMD gets anyway, and those that were ignored from the start.
+    /// SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are forwarded to CMD. Signals from the
+    /// terminal, such as Ctrl-C, reach CMD directly and are not forwarded again. Signals that were ignored
+    /// when this program started stay ignored.
     ///
-    /// The lease is lost nevertheless if the server does not answer for as long as it lasts, or
-    /// somebody else released or deleted the key, which is seen within a third of the lease and 20
-    /// seconds. Then another may have the key, so CMD gets SIGTERM, and SIGKILL if that does not end it.
-    /// Processes that CMD has started get no signal from here. If this program is killed by SIGKILL,
-    /// CMD goes on, and its lease ends by itself.
+    /// The lease is lost if the server does not answer before the lease ends, or if another client releases
+    /// or deletes the key. This program notices within a third of the lease, and within 20 seconds. Another
+    /// client may then lease the key, so CMD gets SIGTERM, and SIGKILL after --kill-after. Processes that
+    /// CMD has started get no signal. If this program is killed by SIGKILL, CMD goes on, and its lease
+    /// times out.
     ///
-    /// Exit status: that of CMD, or 128 and the number of the signal that killed it (or this program,
-    /// while it waited for a key); 125 if no key was to be had, 126 if CMD cannot be started, 127 if
-    /// there is no such command, 2 if the command line is wrong.
+    /// Exit status: that of CMD, or 128 plus the number of the signal that ended CMD, or that ended this
+    /// program while it waited for a key. 125 if no key could be leased, 126 if CMD cannot be started, 127
+    /// if CMD is not found, 2 if an option is wrong.
     Run(run::Args),
 }
 
@@ -65,12 +67,13 @@ enum Command {
 ///
 /// # Errors
 ///
-/// The exit status, once it has told what is wrong, or the help that was asked for.
+/// The exit status, after the error was reported. Prints help and version and exits if they were asked
+/// for.
 pub fn parse() -> Result<Cli, ExitCode> {
     let mut command = Cli::command();
     let first = std::env::args().nth(1).unwrap_or_default();
     if first != "serve" && command.find_subcommand(&first).is_some() {
-        // What the environment says to servers is nothing to clients.
+        // The variables of the server do not apply to clients.
         command = command.mut_args(|arg| arg.env(None::<&'static str>));
     }
     let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
@@ -79,9 +82,9 @@ pub fn parse() -> Result<Cli, ExitCode> {
             error.exit();
         }
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return fail("a subcommand is missing; --help tells which there are", 2);
+            return fail("a subcommand is missing, such as `token new`; --help lists them", 2);
         }
-        // In one line.
+        // Clap's message, joined into one line.
         let text = error.render().to_string();
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
         let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
@@ -90,19 +93,19 @@ pub fn parse() -> Result<Cli, ExitCode> {
 }
 
 impl Cli {
-    /// Whether this is to be a server.
+    /// Whether the command line starts a server. O(1).
     #[must_use]
     pub fn is_server(&self) -> bool {
         matches!(self.command, None | Some(Command::Serve(_)))
     }
 
-    /// Does what the command line says, and answers with the exit status.
+    /// Runs the command and returns the exit status.
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
             Command::Serve(args) => serve(&args),
             Command::Token(command) => {
-                // That nobody listens is no reason to panic.
+                // `println!` would panic if standard output is closed.
                 match writeln!(std::io::stdout(), "{}", token::run(&command)) {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => fail(&error.to_string(), 1),
@@ -111,7 +114,7 @@ impl Cli {
             Command::Client(command) => match wait_for(commands::run(command)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
-                    tell(&error);
+                    report(&error);
                     ExitCode::FAILURE
                 }
             },
@@ -133,13 +136,13 @@ fn serve(args: &serve::Args) -> ExitCode {
     }
 }
 
-/// A client has little to do: one thread is enough.
+/// Runs a client's work to its end. One thread is enough for a client.
 fn wait_for<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("a thread can wait").block_on(work)
+    runtime.expect("the system has an event queue").block_on(work)
 }
 
 fn fail(message: &str, status: u8) -> ExitCode {
-    tell(&format!("error: {message}"));
+    report(&format!("error: {message}"));
     ExitCode::from(status)
 }

@@ -1,22 +1,23 @@
-//! `token`: what goes into the file of tokens.
+//! `token`: makes tokens and the lines that describe them in a file of tokens.
 
 use crate::http::{Role, TokenHash, check_name, new_token};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Prints a new token, and its line for the file of tokens
+    /// Prints a new token and its line for the file of tokens
     ///
-    /// The token is shown once, on the first line of standard output: it is kept nowhere. The second line
-    /// is for the file that `--auth-tokens` names; the server reads it again on SIGHUP.
+    /// The first line is the token. It is shown once and stored nowhere. The second line is for the file that
+    /// `--auth-tokens` names; the server reads that file again on SIGHUP.
     New(New),
 }
 
 #[derive(clap::Args)]
 pub(super) struct New {
-    /// What it allows: client (lease, release, renew, keep alive, look), admin (everything) or metrics
+    /// What the token allows: client (lease, release, renew, keep alive, show), admin (everything) or
+    /// metrics
     #[arg(long)]
     role: Role,
-    /// Whose it is, for whoever reads the file
+    /// The name of the token in the file, such as worker-1
     #[arg(long, value_parser = parse_name)]
     name: Option<String>,
 }
@@ -25,7 +26,7 @@ fn parse_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned())
 }
 
-/// The lines to print.
+/// The two lines to print: the token, and its line for the file.
 pub(super) fn run(command: &Command) -> String {
     let Command::New(New { role, name }) = command;
     let token = new_token(&mut rand::rng());

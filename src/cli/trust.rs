@@ -1,4 +1,4 @@
-//! Whom a client trusts, and what it shows to be let in.
+//! Which issuers a client trusts, and the token that it authenticates with.
 
 use std::env;
 use std::fmt::Display;
@@ -13,28 +13,34 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use super::address::{is_here, is_https};
+use super::address::{is_https, is_local};
 use crate::config::{read_file, unusable};
 
-/// What holds the token if no file does. It is no option: everybody may see a command line.
+/// The variable that holds the token if no file does. There is no option for it, because other users of the
+/// machine can see a command line.
 const TOKEN: &str = "TOKEN_ORCHESTRATOR_TOKEN";
 
-/// How to speak TLS with a server: whom `ca` vouches for is trusted, or else whom the system trusts.
+/// The TLS configuration for a server: it trusts the issuers in the file `ca`, or else those of the
+/// system.
 ///
 /// # Errors
 ///
-/// If there is nobody to trust.
+/// If there is no issuer to trust, or the file cannot be used.
 pub(super) fn tls(server: &Uri, ca: Option<&Path>) -> Result<ClientConfig, String> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     if is_https(server) && ca.is_none() {
         let config = config.with_platform_verifier();
-        let config = config.map_err(|error| format!("cannot trust whom the system does: {error}"));
+        let config = config.map_err(|error| {
+            format!(
+                "cannot read the issuers that the system trusts: {error}; name them with --ca-cert FILE"
+            )
+        });
         return Ok(config?.with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
-    // Without TLS, nobody needs to be trusted.
+    // Without TLS, no issuer is needed.
     if let Some(path) = ca.filter(|_| is_https(server)) {
         let bad = |what: &dyn Display| unusable(path, what).to_string();
         let file = read_file(path).map_err(|error| error.to_string())?;
@@ -43,40 +49,45 @@ pub(super) fn tls(server: &Uri, ca: Option<&Path>) -> Result<ClientConfig, Strin
             roots.add(certificate).map_err(|error| bad(&error))?;
         }
         if roots.is_empty() {
-            return Err(bad(&"it has no certificate"));
+            return Err(bad(
+                &"it contains no certificate; it must be PEM, with -----BEGIN CERTIFICATE-----",
+            ));
         }
     }
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// What lets a client in: the token of `file`, or else that of the environment.
+/// The `Authorization` of a client: the token in `file`, or else that in the environment.
 ///
 /// # Errors
 ///
-/// If it cannot be read or is none, or others than the server could read it on its way.
+/// If the token cannot be read or is malformed, or would be sent unencrypted to another machine.
 pub(super) fn authorization(
     server: &Uri,
     file: Option<&Path>,
 ) -> Result<Option<HeaderValue>, String> {
-    let (token, place) = match (file, env::var_os(TOKEN)) {
+    let (token, source) = match (file, env::var_os(TOKEN)) {
         (Some(path), _) => {
-            let place = path.display().to_string();
-            (read_file(path).map_err(|error| error.to_string())?, place)
+            let source = path.display().to_string();
+            (read_file(path).map_err(|error| error.to_string())?, source)
         }
         (None, Some(token)) => (token.into_encoded_bytes(), TOKEN.to_owned()),
         (None, None) => return Ok(None),
     };
+    let malformed = || {
+        format!("{source} does not contain a token; it must be one word, as `token new` prints it")
+    };
     let token = token.trim_ascii();
     if token.is_empty() || !token.iter().all(u8::is_ascii_graphic) {
-        return Err(format!("{place} does not hold a token"));
+        return Err(malformed());
     }
-    if !is_https(server) && !is_here(server) {
+    if !is_https(server) && !is_local(server) {
         return Err(format!(
-            "a token is sent by https:// only, but to this machine; not to {server}"
+            "refused to send the token unencrypted to {server}; use https://, or a server on this machine"
         ));
     }
-    let mut value = HeaderValue::from_bytes(&[b"Bearer ", token].concat())
-        .map_err(|_| format!("{place} does not hold a token"))?;
+    let mut value =
+        HeaderValue::from_bytes(&[b"Bearer ", token].concat()).map_err(|_| malformed())?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

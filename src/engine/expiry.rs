@@ -1,130 +1,186 @@
 //! The expiry index: "look at this key at that time", ordered by `(deadline, key)`.
 //!
-//! A busy pool has thousands of deadlines in the same few milliseconds. So a skip list orders slices
-//! of time, and each slice is an ordered set behind a lock: to arm a key touches memory that was
-//! touched just before. Among many an entry takes 21 bytes; alone in its slice, some 220.
+//! A busy pool has thousands of deadlines in the same few milliseconds. So a skip list orders time
+//! buckets, and each bucket is an ordered set behind a lock: to arm a key touches memory that was
+//! touched just before. Among many an entry takes 21 bytes; alone in its bucket, some 220.
 
 use std::array;
-use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam_utils::CachePadded;
 
-use super::handle::Handle;
-use super::slices::{SliceRef, Slices};
-use super::sync::{AtomicUsize, unless_checked};
+use super::bucket::{Bucket, Due};
+use super::buckets::{BucketRef, Buckets};
+use super::fail_point::FailPoint;
+use super::short_id::ShortId;
+use super::sync::{AtomicUsize, Mutex, unless_loom};
 use crate::time::Timestamp;
 
-/// Lists by key, as all that is armed at about the same time meets in one slice of a list.
-const STRIPES: usize = unless_checked(4);
-/// In how many slices the usual time until a deadline is cut: 2048, or up to twice as many.
-const SLICES_BITS: u32 = 11;
-/// The shortest slice, as a power of two of milliseconds: 32 ms.
-const SLICE_BITS_MIN: u32 = 5;
+/// Lists by key, as all that is armed at about the same time meets in one bucket of a list.
+const STRIPES: usize = unless_loom(4);
+/// Into how many buckets the usual time until a deadline is cut: 2048, or up to twice as many.
+const BUCKETS_BITS: u32 = 11;
+/// The shortest bucket, as a power of two of milliseconds: 32 ms.
+const BUCKET_BITS_MIN: u32 = 5;
 
-/// A deadline in milliseconds from the beginning of its slice, and the key.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Due {
-    offset_ms: u32,
-    key: Handle,
-}
-
-/// A slice is emptied only with its removal from the list, and then it stays empty.
-pub(super) type Slice = BTreeSet<Due>;
-
-/// An ordered index of deadlines. Whoever finds an entry asks the record what is due.
+/// An ordered index of deadlines. An entry says when to look at a record, which says what is due.
 pub(super) struct ExpiryIndex {
-    /// Length of a slice, as a power of two of milliseconds.
-    slice_bits: u32,
-    stripes: [Slices; STRIPES],
+    /// Length of a bucket, as a power of two of milliseconds.
+    bucket_bits: u32,
+    stripes: [Buckets; STRIPES],
+    /// For each stripe a time before which nothing is due: a hint, for a check without a lock. It
+    /// only decides which thread does the work, so the model checker need not see it.
+    earliest_ms: CachePadded<[AtomicU64; STRIPES]>,
+    /// Held by the operation that handles what is due in a stripe; others need not do it again.
+    handling: [CachePadded<Mutex<()>>; STRIPES],
+    /// Where [`ExpiryIndex::due`] begins next.
+    turn: CachePadded<std::sync::atomic::AtomicUsize>,
     /// Apart from what is only read.
     len: CachePadded<AtomicUsize>,
 }
 
-/// Where entries were added last, for others that are likely to belong near them.
-pub(super) struct Near<'a> {
+/// Where entries were added last, for others that are likely to belong to the same bucket.
+pub(super) struct Cursor<'a> {
     index: &'a ExpiryIndex,
-    last: [Option<(u64, SliceRef<'a>)>; STRIPES],
+    last: [Option<(u64, BucketRef<'a>)>; STRIPES],
+}
+
+/// What entries can be added to.
+pub(super) trait Arm {
+    /// Adds an entry, which is not there. O(log n).
+    fn arm(&mut self, at: Timestamp, key: ShortId);
+}
+
+impl Arm for &ExpiryIndex {
+    fn arm(&mut self, at: Timestamp, key: ShortId) {
+        self.cursor().arm(at, key);
+    }
 }
 
 impl ExpiryIndex {
     /// One whose deadlines are mostly up to `span_ms` away.
     pub(super) fn new(span_ms: u64) -> Self {
-        let slice_bits = (span_ms >> SLICES_BITS).max(1).ilog2().max(SLICE_BITS_MIN);
-        let stripes = array::from_fn(|_| Slices::new());
-        Self { slice_bits, stripes, len: CachePadded::new(AtomicUsize::new(0)) }
+        let bucket_bits = (span_ms >> BUCKETS_BITS).max(1).ilog2().max(BUCKET_BITS_MIN);
+        Self {
+            bucket_bits,
+            stripes: array::from_fn(|_| Buckets::new()),
+            earliest_ms: CachePadded::new(array::from_fn(|_| AtomicU64::new(u64::MAX))),
+            handling: array::from_fn(|_| CachePadded::new(Mutex::new(()))),
+            turn: CachePadded::new(std::sync::atomic::AtomicUsize::new(0)),
+            len: CachePadded::new(AtomicUsize::new(0)),
+        }
     }
 
-    /// The number of the slice of a deadline, and the entry in it.
-    fn place(&self, at: Timestamp, key: Handle) -> (u64, Due) {
-        let (ms, length_ms) = (at.as_ms(), 1_u64 << self.slice_bits);
-        let offset_ms = u32::try_from(ms % length_ms).expect("a slice is shorter than 49 days");
-        (ms >> self.slice_bits, Due { offset_ms, key })
+    /// The number of the bucket of a deadline, and the entry in it.
+    fn place(&self, at: Timestamp, key: ShortId) -> (u64, Due) {
+        let (ms, length_ms) = (at.as_ms(), 1_u64 << self.bucket_bits);
+        let offset_ms = u32::try_from(ms % length_ms).expect("a bucket is shorter than 49 days");
+        (ms >> self.bucket_bits, Due { offset_ms, key })
     }
 
-    fn stripe(&self, key: Handle) -> &Slices {
+    fn stripe(&self, key: ShortId) -> &Buckets {
         &self.stripes[key.stripe(STRIPES)]
     }
 
     /// To add entries. O(1).
-    pub(super) fn near(&self) -> Near<'_> {
-        Near { index: self, last: array::from_fn(|_| None) }
-    }
-
-    /// Adds an entry, which is not there. O(log n).
-    pub(super) fn arm(&self, at: Timestamp, key: Handle) {
-        self.near().arm(at, key);
+    pub(super) fn cursor(&self) -> Cursor<'_> {
+        Cursor { index: self, last: array::from_fn(|_| None) }
     }
 
     /// Removes an entry, if it is there. O(log n).
-    pub(super) fn disarm(&self, at: Timestamp, key: Handle) {
+    pub(super) fn disarm(&self, at: Timestamp, key: ShortId) {
         let (number, due) = self.place(at, key);
-        let Some(slice) = self.stripe(key).get(number) else { return };
-        let mut entries = slice.lock();
+        let Some(bucket) = self.stripe(key).get(number) else { return };
+        let mut entries = bucket.lock();
         if entries.remove(&due) {
             self.len.fetch_sub(1, Relaxed);
             if entries.is_empty() {
-                // Under its lock: who waits for that finds it gone.
-                slice.remove();
+                // Under its lock: a thread that waits for that finds the bucket gone.
+                bucket.remove();
             }
         }
     }
 
-    /// Up to `limit` entries whose time has come, the first ones of a slice; none if there is none.
-    /// They stay until they are disarmed. O(log n + k) for k entries.
-    pub(super) fn due(&self, now: Timestamp, limit: usize) -> Vec<(Timestamp, Handle)> {
+    /// Up to `limit` entries whose time has come, in equal shares of all stripes; none if there is
+    /// none. They stay until they are disarmed. O(log n + k) for k entries.
+    pub(super) fn due(&self, now: Timestamp, limit: usize) -> Vec<(Timestamp, ShortId)> {
         let mut found = Vec::new();
-        for stripe in &self.stripes {
-            let left = limit - found.len();
-            self.first_of(stripe, |entries| {
-                found.extend(entries.take_while(|(at, _)| *at <= now).take(left));
-            });
+        // Another stripe is first each time, so that a small limit leaves none out for long.
+        let (mut first, mut share) = (self.turn.fetch_add(1, Relaxed), limit.div_ceil(STRIPES));
+        if FailPoint::OneStripeOnly.is_on() {
+            (first, share) = (0, limit);
+        }
+        for n in 0..STRIPES {
+            let share = share.min(limit - found.len());
+            self.due_of(first.wrapping_add(n) % STRIPES, now, share, &mut found);
         }
         found
     }
 
+    /// Adds up to `limit` entries of one stripe whose time has come, the first ones of a bucket.
+    fn due_of(
+        &self,
+        stripe: usize,
+        now: Timestamp,
+        limit: usize,
+        found: &mut Vec<(Timestamp, ShortId)>,
+    ) {
+        let before = found.len();
+        self.first_of(&self.stripes[stripe], |entries| {
+            found.extend(entries.take_while(|(at, _)| *at <= now).take(limit));
+        });
+        if found.len() == before && limit > 0 {
+            let earliest_ms = &self.earliest_ms[stripe];
+            earliest_ms.store(u64::MAX, Relaxed);
+            let first = self.first_of(&self.stripes[stripe], |entries| entries.next()).flatten();
+            // An entry that was added meanwhile has lowered it as well, or the next sweep finds it.
+            earliest_ms.fetch_min(first.map_or(u64::MAX, |(at, _)| at.as_ms()), Relaxed);
+        }
+    }
+
+    /// Calls `handle` with up to `limit` entries of each stripe whose time has come, unless another
+    /// thread is at it in that stripe. O(1) if there are none.
+    pub(super) fn each_overdue(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        mut handle: impl FnMut(Vec<(Timestamp, ShortId)>),
+    ) {
+        for (stripe, earliest_ms) in self.earliest_ms.iter().enumerate() {
+            if earliest_ms.load(Relaxed) > now.as_ms() || FailPoint::OneStripeOnly.is_on() {
+                continue;
+            }
+            let Some(_handling) = self.handling[stripe].try_lock() else { continue };
+            let mut found = Vec::new();
+            self.due_of(stripe, now, limit, &mut found);
+            if !found.is_empty() {
+                handle(found);
+            }
+        }
+    }
+
     /// The first entry. O(log n).
-    pub(super) fn first(&self) -> Option<(Timestamp, Handle)> {
+    pub(super) fn first(&self) -> Option<(Timestamp, ShortId)> {
         let firsts = self
             .stripes
             .iter()
-            .filter_map(|stripe| self.first_of(stripe, |entries| entries.next())?);
+            .filter_map(|stripe| self.first_of(stripe, |entries| entries.next()).flatten());
         firsts.min()
     }
 
-    /// What `look` makes of the entries of the first slice.
+    /// What `look` makes of the entries of the first bucket.
     fn first_of<T>(
         &self,
-        stripe: &Slices,
-        look: impl FnOnce(&mut dyn Iterator<Item = (Timestamp, Handle)>) -> T,
+        stripe: &Buckets,
+        look: impl FnOnce(&mut dyn Iterator<Item = (Timestamp, ShortId)>) -> T,
     ) -> Option<T> {
         loop {
-            let (number, slice) = stripe.first()?;
-            let entries = slice.lock();
+            let (number, bucket) = stripe.first()?;
+            let entries = bucket.lock();
             // One that is empty was removed meanwhile.
             if !entries.is_empty() {
-                let begin = Timestamp::from_ms(number << self.slice_bits);
+                let begin = Timestamp::from_ms(number << self.bucket_bits);
                 let entry = |due: &Due| (begin.plus_ms(due.offset_ms.into()), due.key);
                 return Some(look(&mut entries.iter().map(entry)));
             }
@@ -142,70 +198,96 @@ impl ExpiryIndex {
     }
 
     /// Whether there is such an entry. O(log n).
-    pub(super) fn contains(&self, at: Timestamp, key: Handle) -> bool {
+    #[cfg(test)]
+    pub(super) fn contains(&self, at: Timestamp, key: ShortId) -> bool {
         let (number, due) = self.place(at, key);
-        self.stripe(key).get(number).is_some_and(|slice| slice.lock().contains(&due))
+        self.stripe(key).get(number).is_some_and(|bucket| bucket.lock().contains(&due))
     }
 }
 
-impl Near<'_> {
-    /// Adds an entry, which is not there, with little search if the last one went to the same slice.
-    /// O(log n).
-    pub(super) fn arm(&mut self, at: Timestamp, key: Handle) {
+impl Arm for Cursor<'_> {
+    /// With little search if the last entry went to the same bucket.
+    fn arm(&mut self, at: Timestamp, key: ShortId) {
         let (number, due) = self.index.place(at, key);
         let last = &mut self.last[key.stripe(STRIPES)];
         loop {
-            let slice = match last.take() {
-                Some((near, slice)) if near == number => slice,
-                _ => self.index.stripe(key).get_or_insert(number, || Slice::from([due])),
+            let bucket = match last.take() {
+                Some((last, bucket)) if last == number => bucket,
+                _ => self.index.stripe(key).get_or_insert(number, || Bucket::from([due])),
             };
-            let mut entries = slice.lock();
+            let mut entries = bucket.lock();
             // If it was removed meanwhile, a new one is needed.
             if !entries.is_empty() {
                 // One that was just made has it already.
                 entries.insert(due);
                 drop(entries);
-                *last = Some((number, slice));
+                *last = Some((number, bucket));
                 break;
             }
+        }
+        let earliest_ms = &self.index.earliest_ms[key.stripe(STRIPES)];
+        if at.as_ms() < earliest_ms.load(Relaxed) {
+            earliest_ms.fetch_min(at.as_ms(), Relaxed);
         }
         self.index.len.fetch_add(1, Relaxed);
     }
 }
 
-/// The order of the fields, but by one comparison of numbers.
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let number = |due: &Self| u128::from(due.offset_ms) << 64 | u128::from(due.key.bits());
-        number(self).cmp(&number(other))
-    }
-}
-
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-#[cfg(all(test, not(feature = "loom")))]
+#[cfg(all(test, not(loom)))]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
     use super::*;
     use crate::key::KeyId;
 
-    fn key(n: u8) -> Handle {
-        Handle::split(&KeyId::from_random_bytes([n; 16])).1
+    fn key(n: u8) -> ShortId {
+        ShortId::split(&KeyId::from_random_bytes([n; 16])).1
+    }
+
+    #[test]
+    fn what_is_due_is_found_in_equal_shares_of_all_stripes() {
+        let index = ExpiryIndex::new(60_000);
+        (0..200).for_each(|n| (&index).arm(Timestamp::from_ms(5), key(n)));
+        let due = index.due(Timestamp::from_ms(5), 64);
+        let of_stripe = |n| due.iter().filter(|(_, key)| key.stripe(STRIPES) == n).count();
+        assert_eq!(array::from_fn::<_, STRIPES, _>(of_stripe), [16; STRIPES]);
+        // A limit of one comes round.
+        let stripes = (0..STRIPES).map(|_| index.due(Timestamp::MAX, 1)[0].1.stripe(STRIPES));
+        let mut stripes: Vec<_> = stripes.collect();
+        stripes.sort_unstable();
+        assert_eq!(stripes, (0..STRIPES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_overdue_is_handled_once_and_nothing_else() {
+        let index = ExpiryIndex::new(60_000);
+        (0..100).for_each(|n| (&index).arm(Timestamp::from_ms(5 + u64::from(n) / 50), key(n)));
+        let count = |ms, limit| {
+            let mut count = 0;
+            index.each_overdue(Timestamp::from_ms(ms), limit, |due| {
+                count += due.len();
+                for (at, key) in due {
+                    index.disarm(at, key);
+                }
+            });
+            count
+        };
+        assert_eq!((count(4, 9), count(5, 9), count(5, 90), count(5, 9)), (0, 36, 14, 0));
+        assert_eq!((count(6, 90), count(60, 9)), (50, 0));
+        (&index).arm(Timestamp::from_ms(1), key(1));
+        assert_eq!((count(1, 9), index.len()), (1, 0));
     }
 
     #[test]
     fn entries_come_by_deadline_and_key() {
         let mut rng = SmallRng::seed_from_u64(7);
         let (index, mut model) = (ExpiryIndex::new(60_000), BTreeSet::new());
-        let mut near = index.near();
+        let mut cursor = index.cursor();
         for _ in 0..20_000 {
             let key = key(rng.random_range(0..20));
-            // Within a slice, in a few, in many, or at the end of all time.
+            // Within a bucket, in a few, in many, or at the end of all time.
             let ends_ms = [10, 100, 10_000, u64::MAX][rng.random_range(0..4)];
             let at = Timestamp::from_ms(ends_ms - rng.random_range(0..ends_ms.min(10_000)));
             if model.remove(&(at, key)) {
@@ -213,7 +295,7 @@ mod tests {
                 index.disarm(at, key);
             } else {
                 model.insert((at, key));
-                near.arm(at, key);
+                cursor.arm(at, key);
             }
             assert_eq!((index.first(), index.len()), (model.first().copied(), model.len()));
             assert_eq!(index.contains(at, key), model.contains(&(at, key)));
@@ -224,14 +306,14 @@ mod tests {
             index.disarm(at, key);
         }
         assert!(model.is_empty(), "something is left");
-        assert!(index.stripes.iter().all(|stripe| stripe.first().is_none()), "a slice is left");
+        assert!(index.stripes.iter().all(|stripe| stripe.first().is_none()), "a bucket is left");
         assert_eq!(index.due(Timestamp::MAX, 64), []);
     }
 
     #[test]
     fn nothing_is_due_before_its_time_and_all_is_at_it() {
         let index = ExpiryIndex::new(60_000);
-        (0..100).for_each(|n| index.arm(Timestamp::from_ms(1000 + u64::from(n)), key(n)));
+        (0..100).for_each(|n| (&index).arm(Timestamp::from_ms(1000 + u64::from(n)), key(n)));
         assert_eq!(index.due(Timestamp::from_ms(999), 64), []);
         assert_eq!(index.due(Timestamp::from_ms(1000), 64), [(Timestamp::from_ms(1000), key(0))]);
         let mut count = 0;
@@ -246,19 +328,19 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_meet_in_slices_lose_no_entry() {
+    fn threads_that_meet_in_buckets_lose_no_entry() {
         let index = ExpiryIndex::new(60_000);
-        index.arm(Timestamp::MAX, key(0));
+        (&index).arm(Timestamp::MAX, key(0));
         std::thread::scope(|scope| {
             for n in 0..8 {
                 let index = &index;
                 scope.spawn(move || {
                     // Two threads for each stripe.
                     let key = key(n);
-                    let mut near = index.near();
+                    let mut cursor = index.cursor();
                     for round in 0..20_000 {
                         let at = Timestamp::from_ms(round % 7 * 16);
-                        near.arm(at, key);
+                        cursor.arm(at, key);
                         assert!(index.contains(at, key));
                         assert!(index.first().is_some_and(|(first, _)| first <= at));
                         index.disarm(at, key);

@@ -6,14 +6,14 @@ use crossbeam_utils::CachePadded;
 use prefetch_index::prefetch_index;
 use rand::{Rng, RngExt};
 
-use super::Bug;
-use super::handle::{Handle, Sharding};
-use super::sync::{AtomicU32, AtomicU64, Mutex, fence, unless_checked};
+use super::fail_point::FailPoint;
+use super::short_id::{Sharding, ShortId};
+use super::sync::{AtomicU32, AtomicU64, Mutex, fence, unless_loom};
 
 /// "This key was free at that generation", which the record confirms or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hint {
-    pub(super) key: Handle,
+    pub(super) key: ShortId,
     /// The low 32 bits of the generation. They repeat only after four thousand million
     /// transitions, while a living key's hint outlives none.
     generation: u32,
@@ -21,7 +21,7 @@ pub(super) struct Hint {
 
 impl Hint {
     #[expect(clippy::cast_possible_truncation, reason = "only the low bits are kept")]
-    pub(super) fn new(key: Handle, generation: u64) -> Self {
+    pub(super) fn new(key: ShortId, generation: u64) -> Self {
         Self { key, generation: generation as u32 }
     }
 }
@@ -34,16 +34,16 @@ pub(super) struct Empty {
 
 /// One vector of hints per shard.
 ///
-/// **The draw** throws a dart at a board: a column for each shard, as high as the longest vector,
-/// in which each hint lies in one cell. So every hint is hit with the same probability, and its
-/// shard was picked in proportion to its hints. Nothing that all threads write is read or written.
-/// When there are too few hints for darts, or they are spread too unevenly, one walk over the
-/// shards' lengths picks exactly.
+/// **The draw** is rejection sampling. A sample is a shard and a slot below the length of the longest
+/// vector, both uniformly random; it is rejected if the shard has no such slot. So every hint is as
+/// likely as any other, and its shard was picked in proportion to its hints. Nothing that all threads
+/// write is read or written. When there are too few hints for that, or they are spread too unevenly,
+/// one walk over the shards' lengths picks exactly.
 pub(super) struct FreeLists {
     sharding: Sharding,
     shards: Box<[CachePadded<Shard>]>,
-    /// Height of the board: no vector is longer. Seldom written.
-    height: CachePadded<AtomicU32>,
+    /// Bound of the samples: no vector is longer. Seldom written.
+    bound: CachePadded<AtomicU32>,
 }
 
 #[derive(Default)]
@@ -51,7 +51,7 @@ struct Shard {
     hints: Mutex<Hints>,
     /// Length of the vector, to be read without the lock.
     len: AtomicU32,
-    /// How many of the hints are stale, because their keys died or were rested while they were free.
+    /// How many of the hints are stale, because their keys died or began to cool down while they were free.
     stale: AtomicU32,
     /// How many hints were ever pushed.
     pushes: AtomicU64,
@@ -65,9 +65,9 @@ struct Hints {
 }
 
 impl FreeLists {
-    /// Darts thrown before the walk. With thousands of hints a shard two of three hit, with a few
-    /// one of four.
-    const DARTS: usize = unless_checked(8);
+    /// Samples taken before the walk. With thousands of hints a shard two of three are accepted, with
+    /// a few one of four.
+    const SAMPLES: usize = unless_loom(8);
     /// A shard with fewer stale hints than this is left alone.
     const STALE_MIN: u32 = 32;
     /// How many hints are looked at for each one that becomes stale, in a shard where more than
@@ -78,11 +78,11 @@ impl FreeLists {
         Self {
             sharding,
             shards: (0..sharding.count()).map(|_| CachePadded::default()).collect(),
-            height: CachePadded::new(AtomicU32::new(1)),
+            bound: CachePadded::new(AtomicU32::new(1)),
         }
     }
 
-    fn shard_of(&self, key: Handle) -> &Shard {
+    fn shard_of(&self, key: ShortId) -> &Shard {
         &self.shards[self.sharding.shard_of(key)]
     }
 
@@ -95,11 +95,12 @@ impl FreeLists {
         shard.pushes.store(shard.pushes.load(Relaxed) + 1, Release);
         let len = shard.len.load(Relaxed);
         drop(hints);
-        // Who lowers the height looks at the lengths after that, and this at it after the length.
+        // A thread that lowers the bound looks at the lengths after that; this one looks at the bound
+        // after it has set the length.
         fence(SeqCst);
-        if len > self.height.load(SeqCst) {
+        if len > self.bound.load(SeqCst) {
             // A little more than needed, so that it is not written for each push.
-            self.height.fetch_max(len.saturating_add(len / 16), Relaxed);
+            self.bound.fetch_max(len.saturating_add(len / 16), Relaxed);
         }
     }
 
@@ -110,8 +111,8 @@ impl FreeLists {
     ///
     /// [`Empty`] if there was a moment at which no shard had a hint.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
-        for _ in 0..Self::DARTS {
-            if let Some((shard, slot)) = self.throw(rng)
+        for _ in 0..Self::SAMPLES {
+            if let Some((shard, slot)) = self.sample(rng)
                 && let Some(hint) = shard.take(slot)
             {
                 return Ok(hint);
@@ -123,34 +124,34 @@ impl FreeLists {
     /// Removes up to `count` uniformly random hints: fewer if there was a moment at which no shard
     /// had one. O(c) expected for c hints, as [`FreeLists::draw`].
     ///
-    /// Darts are thrown first, so that the memory they hit is on its way while others are thrown.
-    /// One whose hint is gone when it is taken counts as a miss, so no hint is preferred.
+    /// All samples are taken first, so that the memory they need is on its way meanwhile. One whose
+    /// hint is gone when it is to be removed counts as rejected, so no hint is preferred.
     pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize) -> Vec<Hint> {
-        let aim = |_| {
-            let dart = (0..Self::DARTS).find_map(|_| self.throw(rng))?;
-            dart.0.prefetch(dart.1);
-            Some(dart)
+        let sample = |_| {
+            let (shard, slot) = (0..Self::SAMPLES).find_map(|_| self.sample(rng))?;
+            shard.prefetch(slot);
+            Some((shard, slot))
         };
-        let mut darts = (0..count).map_while(aim).collect::<Vec<_>>().into_iter();
+        let mut samples = (0..count).map_while(sample).collect::<Vec<_>>().into_iter();
         let take = |_| {
-            let hint = darts.next().and_then(|(shard, slot)| shard.take(slot));
+            let hint = samples.next().and_then(|(shard, slot)| shard.take(slot));
             hint.or_else(|| self.draw(rng).ok())
         };
         (0..count).map_while(take).collect()
     }
 
-    /// Throws a dart, and answers which slot of which shard it hit, unless that is empty. O(1).
-    fn throw(&self, rng: &mut impl Rng) -> Option<(&Shard, usize)> {
+    /// Takes one sample: a slot of a shard, unless it is rejected. O(1).
+    fn sample(&self, rng: &mut impl Rng) -> Option<(&Shard, usize)> {
         // The number of shards is a power of two: the mask is exact.
         let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
         let len = shard.len.load(Relaxed);
         // Multiply and shift, as in Lemire, "Fast Random Integer Generation in an Interval",
-        // 2019: each cell is as likely as another to within one in 2^32 for each of the column.
-        let mut cell = (u64::from(rng.next_u32()) * u64::from(self.height.load(Relaxed))) >> 32;
-        if Bug::UnevenDraw.is_planted() {
-            cell %= u64::from(len.max(1));
+        // 2019: each slot is as likely as another to within one in 2^32 for each of them.
+        let mut slot = (u64::from(rng.next_u32()) * u64::from(self.bound.load(Relaxed))) >> 32;
+        if FailPoint::UnevenDraw.is_on() {
+            slot %= u64::from(len.max(1));
         }
-        (cell < u64::from(len)).then(|| (&**shard, to_usize(cell)))
+        (slot < u64::from(len)).then(|| (&**shard, to_usize(slot)))
     }
 
     fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
@@ -162,13 +163,13 @@ impl FreeLists {
                 sum += u64::from(len);
                 longest = longest.max(len);
             }
-            let height = self.height.load(Relaxed);
-            if longest < height / 2
-                && self.height.compare_exchange(height, longest, SeqCst, Relaxed).is_ok()
+            let bound = self.bound.load(Relaxed);
+            if longest < bound / 2
+                && self.bound.compare_exchange(bound, longest, SeqCst, Relaxed).is_ok()
             {
                 // A push may have raised it meanwhile, or found no need to.
                 let lens = self.shards.iter().map(|shard| shard.len.load(SeqCst));
-                self.height.fetch_max(lens.max().unwrap_or(1), SeqCst);
+                self.bound.fetch_max(lens.max().unwrap_or(1), SeqCst);
             }
             if sum > 0 {
                 let mut rank = rng.random_range(0..sum);
@@ -197,9 +198,9 @@ impl FreeLists {
         self.shards.iter().map(|shard| shard.pushes.load(Acquire)).sum()
     }
 
-    /// Notes that a free key died or rests, so that its hint is stale. True if the shard now has more
+    /// Notes that a free key died or cools down, so that its hint is stale. True if the shard now has more
     /// stale hints than live ones. O(1).
-    pub(super) fn add_stale(&self, key: Handle) -> bool {
+    pub(super) fn add_stale(&self, key: ShortId) -> bool {
         let shard = self.shard_of(key);
         let stale = shard.stale.fetch_add(1, Relaxed) + 1;
         stale > Self::STALE_MIN && stale > shard.len.load(Relaxed) / 2
@@ -216,12 +217,12 @@ impl FreeLists {
     }
 
     /// Notes that a stale hint is out of the vectors. O(1).
-    pub(super) fn drop_stale(&self, key: Handle) {
+    pub(super) fn drop_stale(&self, key: ShortId) {
         self.shard_of(key).stale.fetch_sub(1, Relaxed);
     }
 
     /// The next hints of the shard of `key` to look at. O(1).
-    pub(super) fn suspects(&self, key: Handle) -> [Option<(usize, Hint)>; Self::SUSPECTS] {
+    pub(super) fn suspects(&self, key: ShortId) -> [Option<(usize, Hint)>; Self::SUSPECTS] {
         let mut hints = self.shard_of(key).hints.lock();
         std::array::from_fn(|_| {
             let slot = match hints.cursor.min(hints.vector.len()) {
@@ -247,6 +248,7 @@ impl FreeLists {
 }
 
 /// For [`super::check`].
+#[cfg(test)]
 impl FreeLists {
     /// All hints, after looking at each shard's own invariants.
     pub(super) fn all_checked(&self) -> Vec<Hint> {
@@ -254,8 +256,8 @@ impl FreeLists {
         for (index, shard) in self.shards.iter().enumerate() {
             let hints = shard.hints.lock();
             assert_eq!(shard.len.load(Acquire) as usize, hints.vector.len(), "shard {index}");
-            let strange = hints.vector.iter().find(|h| self.sharding.shard_of(h.key) != index);
-            assert_eq!(strange, None, "shard {index} holds another's hint");
+            let misplaced = hints.vector.iter().find(|h| self.sharding.shard_of(h.key) != index);
+            assert_eq!(misplaced, None, "shard {index} holds another's hint");
             all.extend_from_slice(&hints.vector);
         }
         all
@@ -288,7 +290,7 @@ impl Shard {
 
     fn take(&self, mut slot: usize) -> Option<Hint> {
         let mut hints = self.hints.lock();
-        if Bug::LateDartHits.is_planted() {
+        if FailPoint::LateSampleHits.is_on() {
             slot = slot.min(hints.vector.len().saturating_sub(1));
         }
         if slot >= hints.vector.len() {

@@ -4,8 +4,8 @@
 //! up to twice. So they are packed: 42 bytes instead of 64 (see [`Packed`]).
 
 use super::free::Hint;
-use super::handle::Handle;
-use crate::key::{Lease, State, Ttl};
+use super::short_id::ShortId;
+use crate::key::{KeyInfo, Lease, State, Ttl};
 use crate::time::Timestamp;
 
 /// An unsigned number in `N` bytes, without alignment.
@@ -35,7 +35,7 @@ impl<const N: usize> Packed<N> {
 
 /// What is true of one key, and which of its timers are armed in the expiry indexes.
 pub(super) struct Record {
-    /// The half of the id that is not the key's handle.
+    /// The half of the id that is not the key's short id.
     id: [u8; 8],
     created_at: Packed<5>,
     /// Where its entry in the index of lives stands; never after the end of the life.
@@ -43,11 +43,11 @@ pub(super) struct Record {
     /// How far keep-alives have moved the end of the life past that entry.
     life_moved_ms: Packed<4>,
     /// When the lease or the cool-down ends; meaningful while there is one.
-    hold_until: Packed<5>,
+    block_until: Packed<5>,
     /// How long it lasts; 0 for none.
-    hold_ms: Packed<4>,
-    /// Where its entry in the index of holds stands; 0 for none.
-    hold_entry: Packed<5>,
+    block_ms: Packed<4>,
+    /// Where its entry in the index of blocks stands; 0 for none.
+    block_entry: Packed<5>,
     /// Odd while the key is leased. Rises with each lease, each release, and each cool-down of a
     /// free key: 2^48 last 8 years at a million a second.
     generation: Packed<6>,
@@ -61,10 +61,25 @@ impl Record {
             created_at: Packed::new(now.as_ms()),
             life_entry: Packed::new(now.plus_ms(ttl.key_ttl_ms).as_ms()),
             life_moved_ms: Packed::new(0),
-            hold_until: Packed::new(0),
-            hold_ms: Packed::new(0),
-            hold_entry: Packed::new(0),
+            block_until: Packed::new(0),
+            block_ms: Packed::new(0),
+            block_entry: Packed::new(0),
             generation: Packed::new(0),
+        }
+    }
+
+    /// The record of a key that is known already, with no entry in either index.
+    pub(super) fn restored(id: [u8; 8], info: &KeyInfo) -> Self {
+        let (since, until) = info.state.blocked().unwrap_or_default();
+        Self {
+            id,
+            created_at: Packed::new(info.created_at.as_ms()),
+            life_entry: Packed::new(info.life_ends.as_ms()),
+            life_moved_ms: Packed::new(0),
+            block_until: Packed::new(until.as_ms()),
+            block_ms: Packed::new(until.ms_since(since)),
+            block_entry: Packed::new(0),
+            generation: Packed::new(info.generation),
         }
     }
 
@@ -72,18 +87,23 @@ impl Record {
         self.id
     }
 
+    /// What is known of `key` at `now`.
+    pub(super) fn info(&self, key: ShortId, now: Timestamp) -> KeyInfo {
+        KeyInfo {
+            created_at: self.created_at(),
+            life_ends: self.life_ends(),
+            generation: self.generation_at(now),
+            state: self.state(key, now),
+        }
+    }
+
     pub(super) fn created_at(&self) -> Timestamp {
         self.created_at.time()
     }
 
-    /// Whether this is the key with that half of an id, and it lives.
-    pub(super) fn is_living(&self, id: [u8; 8], now: Timestamp) -> bool {
-        self.id == id && !self.is_dead(now)
-    }
-
     /// The one hint that offers the key, if it is free.
-    pub(super) fn hint(&self, key: Handle) -> Option<Hint> {
-        self.hold().is_none().then(|| Hint::new(key, self.generation()))
+    pub(super) fn hint(&self, key: ShortId) -> Option<Hint> {
+        self.block().is_none().then(|| Hint::new(key, self.generation()))
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -98,12 +118,8 @@ impl Record {
         self.life_entry().plus_ms(self.life_moved_ms.get())
     }
 
-    pub(super) fn is_dead(&self, now: Timestamp) -> bool {
-        self.life_ends() <= now
-    }
-
     /// Lets the life end at `end` without touching the entry, which then pops too early and is
-    /// armed anew. False, and nothing changes, if `end` is too far from the entry to be noted.
+    /// armed again. False, and nothing changes, if `end` is too far from the entry to be noted.
     #[must_use]
     pub(super) fn move_life(&mut self, end: Timestamp) -> bool {
         let moved_ms = end.ms_since(self.life_entry());
@@ -120,18 +136,18 @@ impl Record {
         self.life_moved_ms = Packed::new(0);
     }
 
-    pub(super) fn hold_entry(&self) -> Option<Timestamp> {
-        (self.hold_entry.get() != 0).then(|| self.hold_entry.time())
+    pub(super) fn block_entry(&self) -> Option<Timestamp> {
+        (self.block_entry.get() != 0).then(|| self.block_entry.time())
     }
 
-    /// Notes where the entry of the hold now stands.
-    pub(super) fn arm_hold(&mut self, at: Option<Timestamp>) {
-        self.hold_entry = Packed::new(at.map_or(0, Timestamp::as_ms));
+    /// Notes where the entry of the block now stands.
+    pub(super) fn arm_block(&mut self, at: Option<Timestamp>) {
+        self.block_entry = Packed::new(at.map_or(0, Timestamp::as_ms));
     }
 
     /// Start and end of the lease or the cool-down that was not ended, even if its time is over.
-    pub(super) fn hold(&self) -> Option<(Timestamp, Timestamp)> {
-        let (until, ms) = (self.hold_until.get(), self.hold_ms.get());
+    pub(super) fn block(&self) -> Option<(Timestamp, Timestamp)> {
+        let (until, ms) = (self.block_until.get(), self.block_ms.get());
         (ms != 0).then(|| (Timestamp::from_ms(until - ms), Timestamp::from_ms(until)))
     }
 
@@ -139,9 +155,9 @@ impl Record {
         self.generation() % 2 == 1
     }
 
-    /// Whether `key` is to be had, as callers know it.
-    pub(super) fn state(&self, key: Handle, now: Timestamp) -> State {
-        match self.hold() {
+    /// Whether `key` can be leased, as callers know it.
+    pub(super) fn state(&self, key: ShortId, now: Timestamp) -> State {
+        match self.block() {
             Some((since, until)) if until > now && self.is_leased() => {
                 State::Leased(self.lease(key, since, until))
             }
@@ -151,50 +167,50 @@ impl Record {
     }
 
     /// The lease of `key` that lasts from `since` to `until`, as callers know it.
-    pub(super) fn lease(&self, key: Handle, since: Timestamp, until: Timestamp) -> Lease {
+    pub(super) fn lease(&self, key: ShortId, since: Timestamp, until: Timestamp) -> Lease {
         Lease { id: key.join(self.id), generation: self.generation(), since, until }
     }
 
     /// The generation as callers know it: a lease whose time is over was given back.
     pub(super) fn generation_at(&self, now: Timestamp) -> u64 {
-        let is_over = self.is_leased() && self.hold().is_none_or(|(_, until)| until <= now);
+        let is_over = self.is_leased() && self.block().is_none_or(|(_, until)| until <= now);
         self.generation() + u64::from(is_over)
     }
 
     /// Gives the free key away from `since` to `until`.
     pub(super) fn start_lease(&mut self, since: Timestamp, until: Timestamp) {
-        debug_assert!(self.hold().is_none(), "leased twice");
-        self.hold_between(since, until);
+        debug_assert!(self.block().is_none(), "leased twice");
+        self.block_between(since, until);
         self.generation = Packed::new(self.generation() + 1);
     }
 
-    /// Starts the lease anew.
+    /// Lets the lease last from `since` to `until` instead.
     pub(super) fn renew(&mut self, since: Timestamp, until: Timestamp) {
         debug_assert!(self.is_leased(), "nothing to renew");
-        self.hold_between(since, until);
+        self.block_between(since, until);
     }
 
     /// Takes the key back, but offers it only from `until`.
     pub(super) fn cool(&mut self, since: Timestamp, until: Timestamp) {
-        let steps = match self.hold() {
+        let steps = match self.block() {
             // Two, so that its hint no longer holds and it is not leased.
             None => 2,
             Some(_) => u64::from(self.is_leased()),
         };
-        self.hold_between(since, until);
+        self.block_between(since, until);
         self.generation = Packed::new(self.generation() + steps);
     }
 
     /// Makes the key free.
-    pub(super) fn end_hold(&mut self) {
-        debug_assert!(self.hold().is_some(), "freed twice");
-        self.hold_ms = Packed::new(0);
+    pub(super) fn end_block(&mut self) {
+        debug_assert!(self.block().is_some(), "freed twice");
+        self.block_ms = Packed::new(0);
         self.generation = Packed::new(self.generation() + u64::from(self.is_leased()));
     }
 
-    fn hold_between(&mut self, since: Timestamp, until: Timestamp) {
-        self.hold_until = Packed::new(until.as_ms());
-        self.hold_ms = Packed::new(until.ms_since(since));
+    fn block_between(&mut self, since: Timestamp, until: Timestamp) {
+        self.block_until = Packed::new(until.as_ms());
+        self.block_ms = Packed::new(until.ms_since(since));
     }
 }
 
@@ -225,9 +241,8 @@ mod tests {
     }
 
     #[test]
-    fn a_life_ends_exactly_at_its_end() {
-        let record = record();
-        assert!(!record.is_dead(at(106)) && record.is_dead(at(107)));
+    fn a_life_lasts_for_the_key_ttl() {
+        assert_eq!(record().life_ends(), at(107));
     }
 
     #[test]
@@ -251,27 +266,27 @@ mod tests {
     #[test]
     fn each_lease_and_each_release_has_its_own_generation() {
         let mut record = record();
-        assert_eq!((record.generation(), record.hold()), (0, None));
+        assert_eq!((record.generation(), record.block()), (0, None));
         record.start_lease(at(20), at(30));
-        assert_eq!((record.generation(), record.hold()), (1, Some((at(20), at(30)))));
+        assert_eq!((record.generation(), record.block()), (1, Some((at(20), at(30)))));
         record.renew(at(25), at(40));
-        assert_eq!((record.generation(), record.hold()), (1, Some((at(25), at(40)))));
+        assert_eq!((record.generation(), record.block()), (1, Some((at(25), at(40)))));
         assert_eq!((record.generation_at(at(39)), record.generation_at(at(40))), (1, 2));
-        record.end_hold();
-        assert_eq!((record.generation(), record.hold()), (2, None));
+        record.end_block();
+        assert_eq!((record.generation(), record.block()), (2, None));
     }
 
     #[test]
     fn a_cool_down_is_no_lease_and_makes_the_hint_stale() {
         let mut record = record();
-        let (_, key) = Handle::split(&KeyId::from_bytes([0; 16]));
+        let (_, key) = ShortId::split(&KeyId::from_bytes([0; 16]));
         let hint = record.hint(key);
         record.cool(at(20), at(30));
         let cooling = State::Cooling { since: at(20), until: at(30) };
         assert_eq!((record.state(key, at(29)), record.state(key, at(30))), (cooling, State::Free));
         assert_eq!((record.is_leased(), record.hint(key)), (false, None));
         record.cool(at(20), at(40));
-        record.end_hold();
+        record.end_block();
         assert!(record.hint(key).is_some() && record.hint(key) != hint);
         record.start_lease(at(50), at(60));
         let leased = record.generation();

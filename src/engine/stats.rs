@@ -1,16 +1,15 @@
 //! Counts: what a pool holds, and what has happened in it.
 
-use std::sync::atomic::Ordering::Relaxed;
+use super::journal::Journal;
+use super::pool::Pool;
+use super::shard::{Counts, Event};
 
-use crossbeam_utils::CachePadded;
-
-use super::Pool;
-use super::handle::Handle;
-use super::sync::{AtomicU64, unless_checked};
-
-/// Counts at about one moment. Dead keys count until [`Pool::expire`] has removed them, and so
-/// does a lease or a cool-down whose time is over until somebody has noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a pool holds, and what has happened in it.
+///
+/// All sums hold at every look: `keys` = `free` + `leased` + `cooling`, and those of [`Totals`]. Each
+/// shard is counted at one moment, one shard after the other. Dead keys count until [`Pool::expire`]
+/// has removed them, and leases and cool-downs that are over until an operation has noticed it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Keys.
     pub keys: u64,
@@ -18,25 +17,17 @@ pub struct Stats {
     pub free: u64,
     /// Keys that are leased.
     pub leased: u64,
-    /// Keys that were released and rest.
+    /// Keys that were released and cool down.
     pub cooling: u64,
-    /// Places in the free vectors: one for each free key, and the stale ones.
-    pub hints: u64,
-    /// Hints at keys that died or were rested while they were free, and that were not yet removed.
-    pub stale_hints: u64,
-    /// Entries in the index of lives.
-    pub life_entries: u64,
-    /// Entries in the index of holds: leases and cool-downs.
-    pub hold_entries: u64,
     /// What has happened since the pool was made.
     pub totals: Totals,
 }
 
 /// How often things have happened.
 ///
-/// At every moment `created` is the sum of `expired`, `deleted` and the keys there are; `leases` that of
-/// `releases`, `lease_timeouts`, `leases_lost` and the keys that are leased.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// `created` is the sum of `expired`, `deleted` and the keys there are; `leases` that of `releases`,
+/// `lease_timeouts`, `leases_lost` and the keys that are leased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Keys created.
     pub created: u64,
@@ -56,97 +47,52 @@ pub struct Totals {
     pub stale_refusals: u64,
 }
 
-/// What is counted.
-#[derive(Clone, Copy)]
-pub(super) enum Event {
-    Created,
-    Leased,
-    Released,
-    LeaseTimeout,
-    LeaseLost,
-    Expired,
-    Deleted,
-    StaleRefusal,
-    CoolDown,
-    CoolDownEnd,
+/// How large the indexes of a pool are: they follow the number of keys, not of requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexSizes {
+    /// Places in the free vectors: one for each free key, and the stale ones.
+    pub hints: u64,
+    /// Hints at keys that died or began to cool down while they were free, and that were not yet
+    /// removed.
+    pub stale_hints: u64,
+    /// Entries in the index of lives.
+    pub life_entries: u64,
+    /// Entries in the index of blocks: leases and cool-downs.
+    pub block_entries: u64,
 }
 
-/// Counters in stripes, so that threads seldom write the same line.
-pub(super) struct Counters {
-    stripes: Box<[CachePadded<[AtomicU64; Self::EVENTS]>]>,
-}
-
-impl Counters {
-    const EVENTS: usize = Event::CoolDownEnd as usize + 1;
-    const STRIPES: usize = unless_checked(64);
-
-    pub(super) fn new() -> Self {
-        Self { stripes: (0..Self::STRIPES).map(|_| CachePadded::default()).collect() }
-    }
-
-    /// Counts what happened to `key`. O(1).
-    pub(super) fn add(&self, key: Handle, event: Event) {
-        self.stripes[key.stripe(Self::STRIPES)][event as usize].fetch_add(1, Relaxed);
-    }
-
-    fn sum(&self, event: Event) -> u64 {
-        self.stripes.iter().map(|stripe| stripe[event as usize].load(Relaxed)).sum()
-    }
-
-    /// The totals, and how many keys are cooling.
-    fn totals(&self) -> (Totals, u64) {
-        // Ends first, so that none is counted without its beginning.
-        let [releases, lease_timeouts, leases_lost, expired, deleted, rested] = [
-            Event::Released,
-            Event::LeaseTimeout,
-            Event::LeaseLost,
-            Event::Expired,
-            Event::Deleted,
-            Event::CoolDownEnd,
-        ]
-        .map(|event| self.sum(event));
-        let cooling = self.sum(Event::CoolDown).saturating_sub(rested);
-        let (leases, created) = (self.sum(Event::Leased), self.sum(Event::Created));
-        let stale_refusals = self.sum(Event::StaleRefusal);
-        let totals = Totals {
-            created,
-            leases,
-            releases,
-            lease_timeouts,
-            leases_lost,
-            expired,
-            deleted,
-            stale_refusals,
-        };
-        (totals, cooling)
-    }
-}
-
-impl Totals {
-    fn keys(&self) -> u64 {
-        self.created.saturating_sub(self.expired + self.deleted)
-    }
-
-    fn leased(&self) -> u64 {
-        self.leases.saturating_sub(self.releases + self.lease_timeouts + self.leases_lost)
-    }
-}
-
-impl Pool {
+impl<J: Journal> Pool<J> {
     /// Counts without looking at any key. O(s) for s shards.
+    #[must_use]
     pub fn stats(&self) -> Stats {
-        let (totals, cooling) = self.counters.totals();
-        let (keys, leased) = (totals.keys(), totals.leased());
-        Stats {
-            keys,
-            free: keys.saturating_sub(leased + cooling),
-            leased,
-            cooling,
+        let mut counts = Counts::default();
+        self.records.each_shard(|shard| shard.add_to(&mut counts));
+        let count = |event: Event| counts[event as usize];
+        let totals = Totals {
+            created: count(Event::Created),
+            leases: count(Event::Leased),
+            releases: count(Event::Released),
+            lease_timeouts: count(Event::LeaseTimeout),
+            leases_lost: count(Event::LeaseLost),
+            expired: count(Event::Expired),
+            deleted: count(Event::Deleted),
+            stale_refusals: count(Event::StaleRefusal),
+        };
+        let keys = totals.created - totals.expired - totals.deleted;
+        let ended = totals.releases + totals.lease_timeouts + totals.leases_lost;
+        let leased = totals.leases - ended;
+        let cooling = count(Event::CoolDown) - count(Event::CoolDownEnd);
+        Stats { keys, free: keys - leased - cooling, leased, cooling, totals }
+    }
+
+    /// How large the indexes are, at about one moment. O(s) for s shards.
+    #[must_use]
+    pub fn index_sizes(&self) -> IndexSizes {
+        IndexSizes {
             hints: self.free.len(),
             stale_hints: self.free.stale(),
             life_entries: self.lives.len() as u64,
-            hold_entries: self.holds.len() as u64,
-            totals,
+            block_entries: self.blocks.len() as u64,
         }
     }
 }

@@ -2,32 +2,34 @@
 //!
 //! ```text
 //!   net ─┬─ hot ─┬─ parse, answer: the commonest requests, many connections at a time
-//!        │       └─ any other ───────────────────┐
+//!        │   ▲   └─ any other ───────────────────┐
+//!        │   └─── when the client rests ─────────┤
 //!        ├─ with TLS: handshake ─────────────────┼─ hyper (connection) ── router ── handlers
 //!        └─ from the address for operators ──────┘
 //! ```
 //!
-//! Both the hot path and the router ask [`Access`] who may do what, and count what they answered
-//! (`meter`).
+//! A connection has one thread of the hot path and one of hyper's, so that the thread that allocates
+//! memory for it also frees it: see `net/workers.rs`.
+//!
+//! Both the hot path and the router check requests with [`Access`] and count their answers (`meter`).
 //!
 //! # Rooms
 //!
 //! | room | holds | builds on |
 //! |---|---|---|
-//! | `route` | the methods and paths that there are, and what each asks of its sender | |
+//! | `route` | the methods and paths, and what each of them needs from a token | |
 //! | `wire` | bodies and answers byte by byte, limits of their memory, refusals | |
-//! | `meter` | how often each route was answered so, and how long that took | `route` |
+//! | `meter` | counts and latencies of answers, by route | `route` |
 //! | `auth` | tokens and their roles, requests from other sites | `route`, `wire` |
-//! | `api` | the handlers for those who lease keys | `wire` |
+//! | `api` | the handlers for clients that lease keys | `wire` |
 //! | `hot` | the event loop, which answers the commonest requests | `meter`, `auth` |
-//! | `net` | accepting, limits of connections, TLS, a connection, the end of all | `api`, `hot` |
-//! | `ops` | readings, metrics, alarms, the page, probes: reads all, and nobody reads it | `net` |
+//! | `net` | accepting, limits of connections, TLS, connections, draining | `api`, `hot` |
+//! | `ops` | readings, metrics, alarms, the dashboard, probes; only `router` and `serve` use it | `net` |
 //! | `docs` | the description of the API, and its page | `api`, `auth` |
-//! | `router` | which handler a request goes to | `ops`, `docs` |
-//! | `serve` | puts all of them together | `router` |
+//! | `router` | what comes before a handler, and the handler of each route | `net`, `ops`, `docs` |
+//! | `serve` | composes all of them | `router` |
 //!
-//! Each room is known to others by what its `mod.rs` names. `tests/it/source.rs` holds the table of who
-//! may import whom.
+//! A room exports what its `mod.rs` names. `tests/it/source.rs` has the table of which room may import which.
 
 mod api;
 mod auth;

@@ -1,16 +1,16 @@
-//! What a request is, for whoever counts, logs and guards it.
+//! The routes: methods and paths, as they are counted, logged and guarded.
 
 use axum::http::{Method, Uri};
 
 /// Declares the routes, so that none can be forgotten in the table of all.
 macro_rules! routes {
     ($($route:ident: $method:literal $template:literal, $need:ident;)+) => {
-        /// A method and a path that the server knows, and one for all that it does not know.
+        /// A method and a path that the server serves; `Unknown` stands for all others.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(super) enum Route { $($route),+ }
 
         impl Route {
-            /// All there are, in their order.
+            /// All routes, in their order.
             pub(super) const ALL: &[Self] = &[$(Self::$route),+];
 
             /// The method. A HEAD that is answered like a GET counts as one.
@@ -23,7 +23,7 @@ macro_rules! routes {
                 match self { $(Self::$route => $template),+ }
             }
 
-            /// What its sender must be allowed.
+            /// What the role of a token must allow for this route.
             pub(super) const fn need(self) -> Need {
                 match self { $(Self::$route => Need::$need),+ }
             }
@@ -50,21 +50,21 @@ routes! {
     Docs: "GET" "/docs", Nothing;
     Dashboard: "GET" "/dashboard", Nothing;
     Events: "GET" "/dashboard/events", Count;
-    Other: "other" "other", Manage;
+    Unknown: "other" "other", Manage;
 }
 
-/// What a route asks of those who come by it.
+/// What a route needs from the role of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Everybody may.
+    /// Nothing: no token is needed.
     Nothing,
-    /// To see counts.
+    /// Reading counts.
     Count,
-    /// To scrape metrics.
+    /// Reading metrics.
     Scrape,
-    /// To lease, release, renew, keep alive and look.
+    /// Leasing, releasing, renewing, keeping alive and showing keys.
     Use,
-    /// To create and delete keys. Also what nobody knows: it reaches nothing that is not guarded.
+    /// Creating and deleting keys. Unknown routes need it as well, so that no path is unguarded by mistake.
     Manage,
 }
 
@@ -79,14 +79,14 @@ impl Route {
             _ => template(path),
         };
         let method = method.as_str();
-        // An answer to HEAD /keys would have leased a key: it is not one of these.
+        // HEAD /keys is refused, because its GET leases a key. All other HEAD requests count as GET.
         let method = if method == "HEAD" && template != "/keys" { "GET" } else { method };
         let is = |route: &&Self| route.method() == method && route.template() == template;
-        Self::ALL.iter().find(is).copied().unwrap_or(Self::Other)
+        Self::ALL.iter().find(is).copied().unwrap_or(Self::Unknown)
     }
 }
 
-/// Whether a request may take long because it wants to.
+/// Whether a request may wait for a key. Its latency is counted apart.
 fn may_wait(target: &Uri) -> bool {
     // Names may be escaped.
     let is_wait = |part: &str| part.starts_with("wait=") || part.contains('%');
@@ -112,33 +112,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_is_known_by_its_method_and_its_path() {
+    fn a_request_has_the_route_of_its_method_and_its_path() {
         let cases = [
             ("GET", "/keys", Route::Lease),
-            ("HEAD", "/keys", Route::Other),
+            ("HEAD", "/keys", Route::Unknown),
             ("POST", "/keys", Route::Create),
             ("PUT", "/keys", Route::ReleaseMany),
-            ("DELETE", "/keys", Route::Other),
+            ("DELETE", "/keys", Route::Unknown),
             ("GET", "/keys/", Route::Show),
             ("HEAD", "/keys/x", Route::Show),
             ("DELETE", "/keys/x", Route::Delete),
             ("PUT", "/keys/x/lease", Route::Renew),
-            ("PUT", "/keys//lease", Route::Other),
-            ("PUT", "/keys/x/lease/", Route::Other),
+            ("PUT", "/keys//lease", Route::Unknown),
+            ("PUT", "/keys/x/lease/", Route::Unknown),
             ("PUT", "/keepalive/x", Route::KeepAlive),
-            ("PUT", "/keepalive/x/y", Route::Other),
+            ("PUT", "/keepalive/x/y", Route::Unknown),
             ("PUT", "/keepalive", Route::KeepAliveMany),
             ("GET", "/docs/index.html", Route::Docs),
             ("GET", "/docs", Route::Docs),
-            ("GET", "/dashboard/", Route::Other),
-            ("GET", "other", Route::Other),
-            ("other", "other", Route::Other),
+            ("GET", "/dashboard/", Route::Unknown),
+            ("GET", "other", Route::Unknown),
+            ("other", "other", Route::Unknown),
             ("GET", "/keys/{id}", Route::Show),
             ("GET", "/keys?count=2", Route::Lease),
             ("GET", "/keys?count=2&wait=1s", Route::LeaseOrWait),
             ("PUT", "/keys?wait=1s", Route::ReleaseMany),
-            ("HEAD", "/keys?wait=1s", Route::Other),
-            ("GET", "*", Route::Other),
+            ("HEAD", "/keys?wait=1s", Route::Unknown),
+            ("GET", "*", Route::Unknown),
         ];
         for (method, path, route) in cases {
             let method = Method::from_bytes(method.as_bytes()).unwrap();

@@ -1,36 +1,98 @@
-//! Which handler a request goes to, and what comes before it.
+//! The handler of each route, and the layers before the handlers.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::body::HttpBody as _;
+use axum::extract::Request;
+use axum::response::Response;
 use axum::routing::{get, put};
+use futures_util::FutureExt;
+use futures_util::future::Either;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 
 use super::api::{Api, batches, keys, leases, pools, stats};
+use super::auth::{Access, guard};
+use super::docs;
+use super::meter::{Metrics, Observed};
+use super::net::Handler;
 use super::ops::{self, Ops};
-use super::wire::{self, Problem, methods, not_allowed, show};
-use super::{auth, docs, meter};
+use super::wire::{self, Budget, Problem, methods, not_allowed, refuse, show};
+#[cfg(doc)]
+use crate::store::Operation;
 use crate::store::Store;
 
-/// What `/keys` knows.
+/// The methods that `/keys` allows.
 const POOL_METHODS: &str = "GET, POST, PUT";
+
+/// What answers requests.
+pub(super) struct Gate {
+    access: Access,
+    budget: Budget,
+    metrics: Arc<Metrics>,
+    router: TowerToHyperService<Router>,
+}
+
+impl Gate {
+    pub(super) fn new<S: Store>(ops: Ops<S>, scope: Scope) -> Self {
+        let (access, metrics) = (ops.status.access.clone(), Arc::clone(&ops.status.metrics));
+        let budget = ops.api.budget.clone();
+        Self { access, budget, metrics, router: TowerToHyperService::new(router(ops, scope)) }
+    }
+
+    /// Refuses the client if it may not do what it asks for, and reads the body, within limits, before a
+    /// handler sees the request.
+    ///
+    /// No middleware of axum: each would add half a kilobyte and more to what a request needs while it
+    /// waits.
+    fn admit(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
+        let problem = guard(&self.access, &request).err();
+        if problem.is_none() && request.body().is_end_stream() {
+            return Either::Left(self.route(request));
+        }
+        let gate = Arc::clone(self);
+        Either::Right(Box::pin(async move {
+            if let Some(problem) = problem {
+                return refuse(request, problem).await;
+            }
+            match wire::read(&gate.budget, request).await {
+                Ok(request) => gate.route(request).await,
+                Err(refusal) => refusal,
+            }
+        }))
+    }
+
+    fn route(&self, request: Request) -> impl Future<Output = Response> + Send + use<> {
+        self.router.call(request).map(|answer| answer.unwrap_or_else(|never| match never {}))
+    }
+}
+
+impl Handler for Gate {
+    fn handle(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
+        let (observed, metrics) = (Observed::new(&request), Arc::clone(&self.metrics));
+        self.admit(request).map(move |response| {
+            observed.answered(response.status(), &metrics);
+            response
+        })
+    }
+}
 
 /// The whole API over `store`.
 ///
 /// | method and path | does | cost |
 /// |---|---|---|
-/// | `POST /keys` | [`Store::create`] | O(log n) a key |
-/// | `GET /keys` | [`Store::lease`] | O(log n), amortised |
-/// | `PUT /keys` | [`Store::release`] | O(1) a key, amortised |
-/// | `GET /keys/{id}` | [`Store::get`] | O(1) |
-/// | `PUT /keys/{id}` | [`Store::release`] | O(1), amortised; O(log n) with a cool-down |
-/// | `DELETE /keys/{id}` | [`Store::delete`] | O(log n) |
-/// | `PUT /keys/{id}/lease` | [`Store::renew`] | O(1); O(log n) if it is cut shorter |
-/// | `PUT /keepalive/{id}` | [`Store::keep_alive`] | O(1) |
-/// | `PUT /keepalive` | [`Store::keep_alive`] | O(1) a key |
+/// | `POST /keys` | [`Operation::Create`] | O(log n) a key |
+/// | `GET /keys` | [`Operation::Lease`] | O(log n), amortised |
+/// | `PUT /keys` | [`Operation::Release`] | O(1) a key, amortised |
+/// | `GET /keys/{id}` | [`Operation::Show`] | O(1) |
+/// | `PUT /keys/{id}` | [`Operation::Release`] | O(1), amortised; O(log n) with a cool-down |
+/// | `DELETE /keys/{id}` | [`Operation::Delete`] | O(log n) |
+/// | `PUT /keys/{id}/lease` | [`Operation::Renew`] | O(1); O(log n) if it is cut shorter |
+/// | `PUT /keepalive/{id}` | [`Operation::KeepAlive`] | O(1) |
+/// | `PUT /keepalive` | [`Operation::KeepAlive`] | O(1) a key |
 /// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
-pub(super) fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
+fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
     // Without its own entry, axum would answer HEAD by leasing a key.
     let whole = get(leases::lease::<S>)
         .post(pools::create::<S>)
@@ -48,38 +110,33 @@ pub(super) fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
         .route("/keepalive", lives)
         .route("/keepalive/{id}", life.clone())
         .route("/stats", show(get(stats::show::<S>)))
-        // The empty id: malformed, like any other.
+        // An empty id is a malformed id.
         .route("/keys/", key)
         .route("/keepalive/", life);
     if scope == Scope::All {
         router = router.merge(for_operators(ops.clone()));
     }
-    router
-        .fallback(async || Problem::NoSuchPath.response())
-        // Bodies are read, within limits, before they come to a handler.
-        .layer(DefaultBodyLimit::disable())
-        .layer(from_fn_with_state(ops.api.budget.clone(), wire::read))
-        .layer(from_fn_with_state(ops.status.access.clone(), auth::guard))
-        .layer(from_fn_with_state(Arc::clone(&ops.status.metrics), meter::observe))
-        .with_state(ops.api)
+    router.fallback(async || Problem::NoSuchPath.response()).with_state(ops.api)
 }
 
-/// What an address is for.
+/// The routes that an address serves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// The API alone: operators have an address of their own.
+    /// The API alone, if operators have an address of their own.
     Api,
+    /// The API and the routes for operators.
     All,
 }
 
-/// What operators ask for.
+/// The routes for operators.
 ///
 /// | method and path | shows | cost |
 /// |---|---|---|
-/// | `GET /metrics` | all that is counted | O(s) for s shards |
-/// | `GET /healthz`, `GET /readyz` | whether the server is alive, and wants requests | O(1) |
-/// | `GET /dashboard` | a page | O(1) |
-/// | `GET /dashboard/events` | what the page lives on | O(1), and O(1) a second |
+/// | `GET /metrics` | all metrics | O(s) for s shards |
+/// | `GET /healthz` | whether the server is alive | O(1) |
+/// | `GET /readyz` | whether the server is ready for requests, and its store answers | O(s) for s shards |
+/// | `GET /dashboard` | the dashboard | O(1) |
+/// | `GET /dashboard/events` | the samples of the dashboard | O(1), and O(1) a second |
 /// | `GET /openapi.json`, `GET /docs` | the description of the API | O(1) |
 fn for_operators<S: Store>(ops: Ops<S>) -> Router<Api<S>> {
     let (limits, policy) = (ops.api.limits, ops::policy());

@@ -1,4 +1,4 @@
-//! Where everything comes together: the store, what listens, and what serves.
+//! The composition of the HTTP server: store, listeners, hot path, router and drain.
 
 use std::io;
 use std::sync::Arc;
@@ -6,35 +6,35 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::api::{Api, Limits};
 use super::auth::Access;
 use super::hot::{self, Mailbox};
-use super::net::{self, Drain, Server, Threads, Tls};
+use super::net::{self, Drain, Server, Takers, Threads, Tls, Workers};
 use super::ops::{Ops, Samples, Status};
-use super::router::{Scope, router};
+use super::router::{Gate, Scope};
 use super::wire::Budget;
-use crate::store::Store;
+use crate::store::{Diagnose, Store};
 
-/// Where [`serve`] is asked.
+/// The sockets that [`serve`] accepts connections from.
 pub struct Listeners {
-    /// By those who lease keys.
+    /// For clients that lease keys.
     pub main: TcpListener,
-    /// By operators. With it the main one knows the API alone, and this one everything.
+    /// For operators. It serves all routes, and the main one then serves the API alone.
     pub admin: Option<TcpListener>,
 }
 
 impl From<TcpListener> for Listeners {
-    /// One for all.
+    /// One listener for clients and operators.
     fn from(main: TcpListener) -> Self {
         Self { main, admin: None }
     }
 }
 
-/// How [`serve`] serves.
+/// Options of [`serve`].
 #[derive(Clone)]
 pub struct ServeOptions {
     /// Connections at once; further ones wait to be accepted.
@@ -43,18 +43,20 @@ pub struct ServeOptions {
     pub head_timeout: Duration,
     /// How long requests in flight may take after the shutdown began.
     pub drain_timeout: Duration,
-    /// How long after the shutdown began probes are told so before no more connections are accepted.
+    /// How long connections are still accepted after the shutdown began, while `/readyz` answers 503.
     pub drain_delay: Duration,
-    /// Who may do what.
+    /// Which requests are allowed.
     pub access: Access,
-    /// What requests may ask for.
+    /// The limits of parameters.
     pub limits: Limits,
-    /// Speaks TLS only, with this certificate.
+    /// The certificate. With it, the server speaks TLS only.
     pub tls: Option<Tls>,
+    /// The diagnostics of the store, if it has any: for `/stats`, `/metrics` and the dashboard.
+    pub diagnose: Option<Arc<dyn Diagnose>>,
 }
 
 impl ServeOptions {
-    /// Enough for most; each needs a file, and a few kilobytes in the kernel.
+    /// The default for `connections_max`. A connection needs a file, and a few kilobytes in the kernel.
     pub const CONNECTIONS_MAX: usize = 50_000;
 }
 
@@ -68,17 +70,18 @@ impl Default for ServeOptions {
             access: Access::open(),
             limits: Limits::default(),
             tls: None,
+            diagnose: None,
         }
     }
 }
 
 /// Serves `store` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is ready. After the
-/// drain delay it accepts no more, and returns when all requests in flight are answered or the drain
-/// timeout is over. Operators are heard to the end.
+/// drain delay it accepts no more connections, and returns when all requests in flight are answered or the
+/// drain timeout is over. The address for operators serves until then.
 ///
 /// # Errors
 ///
-/// If the system lacks what it needs to begin.
+/// If the system has no more file descriptors or threads.
 pub async fn serve<S: Store>(
     listeners: impl Into<Listeners>,
     store: Arc<S>,
@@ -94,38 +97,46 @@ pub async fn serve<S: Store>(
     let budget = Budget::default();
     let server = |stopped: &watch::Receiver<()>, scope| {
         let (store, stopped) = (Arc::clone(&store), stopped.clone());
-        let api = Api { store, limits, stopped, budget: budget.clone() };
+        let diagnose = options.diagnose.clone();
+        let api = Api { store, limits, stopped, budget: budget.clone(), diagnose };
         let (status, samples) = (Arc::clone(&status), Arc::clone(&samples));
-        let router = router(Ops { api, status, samples }, scope);
-        Arc::new(Server::new(router, head_timeout, options.tls.clone()))
+        let gate = Gate::new(Ops { api: api.clone(), status, samples }, scope);
+        (api, Arc::new(Server::new(gate, head_timeout, options.tls.clone())))
     };
-    let (handover, others) = mpsc::unbounded_channel();
-    let mut threads = Threads::default();
-    let shared = hot::Shared {
-        store: Arc::clone(&store),
-        access: options.access.clone(),
-        metrics: Arc::clone(&status.metrics),
-        head_timeout,
-    };
-    // Over TLS, input means nothing to the hot path.
-    let workers = Handle::current().metrics().num_workers();
-    for _ in 0..if options.tls.is_none() { workers } else { 0 } {
-        let mailbox = Arc::new(Mailbox::new()?);
-        threads.push(Arc::clone(&mailbox));
-        hot::start(mailbox, handover.clone(), shared.clone())?;
-    }
-    drop(shared);
-    // What still runs in here ends when this returns.
-    let mut beside = JoinSet::new();
-    beside.spawn(Arc::clone(&samples).sample(Arc::clone(&store), Arc::clone(&status)));
-    let mut rest = JoinSet::new();
     let scope = if admin.is_some() { Scope::Api } else { Scope::All };
-    rest.spawn(net::take_over(server(&stopped, scope), others, stopped));
-    let mut operators = JoinSet::new();
+    let count = Handle::current().metrics().num_workers();
+    let (api, main_server) = server(&stopped, scope);
+    let (workers, handovers) = Workers::start(&main_server, count, &stopped)?;
+    let mut threads = Threads::default();
+    let shared =
+        hot::Shared { store: Arc::clone(&store), access: options.access.clone(), head_timeout };
+    // The hot path cannot read TLS.
+    let takers = if options.tls.is_some() {
+        Takers::Workers(handovers)
+    } else {
+        for handover in handovers {
+            let mailbox = Arc::new(Mailbox::new()?);
+            threads.push(Arc::clone(&mailbox));
+            hot::start(mailbox, handover, shared.clone(), status.metrics.of_thread())?;
+        }
+        Takers::Hot(threads.mailboxes())
+    };
+    drop(shared);
+    // Background tasks end when this returns.
+    let mut background = JoinSet::new();
+    background.spawn(Arc::clone(&samples).sample(api, Arc::clone(&status)));
+    let mut operators = None;
     if let Some(admin) = admin {
-        // Operators go on watching while requests are finished.
-        let permits = Arc::clone(&status.admin_connections);
-        operators.spawn(net::accept(server(&ended, Scope::All), admin, permits, ended));
+        // Operators can watch the server while requests are finished.
+        let (workers, handovers) = Workers::start(&server(&ended, Scope::All).1, 1, &ended)?;
+        operators = Some(workers);
+        let (permits, mut ended) = (Arc::clone(&status.admin_connections), ended);
+        background.spawn(async move {
+            tokio::select! {
+                () = net::accept(admin, &permits, Takers::Workers(handovers)) => {}
+                _ = ended.changed() => {}
+            }
+        });
     }
     let shutdown = async {
         shutdown.await;
@@ -133,9 +144,9 @@ pub async fn serve<S: Store>(
         sleep(options.drain_delay).await;
     };
     tokio::select! {
-        () = net::hand_out(main, &status.connections, &threads, handover) => {}
+        () = net::accept(main, &status.connections, takers) => {}
         () = shutdown => {}
     }
-    Drain { stop, end, threads, rest, operators }.run(options.drain_timeout).await;
+    Drain { stop, end, threads, workers, operators }.run(options.drain_timeout).await;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A client that sends exactly what it is told, and blocks.
+//! A blocking client that sends exactly the given bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longer than the server lets anything take: a test fails instead of hanging.
+/// Longer than any timeout of the server: a test fails instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(100);
 
 pub(crate) struct Client {
@@ -36,6 +36,27 @@ impl Answer {
 pub(crate) struct Stats(Value);
 
 impl Stats {
+    pub(crate) fn of(answer: &Answer) -> Self {
+        Self(serde_json::from_str(&answer.body).unwrap())
+    }
+
+    /// What does not add up, if anything does not.
+    pub(crate) fn wrong_sum(&self) -> Option<&'static str> {
+        let n = |name| self.number(name);
+        let ended = n("released") + n("leaseTimeouts") + n("leasesLost");
+        let sums = [
+            ("keys: free, blocked, cooling", n("keys"), n("free") + n("blocked") + n("cooling")),
+            (
+                "created: expired, deleted, keys",
+                n("created"),
+                n("expired") + n("deleted") + n("keys"),
+            ),
+            ("leased: ended, blocked", n("leased"), ended + n("blocked")),
+        ];
+        let wrong = sums.into_iter().find_map(|(sum, all, parts)| (all != parts).then_some(sum));
+        wrong.or_else(|| (n("blocked") > n("keys")).then_some("blocked exceeds keys"))
+    }
+
     /// The count or the total that goes by that name.
     pub(crate) fn number(&self, name: &str) -> u64 {
         let found = self.0.get(name).or_else(|| self.0["totals"].get(name));
@@ -59,8 +80,7 @@ impl Client {
 
     /// The server's counts.
     pub(crate) fn stats(&mut self) -> Stats {
-        let answer = self.send("GET", "/stats", "").unwrap();
-        Stats(serde_json::from_str(&answer.body).unwrap())
+        Stats::of(&self.send("GET", "/stats", "").unwrap())
     }
 
     /// Sends a request and reads the answer to it.
@@ -72,6 +92,12 @@ impl Client {
         let text = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{length}\r\n{body}");
         self.stream.write_all(text.as_bytes())?;
         self.read()
+    }
+
+    /// Sends requests at once and reads the answers to them, of which there are `count`.
+    pub(crate) fn pipeline(&mut self, requests: &str, count: usize) -> Vec<Answer> {
+        self.stream.write_all(requests.as_bytes()).unwrap();
+        (0..count).map(|_| self.read().unwrap()).collect()
     }
 
     /// The next answer, to anything but HEAD.
@@ -103,7 +129,7 @@ impl Client {
     /// Reads no more than the beginning of the next answer, which must be on its way.
     pub(crate) fn read_beginning(&mut self) {
         if self.buffer.is_empty() {
-            // Whoever wants no more does not care how it ends.
+            // A client that wants no more does not care how the read ends.
             let _ = self.stream.read(&mut [0; 30]);
         }
     }

@@ -1,5 +1,5 @@
-//! Hostile clients, while honest ones go on: each of these is answered as always, and what the
-//! hostile ones took is given back.
+//! Hostile clients beside honest ones: each honest client is answered as always, and what the hostile
+//! ones took is given back.
 
 mod budget;
 mod crowds;

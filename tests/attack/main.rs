@@ -1,16 +1,22 @@
-//! The server as it runs, a process of its own, under clients that race, lie, stall and flood.
+//! The server as it runs, a process of its own, under clients that race, send garbage, stall and flood.
 //!
-//! The tests run one after the other, since each wants the machine to itself: see
+//! The tests run one after the other, since each needs the machine to itself: see
 //! [`server::Server::start`].
 
+#[path = "../checker/mod.rs"]
+mod checker;
 mod client;
+mod dates;
+mod expiry;
 mod history;
 mod hostile;
+mod over;
 mod server;
 mod soak;
 mod stop;
+mod sums;
 
-/// The process serves, counts, and ends as it should: the ground on which the others stand.
+/// The process serves, counts, and ends as it should: every further test relies on that.
 #[test]
 fn a_server_starts_serves_and_stops() {
     let mut server = server::Server::start(&["--max-keys", "1"]);
@@ -22,5 +28,5 @@ fn a_server_starts_serves_and_stops() {
     assert!(server.resident_bytes() > 1_000_000);
     server.signal("TERM");
     assert!(server.wait().success());
-    assert!(client.read().is_err(), "an answer that nobody asked for");
+    assert!(client.read().is_err(), "an answer to no request");
 }

@@ -16,7 +16,7 @@ pub(crate) struct Server {
     process: Child,
     pub(crate) address: SocketAddr,
     logged: Arc<AtomicUsize>,
-    /// Nobody else starts one before this one is gone.
+    /// No other test starts one before this one is gone.
     _machine: MutexGuard<'static, ()>,
 }
 
@@ -38,7 +38,7 @@ impl Server {
     }
 
     fn start_command(mut command: Command, address: &str, options: &[&str]) -> Self {
-        // That another test has failed is no reason for this one to.
+        // A failure of another test must not fail this one.
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, _) in
             std::env::vars().filter(|(name, _)| name.starts_with("TOKEN_ORCHESTRATOR_"))

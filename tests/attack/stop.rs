@@ -1,4 +1,4 @@
-//! The end: under load, with requests in flight, with clients that wait, and the next start.
+//! The stop: under load, with requests in flight, with waiters, and the next start.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::checker::check;
+use crate::checker::record::History;
 use crate::client::Client;
-use crate::history::check::check;
+use crate::history::SLACK_NS;
 use crate::history::clients::{Scenario, World};
 use crate::history::{FEW, MANY, run, seed};
 use crate::server::Server;
 
-/// What a test grants beyond the drain timeout: machines are slow, and share.
+/// What a test grants beyond the drain timeout on a slow or shared machine.
 const SLACK: Duration = Duration::from_secs(10);
 
 /// A request to create keys, all but its body. When this returns it is in flight.
@@ -56,7 +58,7 @@ fn stop_under_load(scenario: Scenario, options: &[&str]) {
     let mut server = Server::start(&all.iter().map(String::as_str).collect::<Vec<_>>());
     let world = World::new(server.address, scenario, seed);
     let (mut stopped_ns, mut took) = (0, Duration::ZERO);
-    let mut operations = run::play(&world, || {
+    let mut operations = run::race(&world, || {
         while world.is_at_work(10_000) {
             thread::sleep(Duration::from_millis(1));
         }
@@ -72,14 +74,14 @@ fn stop_under_load(scenario: Scenario, options: &[&str]) {
     let answered = operations.iter().filter(|o| o.ended_ns > stopped_ns && !o.is_lost()).count();
     let lost = operations.iter().filter(|o| o.ended_ns > stopped_ns && o.is_lost()).count();
     println!("it took {took:?}; from then on {answered} were answered, {lost} were lost");
-    assert!(answered > 0, "nobody was served any more");
-    let history = crate::history::record::History { key_ttl_ms: scenario.key_ttl_ms, operations };
+    assert!(answered > 0, "no request was served after the signal");
+    let history = History { key_ttl_ms: scenario.key_ttl_ms, slack_ns: SLACK_NS, operations };
     check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
 }
 
 /// Each time at another moment.
 #[test]
-fn what_was_answered_before_and_during_a_stop_was_true() {
+fn answers_before_and_during_a_stop_are_true() {
     let endless = u64::MAX;
     for _ in 0..3 {
         stop_under_load(Scenario { operations: endless, ..FEW }, &[]);
@@ -87,9 +89,9 @@ fn what_was_answered_before_and_during_a_stop_was_true() {
     }
 }
 
-/// All this while one request keeps the server from its end: so nobody else waited for that.
+/// All this happens while one request keeps the server from its end, so none of it waits for the end.
 #[test]
-fn a_stop_tells_who_waits_and_finishes_what_is_in_flight() {
+fn a_stop_answers_waiters_and_finishes_requests_in_flight() {
     const WAITERS: u64 = 100;
     let mut server = Server::start(&["--drain-timeout", "1m"]);
     let mut observer = server.connect();
@@ -108,7 +110,7 @@ fn a_stop_tells_who_waits_and_finishes_what_is_in_flight() {
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
         assert!(waiter.read().is_err(), "the connection is kept");
     }
-    // Who was idle is let go, and who comes now is not let in.
+    // An idle connection is closed, and a new one is refused.
     assert!(observer.read().is_err());
     let refused = TcpStream::connect(server.address).map(drop).map_err(|error| error.kind());
     assert_eq!(refused, Err(io::ErrorKind::ConnectionRefused));
@@ -121,10 +123,10 @@ fn a_stop_tells_who_waits_and_finishes_what_is_in_flight() {
     assert!(server.wait().success());
 }
 
-/// The server stands still while they come, so that it reads them when it knows of the signal, or
-/// just before.
+/// The process is stopped while the requests arrive, so that it reads them just after the signal, or just
+/// before.
 #[test]
-fn what_was_sent_before_the_signal_is_answered() {
+fn requests_sent_before_the_signal_are_answered() {
     for path in ["/keys", "/stats"] {
         let mut server = Server::start(&[]);
         let mut clients: Vec<_> = (0..100).map(|_| server.connect()).collect();
@@ -163,7 +165,7 @@ fn a_large_creation_in_flight_is_finished() {
 }
 
 #[test]
-fn who_does_not_finish_is_cut_off_when_the_drain_timeout_is_over() {
+fn unfinished_requests_are_cut_off_after_the_drain_timeout() {
     let mut server = Server::start(&["--drain-timeout", "500ms"]);
     let mut client = begin_creation(&server, 2);
     let since = Instant::now();
@@ -175,9 +177,9 @@ fn who_does_not_finish_is_cut_off_when_the_drain_timeout_is_over() {
     assert!(took < Duration::from_millis(500) + SLACK, "it took {took:?}");
 }
 
-/// The first signal was understood: the end comes no sooner by asking again.
+/// The first signal counts: a second one does not bring the end forward.
 #[test]
-fn a_second_signal_does_not_cut_off_what_is_in_flight() {
+fn a_second_signal_does_not_cut_off_requests_in_flight() {
     let mut server = Server::start(&["--drain-timeout", "1m"]);
     let mut client = begin_creation(&server, 2);
     let mut idle = server.connect();
@@ -192,7 +194,7 @@ fn a_second_signal_does_not_cut_off_what_is_in_flight() {
     assert!(server.wait().success());
 }
 
-/// Connections that the old one closed still hold the address when the new one begins.
+/// Connections that the old process closed still occupy the address when the new one starts.
 #[test]
 fn the_next_start_serves_at_once_at_the_same_address_and_knows_no_old_key() {
     let mut server = Server::start(&[]);
@@ -214,7 +216,10 @@ fn the_next_start_serves_at_once_at_the_same_address_and_knows_no_old_key() {
     assert_eq!(client.send("GET", "/keys", "").unwrap().status, 404);
     assert_eq!(client.send("POST", "/keys", "").unwrap().status, 201);
     assert_eq!(client.send("GET", "/keys", "").unwrap().status, 200);
-    assert!(clients.iter_mut().all(|client| client.read().is_err()), "an old connection lives");
+    assert!(
+        clients.iter_mut().all(|client| client.read().is_err()),
+        "an old connection is still open"
+    );
     server.signal("INT");
     assert!(server.wait().success());
 }

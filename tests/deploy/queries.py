@@ -16,9 +16,9 @@ SERVER, TOKEN, PROMETHEUS, EXPOSITION = sys.argv[1:]
 DASHBOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana-dashboard.json"
 PATIENCE = 60  # Seconds, for Prometheus to have looked often enough.
 
-# A metric with its labels, which may hold braces in their quotes.
+# A metric with its labels, whose quoted values may contain braces.
 SELECTOR = re.compile(r'\b(?:token_orchestrator|process)_\w+(?:{(?:[^"}]|"[^"]*")*})?')
-# What Grafana puts in, as far as this dashboard uses it.
+# The variables of Grafana that this dashboard uses.
 VARIABLES = {"$__rate_interval": "20s", "$job": "token-orchestrator", "$instance": ".*"}
 
 
@@ -66,7 +66,7 @@ def dashboard():
     model = json.loads(DASHBOARD.read_text())
     panels = [panel for panel in model["panels"] if panel["type"] != "row"]
     places = [tuple(panel["gridPos"][side] for side in "xy") for panel in panels]
-    assert len(set(places)) == len(places), "two panels lie on one another"
+    assert len(set(places)) == len(places), "two panels overlap"
     assert len({panel["id"] for panel in model["panels"]}) == len(model["panels"]), "an id twice"
     for panel in panels:
         assert panel["description"], panel["title"]
@@ -88,7 +88,7 @@ def rules():
 work()
 shown = list(dashboard())
 queries = shown + list(rules())
-# As there is no such metric, it must not be found.
+# This metric does not exist, so the query must find nothing.
 assert not finds("token_orchestrator_nothing")
 
 deadline = time.monotonic() + PATIENCE
@@ -109,9 +109,9 @@ status, exposition = ask("GET", "/metrics")
 assert status == 200, exposition
 Path(EXPOSITION).write_text(exposition)
 used = " ".join(query for _, query in shown)
-told = re.findall(r"^# TYPE (token_orchestrator_\w+)", exposition, re.MULTILINE)
-assert told, exposition
-unseen = [name for name in told if not re.search(rf"\b{name}(_bucket)?\b", used)]
+exposed = re.findall(r"^# TYPE (token_orchestrator_\w+)", exposition, re.MULTILINE)
+assert exposed, exposition
+unseen = [name for name in exposed if not re.search(rf"\b{name}(_bucket)?\b", used)]
 for name in unseen:
     print(f"{name}: not on the dashboard")
 

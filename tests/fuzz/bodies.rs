@@ -9,7 +9,7 @@ use crate::fuzz;
 use crate::mutate::mutate;
 use crate::server::Server;
 
-/// An object, as it is written: names may come twice.
+/// An object as it is written: a name may occur twice.
 struct Pairs(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {
@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for Pairs {
     }
 }
 
-/// What the body's one field says, if it is an object with no more than that.
+/// The value of the body's only field, if the body is an object with exactly one.
 fn only(body: &[u8], name: &str) -> Result<Option<Value>, u16> {
     if serde_json::from_slice::<IgnoredAny>(body).is_err() {
         return Err(400);
@@ -80,7 +80,7 @@ fn a_creation_is_done_or_refused_as_its_body_says() {
         "\u{c}",
         "1e999",
     ];
-    // It is full: what could be done is refused for that.
+    // The pool is full: a valid creation is refused for that.
     let mut server = Server::start(1);
     server.lease();
     let mut seen = std::collections::HashMap::new();
@@ -110,7 +110,7 @@ fn a_creation_is_done_or_refused_as_its_body_says() {
 }
 
 #[test]
-fn a_batch_names_what_is_missing() {
+fn a_batch_names_the_missing_keys() {
     const CORPUS: [&str; 5] = [
         r#"{"keyIds":["936da01f-9abd-4d9d-80c7-02af85c822a8","x"]}"#,
         r#"{"keyIds":[]}"#,
@@ -149,8 +149,8 @@ fn a_batch_names_what_is_missing() {
             match &expected {
                 Ok(names) => {
                     assert_eq!(answer.status, 200);
-                    let told: Value = serde_json::from_str(&answer.body).unwrap();
-                    assert_eq!(told["missing"], Value::Array(names.clone()));
+                    let problem: Value = serde_json::from_str(&answer.body).unwrap();
+                    assert_eq!(problem["missing"], Value::Array(names.clone()));
                 }
                 Err(_) if body.is_empty() => assert_eq!(answer.status, 400),
                 Err(status) => assert_eq!(answer.status, *status),

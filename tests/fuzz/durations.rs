@@ -66,12 +66,12 @@ fn unit_ns(name: &str) -> Option<u128> {
     })
 }
 
-/// The sum of numbers with units, in nanoseconds; `None` for what is beyond this simple reading.
+/// The sum of numbers with units, in nanoseconds; `None` if this simple reading does not cover it.
 fn naive(text: &str) -> Option<u128> {
     let mut rest = text.trim_matches(' ');
     let mut sum = 0;
     while !rest.is_empty() {
-        // Digits may be set apart.
+        // Spaces may separate digits.
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != ' ')?;
         let number: u128 = rest[..digits].replace(' ', "").parse().ok()?;
         rest = rest[digits..].trim_start_matches(' ');
@@ -98,14 +98,14 @@ fn is_simple(text: &str) -> bool {
 const DAY_MS: u64 = 86_400_000;
 
 #[test]
-fn durations_are_what_their_parts_add_up_to() {
+fn a_duration_is_the_sum_of_its_parts() {
     let mut read = 0;
     fuzz(
         400,
         |random| (mutate_text(random, &CORPUS, &WORDS), random.random_range(0..100_000)),
         |(text, max_ms)| {
             let max_ms = u32::try_from(*max_ms).unwrap();
-            // Whatever it is, it is read without a panic, within its range, and alike.
+            // Any text is read without a panic, within its range, and alike by each function.
             let (life, lease) = (config::parse_key_ttl_ms(text), config::parse_lease_ttl_ms(text));
             let some = config::parse_ms_up_to(text, max_ms);
             assert!(life.as_ref().map_or(true, |ms| (1..=365 * DAY_MS).contains(ms)));

@@ -36,7 +36,8 @@ const WORDS: [&str; 14] = [
     "W",
 ];
 
-/// What a field may hold (RFC 9110, section 5.5), without white space around it, which is none of it.
+/// What a field may contain (RFC 9110, section 5.5), without white space around it, which is not part of
+/// the value.
 fn value(random: &mut SmallRng) -> Vec<u8> {
     let mut value = mutate(random, &CORPUS, &WORDS);
     value.retain(|byte| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f));
@@ -55,7 +56,7 @@ fn a_list_of_tags_is_read_as_the_grammar_says() {
     let list =
         Regex::new(&format!(r"(?-u)^[\t ,]*(?:{tag}[\t ]*(?:,[\t ,]*{tag}[\t ]*)*)?[\t ,]*$"))
             .unwrap();
-    // A list may hold empty elements, but two tags need a comma between them, as that says.
+    // A list may have empty elements, but two tags need a comma between them, by that section.
     let tags = Regex::new(&format!("(?-u){tag}")).unwrap();
     let mut server = Server::start(1);
     let id = server.lease();

@@ -16,7 +16,7 @@ const CORPUS: [&str; 4] = [
 const WORDS: [&str; 10] = ["-", "--", "g", "G", "{", "}", "urn:uuid:", "\0", " ", "é"];
 
 #[test]
-fn an_id_is_read_as_uuids_are_in_their_hyphenated_form_only() {
+fn only_hyphenated_uuids_are_ids() {
     let mut read = 0;
     fuzz(
         400,

@@ -1,9 +1,9 @@
 //! Random input for each parser that is the project's own, against an oracle: another reading of the
 //! same rules.
 //!
-//! Inputs are mutations of real ones: see [`mutate`]. `FUZZ_RUNS` says how many are tried of each
-//! kind (a tenth of it where a server is asked), `FUZZ_SEED` with what they begin; both are told by
-//! a failure, with the input.
+//! Inputs are mutations of real ones: see [`mutate`]. `FUZZ_RUNS` sets how many are tried of each
+//! kind (a tenth of it where a server is asked), and `FUZZ_SEED` the random numbers. A failure names
+//! both, and the input.
 
 mod bodies;
 mod durations;
@@ -18,7 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-/// Tries one thing on many inputs. Says with which it failed.
+/// Runs one check on many inputs. A failure names the input.
 fn fuzz<T: std::fmt::Debug>(
     runs: u64,
     mut make: impl FnMut(&mut SmallRng) -> T,

@@ -1,4 +1,4 @@
-//! Input that is nearly right.
+//! Mutations of valid input.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -8,11 +8,11 @@ fn pick<'a>(random: &mut SmallRng, from: &[&'a str]) -> &'a str {
     from.choose(random).expect("something to pick from")
 }
 
-/// One of the corpus, mutated a few times: bytes are flipped, cut out, repeated and moved, others of
-/// the corpus are spliced in, and words of the dictionary are put in or over what is there.
+/// An entry of the corpus, mutated a few times: bytes are flipped, cut out, repeated and moved, further
+/// entries are spliced in, and words of the dictionary are inserted or written over what is there.
 pub(crate) fn mutate(random: &mut SmallRng, corpus: &[&str], words: &[&str]) -> Vec<u8> {
     let mut input = pick(random, corpus).as_bytes().to_vec();
-    // Some stay as they are.
+    // Some inputs stay as they are.
     for _ in 0..random.random_range(0..5) {
         let at = random.random_range(0..input.len() + 1);
         let end = at + random.random_range(0..(input.len() - at).min(20) + 1);
@@ -39,7 +39,7 @@ pub(crate) fn mutate(random: &mut SmallRng, corpus: &[&str], words: &[&str]) -> 
     input
 }
 
-/// The same as text: what is not is replaced.
+/// The same as text: bytes that are no text are replaced.
 pub(crate) fn mutate_text(random: &mut SmallRng, corpus: &[&str], words: &[&str]) -> String {
     String::from_utf8_lossy(&mutate(random, corpus, words)).into_owned()
 }

@@ -1,4 +1,4 @@
-//! Whole connections: the oracle of the hot path is hyper, and of one cut another.
+//! Whole connections: the oracle of the hot path is hyper, and that of a cut request is the whole one.
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
@@ -70,7 +70,7 @@ fn requests(random: &mut SmallRng) -> (Vec<u8>, Vec<usize>) {
     for _ in 0..=random.random_range(0..3) {
         bytes.extend(mutate(random, &CORPUS, &WORDS));
     }
-    // Of a head that is not whole, hyper finds out sooner or later that it is none.
+    // hyper may notice sooner or later than the hot path that an incomplete head is malformed.
     bytes.extend(b"\n\n\r\n\r\n");
     let mut cuts: Vec<_> =
         (0..random.random_range(0..3)).map(|_| random.random_range(0..bytes.len() + 1)).collect();
@@ -94,7 +94,7 @@ fn with_id(bytes: &[u8], id: &str) -> Vec<u8> {
 /// The same bytes give the same answers, whichever path they take and however they are cut.
 #[test]
 fn the_hot_path_answers_as_hyper_does() {
-    // Each has one key, which what was asked before has not touched.
+    // Each server has one key, which earlier requests have not touched.
     let servers = [(); 3].map(|()| Server::start(1));
     let any_id = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").unwrap();
     let mut seen = std::collections::HashMap::<String, u32>::new();
@@ -105,8 +105,8 @@ fn the_hot_path_answers_as_hyper_does() {
             any_id.replace_all(&answers, "an id").into_owned()
         };
         let hot = answers(&servers[0], "", &[]);
-        assert_eq!(hot, answers(&servers[1], TO_HYPER, &[]), "hyper says otherwise");
-        assert_eq!(hot, answers(&servers[2], "", cuts), "cut at {cuts:?} it says otherwise");
+        assert_eq!(hot, answers(&servers[1], TO_HYPER, &[]), "hyper answers differently");
+        assert_eq!(hot, answers(&servers[2], "", cuts), "cut at {cuts:?}, the answers differ");
         for answer in hot.split("HTTP/1.1 ").skip(1) {
             *seen.entry(answer[..3].to_owned()).or_default() += 1;
         }

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use token_orchestrator::http::{self, ServeOptions};
-use token_orchestrator::store::{Leasing, Memory, Options, Store};
+use token_orchestrator::store::{Leasing, Memory, Options, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -29,32 +29,33 @@ pub(crate) struct Answer {
 }
 
 impl Server {
-    /// With room for so many keys.
+    /// A server with room for so many keys.
     pub(crate) fn start(keys_max: usize) -> Self {
         let runtime = Runtime::new().unwrap();
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_251_199));
         let store = Memory::new(Options { keys_max, ..Options::default() }, clock.clone());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
+        runtime.spawn(store.clone().sweep());
         let serve = ServeOptions::default();
         let served = http::serve(listener, Arc::new(store.clone()), serve, std::future::pending());
         runtime.spawn(async { served.await.unwrap() });
         Self { runtime, store, clock, address, stream: None }
     }
 
-    /// Creates a key; its id.
+    /// Creates a key, and returns its id.
     pub(crate) fn create(&self) -> String {
         self.runtime.block_on(self.store.create(1)).unwrap().ids[0].to_string()
     }
 
-    /// Creates a key and leases it; its id.
+    /// Creates a key, leases it, and returns its id.
     pub(crate) fn lease(&self) -> String {
         let id = self.create();
         self.runtime.block_on(self.store.lease(Leasing::default())).unwrap();
         id
     }
 
-    /// Asks on a connection that stays.
+    /// Sends a request on a connection that stays open.
     pub(crate) fn ask(&mut self, method: &str, path: &str, fields: &str, body: &[u8]) -> Answer {
         self.ask_with(method, path, fields.as_bytes(), body)
     }
@@ -77,7 +78,11 @@ impl Server {
         let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
             let length = stream.read(&mut buffer).unwrap();
-            assert!(length > 0, "the server hung up: {}", String::from_utf8_lossy(&answer));
+            assert!(
+                length > 0,
+                "the server closed the connection: {}",
+                String::from_utf8_lossy(&answer)
+            );
             answer.extend_from_slice(&buffer[..length]);
             let text = String::from_utf8_lossy(&answer);
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
@@ -90,8 +95,8 @@ impl Server {
         }
     }
 
-    /// Sends bytes on a connection of their own, cut in parts, and closes that half; all that comes
-    /// back until the end, without the time of day. `first` is sent and answered before.
+    /// Sends bytes on a connection of their own, cut in parts, and closes that half. Returns everything that
+    /// comes back until the end, without the time of day. `first` is sent and answered before.
     pub(crate) fn exchange(&self, first: &str, bytes: &[u8], cuts: &[usize]) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -110,7 +115,7 @@ impl Server {
                 break;
             }
             at = *cut;
-            // So that it is read alone, mostly.
+            // The server then mostly reads this part alone.
             sleep(Duration::from_micros(300));
         }
         // It may be refused before it was sent.

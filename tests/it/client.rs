@@ -9,18 +9,19 @@ use http_body_util::Full;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_orchestrator::http::{self, ServeOptions};
-use token_orchestrator::store::{Memory, Options};
+use token_orchestrator::store::{Diagnose, Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::timeout;
 
 /// 2024-02-29T23:59:59.500Z.
 pub(crate) const WALL_AT_ORIGIN: Duration = Duration::from_millis(1_709_251_199_500);
 
-pub(crate) struct Server {
-    pub(crate) store: Memory<ManualClock>,
+pub(crate) struct Server<S = Memory<ManualClock>> {
+    pub(crate) store: S,
     pub(crate) clock: ManualClock,
     pub(crate) address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -28,9 +29,44 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// With a store in memory and its sweep.
     pub(crate) async fn start(options: Options, serve: ServeOptions) -> Self {
-        let clock = ManualClock::new(SystemTime::UNIX_EPOCH + WALL_AT_ORIGIN);
+        let server = Self::unswept(options, serve).await;
+        tokio::spawn(server.store.clone().sweep());
+        server
+    }
+
+    /// With a store in memory that nothing sweeps.
+    pub(crate) async fn unswept(options: Options, serve: ServeOptions) -> Self {
+        let clock = clock();
         let store = Memory::new(options, clock.clone());
+        let diagnose = Some(Arc::new(store.clone()) as Arc<dyn Diagnose>);
+        Self::over(store, clock, ServeOptions { diagnose, ..serve }).await
+    }
+
+    pub(crate) async fn default() -> Self {
+        Self::start(Options::default(), ServeOptions::default()).await
+    }
+}
+
+/// Waits until `condition` is true, which must be soon.
+pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !condition().await {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// A clock that shows [`WALL_AT_ORIGIN`].
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::new(SystemTime::UNIX_EPOCH + WALL_AT_ORIGIN)
+}
+
+impl<S: Store + Clone> Server<S> {
+    /// With any store, whose time is the clock's.
+    pub(crate) async fn over(store: S, clock: ManualClock, serve: ServeOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -39,10 +75,6 @@ impl Server {
         });
         let task = tokio::spawn(async { served.await.unwrap() });
         Self { store, clock, address, stop, task }
-    }
-
-    pub(crate) async fn default() -> Self {
-        Self::start(Options::default(), ServeOptions::default()).await
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

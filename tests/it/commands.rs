@@ -121,7 +121,7 @@ fn several_keys_go_by_one_command() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
         (Some(1), "1 released\n")
     );
-    assert_eq!(error_line(&output), format!("error: no such keys: {}.\n", ids[0]));
+    assert!(error_line(&output).starts_with(&format!("error: no such keys: {}. ", ids[0])));
     assert!(server.refusal(&["release", ids[1], ids[2], "--etag", "1"]).contains("one key"));
     assert_eq!(server.free(), 2);
 }
@@ -129,15 +129,15 @@ fn several_keys_go_by_one_command() {
 #[test]
 fn refusals_are_told() {
     let server = Server::new(&["--max-keys", "1"]);
-    assert_eq!(server.refusal(&["lease"]), "error: no key is free.\n");
+    assert!(server.refusal(&["lease"]).starts_with("error: no key is free. Create more keys"));
     let id = &server.ask(&["create"]);
-    assert!(server.refusal(&["create"]).starts_with("error: The pool has no room."));
+    assert!(server.refusal(&["create"]).starts_with("error: The pool is full."));
     server.ask(&["lease"]);
-    assert!(server.refusal(&["lease"]).starts_with("error: no key is free. Try again in "));
+    assert!(server.refusal(&["lease"]).contains("--wait 30s. Try again in "));
     assert!(server.refusal(&["lease", "--lease", "2h"]).contains("from 1ms to 1m"));
     assert!(server.refusal(&["release", id, "--etag", "0"]).contains("The lease is over."));
     server.ask(&["delete", id]);
-    assert_eq!(server.refusal(&["delete", id]), "error: no such key.\n");
+    assert!(server.refusal(&["delete", id]).starts_with(&format!("error: no such key: {id}. ")));
     for (wrong, named) in [
         (&["get", "x"][..], "key id"),
         (&["lease", "--lease", "x"], "--lease"),

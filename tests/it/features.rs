@@ -66,7 +66,7 @@ async fn a_malformed_if_match_is_refused_and_changes_nothing() {
             assert_problem(&answer, 400, "malformed-if-match");
         }
     }
-    let stats = server.store.stats().await;
+    let stats = server.store.stats().await.unwrap();
     assert_eq!((stats.leased, stats.totals.stale_refusals), (1, 0));
 }
 
@@ -188,17 +188,17 @@ async fn who_finds_no_key_is_told_when_to_come_back() {
 
 /// Sends a GET that waits, and returns when it is in the queue.
 async fn wait(server: &Server, path: &str) -> Client {
-    let before = server.store.vitals().await.waiting;
+    let before = server.store.stats().await.unwrap().waiting;
     let mut client = server.connect().await;
     client.write(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
-    while server.store.vitals().await.waiting == before {
+    while server.store.stats().await.unwrap().waiting == before {
         yield_now().await;
     }
     client
 }
 
 async fn nobody_waits(server: &Server) {
-    while server.store.vitals().await.waiting > 0 {
+    while server.store.stats().await.unwrap().waiting > 0 {
         yield_now().await;
     }
 }
@@ -246,7 +246,7 @@ async fn a_client_that_goes_away_leaves_the_queue() {
     let request =
         hyper::Request::get("http://a/keys?wait=10s").body(http_body_util::Full::default());
     let waiter = tokio::spawn(http2.send_request(request.unwrap()));
-    while server.store.vitals().await.waiting == 0 {
+    while server.store.stats().await.unwrap().waiting == 0 {
         yield_now().await;
     }
     waiter.abort();
@@ -299,5 +299,5 @@ async fn who_waits_is_told_when_the_server_stops() {
         assert_problem(&waiter.read("GET").await, 503, "stopping");
     }
     ended.await.unwrap();
-    assert_eq!(store.vitals().await.waiting, 0);
+    assert_eq!(store.stats().await.unwrap().waiting, 0);
 }

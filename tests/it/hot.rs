@@ -1,97 +1,17 @@
 //! The threads of the hot path: many connections at once, clients that do not listen, and stores
 //! that are slow or broken.
 
-use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::net::sockopt::set_tcp_cork;
-use token_orchestrator::engine::Stats;
-use token_orchestrator::error::Error;
-use token_orchestrator::http::{self, ServeOptions};
-use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease};
-use token_orchestrator::store::{
-    Created, Leasing, Memory, Options, Release, Renewal, Store, Vitals,
-};
-use token_orchestrator::time::{SystemClock, Timestamp};
+use token_orchestrator::http::ServeOptions;
+use token_orchestrator::store::{Memory, Operation, Options, Store, StoreExt};
+use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::sync::Notify;
-use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use crate::client::{Client, Server};
-
-/// A store whose answers take a while, and which panics when it is asked to show a certain key.
-struct Odd<const MAY_ASK_AGAIN: bool> {
-    store: Memory<SystemClock>,
-    begun: AtomicUsize,
-    /// Keep-alives wait for it.
-    gate: Notify,
-}
-
-const CURSED: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
-
-impl<const MAY_ASK_AGAIN: bool> Store for Odd<MAY_ASK_AGAIN> {
-    const MAY_ASK_AGAIN: bool = MAY_ASK_AGAIN;
-
-    async fn create(&self, count: usize) -> Result<Created, Error> {
-        self.store.create(count).await
-    }
-    async fn lease(&self, leasing: Leasing) -> Result<Lease, Error> {
-        self.begun.fetch_add(1, SeqCst);
-        yield_now().await;
-        self.store.lease(leasing).await
-    }
-    async fn lease_many(&self, leasing: Leasing, count: usize) -> Result<Vec<Lease>, Error> {
-        self.store.lease_many(leasing, count).await
-    }
-    async fn renew(&self, id: &KeyId, renewal: Renewal<'_>) -> Result<Lease, Error> {
-        self.store.renew(id, renewal).await
-    }
-    async fn release(&self, id: &KeyId, release: Release<'_>) -> Result<(), Error> {
-        self.store.release(id, release).await
-    }
-    async fn keep_alive(&self, id: &KeyId) -> Result<Timestamp, Error> {
-        self.gate.notified().await;
-        self.store.keep_alive(id).await
-    }
-    async fn delete(&self, id: &KeyId, fence: Fence<'_>) -> Result<(), Error> {
-        yield_now().await;
-        self.store.delete(id, fence).await
-    }
-    async fn get(&self, id: &KeyId) -> Result<KeyInfo, Error> {
-        assert_ne!(id.to_string(), CURSED, "this is to be seen");
-        self.store.get(id).await
-    }
-    async fn next_release_ms(&self) -> Option<u64> {
-        self.store.next_release_ms().await
-    }
-    async fn vitals(&self) -> Vitals {
-        self.store.vitals().await
-    }
-    async fn stats(&self) -> Stats {
-        self.store.stats().await
-    }
-    fn wall(&self, at: Timestamp) -> SystemTime {
-        self.store.wall(at)
-    }
-}
-
-/// A server of an odd store with so many keys.
-async fn odd<const MAY_ASK_AGAIN: bool>(
-    count: usize,
-) -> (Arc<Odd<MAY_ASK_AGAIN>>, std::net::SocketAddr, Vec<KeyId>) {
-    let store = Memory::new(Options::default(), SystemClock::new());
-    let ids = store.create(count).await.unwrap().ids;
-    let store = Arc::new(Odd { store, begun: AtomicUsize::new(0), gate: Notify::new() });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let served = http::serve(listener, Arc::clone(&store), ServeOptions::default(), pending());
-    tokio::spawn(async { served.await.unwrap() });
-    (store, address, ids)
-}
+use crate::client::{Server, clock, until};
+use crate::fakes::{CURSED, Cursed, Delayed};
 
 fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -227,58 +147,83 @@ async fn a_client_that_never_listens_is_given_up() {
     }
 }
 
-/// What a store does not answer at once keeps its order, and holds nobody else up.
+/// What a store answers late keeps its order, and holds up nobody else.
 #[tokio::test]
 async fn late_answers_hold_up_their_own_connection_only() {
-    let (store, address, ids) = odd::<false>(3).await;
-    let mut late = Client::to(address).await;
+    let (store, server) = late(|operation| matches!(operation, Operation::KeepAlive(_))).await;
+    let ids = server.store.create(3).await.unwrap().ids;
+    store.suspend();
+    let mut late = server.connect().await;
     let requests = [
         get(&format!("/keys/{}", ids[0])),
         format!("PUT /keepalive/{} HTTP/1.1\r\n\r\n", ids[0]),
         get("/keys"),
-        format!("DELETE /keys/{} HTTP/1.1\r\n\r\n", ids[0]),
+        format!("DELETE /keys/{CURSED} HTTP/1.1\r\n\r\n"),
     ];
     late.write(&requests.concat()).await;
-    let mut other = Client::to(address).await;
+    assert_eq!(late.read("GET").await.status, 200, "it came before the one that is late");
+    let mut other = server.connect().await;
     for _ in 0..2 {
-        other.write(&get("/keys")).await;
-        assert_eq!(other.read("GET").await.status, 200);
+        assert_eq!(other.send("GET", "/keys", "").await.status, 200);
     }
-    other.write(&get(&format!("/keys/{}", ids[1]))).await;
-    assert_eq!(other.read("GET").await.status, 200);
-    assert_eq!(store.begun.load(SeqCst), 2, "it did not keep its order");
+    assert_eq!(other.send("GET", &format!("/keys/{}", ids[1]), "").await.status, 200);
+    // What has come meanwhile is answered as well.
     late.write(&get("/keys")).await;
-    store.gate.notify_one();
-    let mut statuses = Vec::new();
-    for _ in 0..5 {
-        statuses.push(late.read("GET").await.status);
+    store.resume();
+    for status in [200, 200, 404, 404] {
+        assert_eq!(late.read("GET").await.status, status);
     }
-    assert_eq!(statuses, [200, 200, 200, 200, 404]);
-    // Each lease was asked for once, though none was answered at once.
-    assert_eq!(store.begun.load(SeqCst), 4);
-    assert_eq!(store.stats().await.totals.leases, 3);
+    assert_eq!(store.begun(), 1);
+    assert_eq!(server.store.stats().await.unwrap().totals.leases, 3);
 }
 
-/// A panic costs connections, and nothing else.
-async fn panics<const MAY_ASK_AGAIN: bool>() {
-    let (store, address, ids) = odd::<MAY_ASK_AGAIN>(1).await;
+/// A server whose answers to some operations are late.
+async fn late(is_late: fn(&Operation<'_>) -> bool) -> (Late, Server<Late>) {
+    let clock = clock();
+    let store = Memory::new(Options::default(), clock.clone());
+    tokio::spawn(store.clone().sweep());
+    let store = Delayed::only(store, is_late);
+    (store.clone(), Server::over(store, clock, ServeOptions::default()).await)
+}
+
+type Late = Delayed<Memory<ManualClock>>;
+
+/// A panic costs the connections of its thread, and nothing else.
+#[tokio::test]
+async fn a_panic_in_an_operation_does_not_end_the_server() {
+    let clock = clock();
+    let store = Cursed(Memory::new(Options::default(), clock.clone()));
+    let server = Server::over(store, clock, ServeOptions::default()).await;
+    let id = server.create().await;
     for _ in 0..3 {
-        let mut client = Client::to(address).await;
-        client.write(&get(&format!("/keys/{CURSED}"))).await;
-        assert!(client.is_closed().await);
-        let mut client = Client::to(address).await;
-        client.write(&get(&format!("/keys/{}", ids[0]))).await;
-        assert_eq!(client.read("GET").await.status, 200);
+        // By the hot path, and by the router.
+        for fields in ["", "If-Match: *\r\n"] {
+            let mut client = server.connect().await;
+            client.write(&format!("GET /keys/{CURSED} HTTP/1.1\r\n{fields}\r\n")).await;
+            assert!(client.is_closed().await);
+            assert_eq!(server.send("GET", &format!("/keys/{id}"), "").await.status, 200);
+        }
     }
-    assert_eq!(store.stats().await.keys, 1);
+    assert_eq!(server.store.stats().await.unwrap().keys, 1);
 }
 
+/// Connections that are lost with their thread take no key along that is leased late.
 #[tokio::test]
-async fn a_panic_in_a_thread_does_not_end_the_server() {
-    panics::<true>().await;
-}
-
-#[tokio::test]
-async fn a_panic_in_a_late_answer_does_not_end_the_server() {
-    panics::<false>().await;
+async fn a_panic_takes_no_late_lease_along() {
+    let clock = clock();
+    let store = Delayed::new(Memory::new(Options::default(), clock.clone()));
+    let serve = ServeOptions::default();
+    let server = Server::over(Cursed(store.clone()), clock, serve).await;
+    store.create(1).await.unwrap();
+    store.suspend();
+    let mut client = server.connect().await;
+    client.write(&get("/keys")).await;
+    until("the lease is on its way", async || store.pending() == 1).await;
+    let mut cursed = server.connect().await;
+    cursed.write(&get(&format!("/keys/{CURSED}"))).await;
+    assert!(cursed.is_closed().await);
+    assert!(client.is_closed().await);
+    store.resume();
+    until("the key is free", async || store.stats().await.unwrap().free == 1).await;
+    assert_eq!(server.send("GET", "/keys", "").await.status, 200);
 }

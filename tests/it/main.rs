@@ -1,5 +1,5 @@
-//! The crate from outside: the contract of stores, the API over real sockets, the binary, threads
-//! that race, and rules about the source.
+//! The crate from outside: the contract of stores, the API over real sockets, the binary, and
+//! rules about the source.
 
 mod access;
 mod api;
@@ -11,13 +11,14 @@ mod commands;
 mod connections;
 mod contract;
 mod events;
+mod failures;
+mod fakes;
 mod features;
 mod hot;
-mod memory;
+mod late;
 mod openapi;
 mod operators;
 mod paths;
-mod races;
 mod runs;
 mod source;
 mod tls;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use token_orchestrator::http::{self, Listeners, ServeOptions};
-use token_orchestrator::store::{Memory, Options};
+use token_orchestrator::store::{Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -126,7 +126,7 @@ async fn each_metric_has_a_help_and_a_type() {
 #[tokio::test]
 async fn leases_of_those_who_wait_and_lag_are_counted() {
     let options = Options { keys_max: 10, ..Options::default() };
-    let server = Server::start(options, ServeOptions::default()).await;
+    let server = Server::unswept(options, ServeOptions::default()).await;
     let mut waiting = server.connect().await;
     waiting.write("GET /keys?wait=10s HTTP/1.1\r\nHost: test\r\n\r\n").await;
     let mut client = server.connect().await;
@@ -201,7 +201,7 @@ async fn operators_have_an_address_of_their_own() {
     }
     let mut client = Client::to(server.admin).await;
     assert_eq!(client.send("POST", "/keys", "").await.status, 201);
-    assert_eq!(server.store.pool().stats().keys, 1);
+    assert_eq!(server.store.stats().await.unwrap().keys, 1);
     assert_eq!(metrics(&mut client).await[&connections("main")], "2");
     assert_eq!(
         metrics(&mut client).await["token_orchestrator_connections_max{address=\"main\"}"],

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::ServeOptions;
-use token_orchestrator::store::Options;
+use token_orchestrator::store::{Options, Store};
 
 use crate::client::{Answer, Client, Server};
 
@@ -170,7 +170,7 @@ async fn what_is_unusual_is_left_to_hyper() {
         client.write(head).await;
         assert_eq!(client.read("GET").await.status, 400, "{head}");
     }
-    assert_eq!(server.store.pool().stats().free, 1);
+    assert_eq!(server.store.stats().await.unwrap().free, 1);
 }
 
 #[tokio::test]

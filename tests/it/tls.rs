@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::{self, Listeners, ServeOptions, Tls};
-use token_orchestrator::store::{Memory, Options, Store};
+use token_orchestrator::store::{Diagnose, Memory, Options, Store, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -62,7 +62,9 @@ async fn http1_is_answered_with_the_same_bytes_as_without_tls() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let store = Arc::new(server.store.clone());
-    tokio::spawn(http::serve(listener, store, ServeOptions::default(), pending()));
+    let diagnose = Some(Arc::new(server.store.clone()) as Arc<dyn Diagnose>);
+    let serve = ServeOptions { diagnose, ..ServeOptions::default() };
+    tokio::spawn(http::serve(listener, store, serve, pending()));
     let mut plain = Client::to(address).await;
     let mut secured = files.connect(server.address).await;
     let mut nameless = Client::over(files.handshake(server.address, &[]).await);
@@ -236,7 +238,7 @@ async fn who_speaks_no_tls_is_turned_away() {
         // At most an alert.
         assert!(answer.is_empty() || answer[0] == 0x15, "{answer:?}");
     }
-    assert_eq!(server.store.stats().await.totals.created, 0);
+    assert_eq!(server.store.stats().await.unwrap().totals.created, 0);
     assert_well(&files, &server).await;
 }
 
@@ -296,25 +298,25 @@ async fn a_client_that_goes_away_leaves_the_queue() {
         let mut client = files.connect(server.address).await;
         client.write("GET /keys?wait=10s HTTP/1.1\r\nHost: a\r\n\r\n").await;
         let mut client = client.into_stream();
-        while server.store.vitals().await.waiting == 0 {
+        while server.store.stats().await.unwrap().waiting == 0 {
             yield_now().await;
         }
         if is_polite {
             client.shutdown().await.unwrap();
         }
         drop(client);
-        while server.store.vitals().await.waiting > 0 {
+        while server.store.stats().await.unwrap().waiting > 0 {
             yield_now().await;
         }
     }
     let mut client = http2(files.handshake(server.address, &["h2"]).await).await;
     let request = hyper::Request::get("https://a/keys?wait=10s").body(Full::default()).unwrap();
     let waiter = tokio::spawn(client.send_request(request));
-    while server.store.vitals().await.waiting == 0 {
+    while server.store.stats().await.unwrap().waiting == 0 {
         yield_now().await;
     }
     waiter.abort();
-    while server.store.vitals().await.waiting > 0 {
+    while server.store.stats().await.unwrap().waiting > 0 {
         yield_now().await;
     }
 }
@@ -336,7 +338,7 @@ async fn a_shutdown_finishes_what_is_in_flight_and_says_goodbye() {
     assert_eq!(busy.read("POST").await.status, 201);
     assert_eq!(busy.into_stream().read(&mut [0]).await.unwrap(), 0);
     ended.await.unwrap();
-    assert_eq!(store.stats().await.keys, 8);
+    assert_eq!(store.stats().await.unwrap().keys, 8);
 }
 
 #[tokio::test]

@@ -90,12 +90,12 @@ async fn sighup_reads_the_certificate_anew() {
     assert!(server.says("speaking TLS").contains("valid until 4"));
     files.renew();
     signal(&server.child, "HUP");
-    assert!(server.says("read anew").contains("valid until 4"));
+    assert!(server.says("SIGHUP: reloaded the certificate").contains("valid until 4"));
     let second = files.shown(server.address).await;
     assert_ne!(first, second);
     files.write("key.pem", "no key");
     signal(&server.child, "HUP");
-    assert!(server.says("stays as it was").contains("key.pem"));
+    assert!(server.says("kept the previous certificate").contains("key.pem"));
     assert_eq!(files.shown(server.address).await, second);
     assert_eq!(old.send("GET", "/stats", "").await.status, 200);
     signal(&server.child, "TERM");
@@ -178,7 +178,7 @@ fn a_token_goes_nowhere_else() {
         let told = refusal(stats(url).env("TOKEN_ORCHESTRATOR_TOKEN", "secret"));
         assert!(told.contains("https") && !told.contains("secret"), "{told}");
     }
-    for (wrong, named) in [("", "TOKEN_ORCHESTRATOR_TOKEN"), ("two words", "not hold a token")] {
+    for (wrong, named) in [("", "TOKEN_ORCHESTRATOR_TOKEN"), ("two words", "not contain a token")] {
         let told = refusal(stats(&url).env("TOKEN_ORCHESTRATOR_TOKEN", wrong));
         assert!(told.contains(named) && !told.contains("words"), "{told}");
     }

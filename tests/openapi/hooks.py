@@ -1,4 +1,4 @@
-"""What schemathesis is told of this API's formats: some values should mean something to the server."""
+"""The formats of this API for schemathesis: some of its values should be known to the server."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Pages in a browser that listens to what they complain of, and what they load."""
+"""Pages in a browser that records what they log and what they load."""
 
 import contextlib
 import re
@@ -16,7 +16,7 @@ CUT = "Failed to load resource: net::ERR_(INCOMPLETE_CHUNKED_ENCODING|CONNECTION
 
 
 def launch(playwright):
-    """A new profile, headless; the one that the system has."""
+    """The browser of the system, headless, with a new profile."""
     return playwright.chromium.launch(executable_path=shutil.which("chromium"), headless=True, args=FLAGS)
 
 
@@ -35,7 +35,7 @@ def opened(browser, server, *, complaints=(), maybe=(), script=None, path="/dash
         page.add_init_script(script)
     page.goto(server.url + path)
     yield page
-    page.evaluate("0")  # What was logged before has been heard then.
+    page.evaluate("0")  # By then everything that was logged before has been reported.
     context.close()
     for url in asked:
         assert url.startswith((server.url + "/", "data:")), f"the page asked for {url}"
@@ -54,13 +54,13 @@ def await_state(page, state):
 
 
 def await_text(page, selector, text):
-    """Waits until the element says that, and answers all that it says."""
+    """Waits until the element contains the text, and returns all of its text."""
     await_true(page, "([selector, text]) => document.querySelector(selector).innerText.includes(text)", [selector, text])
     return page.inner_text(selector)
 
 
 def numbers(page):
-    """All numbers of the page, drawn in one frame, and the moment that they are of."""
+    """All numbers of the page, drawn in one frame, and the moment that they describe."""
     at, stats, texts = page.evaluate("""() => {
         const all = [...document.querySelectorAll('[data-stat]')];
         return [+document.body.dataset.at, Object.fromEntries(all.map(one => [one.dataset.stat, +one.dataset.value])),

@@ -8,7 +8,7 @@ import urllib.request
 
 
 class Feed(http.server.ThreadingHTTPServer):
-    """What is put into `self.stream` is sent to whoever follows, as it is; `None` ends the stream."""
+    """What is put into `self.stream` is sent as it is to every page that follows; `None` ends the stream."""
 
     daemon_threads = True
 
@@ -68,6 +68,6 @@ def sample(at, **changes):
     totals = {name: n * factor for factor, name in enumerate(
         ["created", "leased", "released", "leaseTimeouts", "leasesLost", "expired", "deleted", "staleRefusals"], 1)}
     stats = {"keys": n + 30, "free": n, "blocked": 20, "cooling": 10, "waiting": 3, "lifeEntries": n + 30,
-             "holdEntries": 31, "staleHints": 4, "totals": totals}
+             "blockEntries": 31, "staleHints": 4, "totals": totals}
     return {"at": at, "stats": stats, "sweepLagMs": 2, "connections": 7, "requests": n * 50, "residentBytes": 5 << 20,
             "latencyUs": {"p50": 12.0, "p90": 50.0, "p99": 1500.0, "p999": 20000.0}} | changes

@@ -7,13 +7,14 @@ import time
 from playwright.sync_api import sync_playwright
 
 import test_auth
+import test_docs
 import test_keys
 import test_looks
 import test_numbers
 import test_stream
 from browser import launch
 
-MODULES = [test_numbers, test_keys, test_auth, test_stream, test_looks]
+MODULES = [test_numbers, test_keys, test_auth, test_docs, test_stream, test_looks]
 
 
 def tests(part):
@@ -32,7 +33,7 @@ def main(binary, *options):
         count, start = 0, time.monotonic()
         for name, test in tests(options[0] if options else ""):
             began = time.monotonic()
-            # The first failure ends the run: its traceback says what is wrong.
+            # The first failure ends the run: its traceback shows what is wrong.
             print(f"{name} … ", end="", flush=True)
             test(browser, binary)
             print(f"{time.monotonic() - began:.1f} s")

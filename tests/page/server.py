@@ -14,7 +14,7 @@ Answer = collections.namedtuple("Answer", "status headers json")
 
 
 class Server:
-    """A process of its own, gone at the end of a `with`."""
+    """A server process that ends with its `with` block."""
 
     def __init__(self, binary, *options):
         self.command = [binary, *options]
@@ -40,7 +40,7 @@ class Server:
                 break
         else:
             raise AssertionError("the server did not start: " + "".join(log))
-        # Who does not read on blocks a server that logs much.
+        # A pipe that is not read blocks a server that logs much.
         self.reader = threading.Thread(target=collections.deque, args=(self.process.stderr, 0))
         self.reader.start()
 
@@ -150,7 +150,7 @@ class Load:
         if status == 404:
             return
         path = "/keys/" + json.loads(text)["keyId"]
-        # Now more, now less, as in life.
+        # The load rises and falls.
         self.over.wait(dice.expovariate(1 / self.pause) * (1 + 0.8 * math.sin(time.time() / 25)))
         kind = dice.random()
         if kind < 0.6:

@@ -60,7 +60,7 @@ def test_a_token_is_asked_for_and_its_role_is_respected(browser, binary):
             await_text(page, "#create-note", "Created 1 key.")
             assert server.api("GET", "/stats", token=TOKENS["admin"]).json["keys"] == 2
 
-            # A token that is taken away is of no more use, also to those who are watching.
+            # A revoked token is refused, also to a page that is already open.
             file.truncate(0)
             file.seek(0)
             write_tokens(file, client=TOKENS["client"])

@@ -54,7 +54,7 @@ def test_keys_are_created_looked_up_released_and_deleted(browser, binary):
         await_text(page, "#look-note", "Released.")
         assert not shows(page, server, key).json["isBlocked"]
 
-        # What is in the field is not what is shown, and not what is deleted.
+        # The key in the field is not the one that is shown, and is not deleted.
         page.fill("#key-id", next(other for other in ids if other != key))
         page.click("#delete")
         assert page.evaluate("document.activeElement.id") == "confirm-no"
@@ -104,7 +104,7 @@ def test_unknown_and_malformed_ids_are_no_keys(browser, binary):
         asked = []
         page.on("request", lambda request: asked.append(request.url))
         for wrong in [unknown, *MALFORMED]:
-            # One that is there in between: the text that is awaited is not that of the id before.
+            # A known key in between: the awaited text must not be that of the previous id.
             look_up(page, f" {key.upper()} ")
             page.wait_for_selector("#key:not([hidden])")
             look_up(page, wrong)

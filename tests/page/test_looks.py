@@ -9,7 +9,7 @@ from browser import await_state, await_text, await_true, opened, until
 from feed import Feed, sample
 from server import Load, Server
 
-# Each text with too little contrast to what is behind it (WCAG 2.2, 1.4.3).
+# Each text with too little contrast to its background (WCAG 2.2, 1.4.3).
 FAINT = """() => {
     const channels = colour => colour.match(/[\\d.]+/g).map(Number);
     const luminance = ([r, g, b]) => {
@@ -41,7 +41,7 @@ NAMELESS = """() => [...document.querySelectorAll('input, button, [role=img]')].
 
 
 def fill_it(page):
-    """Everything that can be shown, is."""
+    """Shows everything that can be shown."""
     await_state(page, "live")
     page.fill("#count", "3")
     page.click("#create-form button")
@@ -76,7 +76,7 @@ def test_both_colour_schemes_can_be_read(browser, binary):
 
 
 def test_numbers_that_grow_move_nothing(browser, binary):
-    """From the least to the most that the server can count, each fits into its place."""
+    """Every number fits into its place, from the smallest to the largest that the server can count."""
     boxes = """() => [...document.querySelectorAll('.card, .legend, .plot')].map(one => {
         const { x, y, width, height } = one.getBoundingClientRect(); return [x, y, width, height]; })"""
     cut = """() => [...document.querySelectorAll('[data-stat], .sub, .legend li, .label')].filter(one => one.scrollWidth > one.clientWidth + 1

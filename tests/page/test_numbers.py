@@ -1,11 +1,11 @@
-"""The numbers and charts under load, held against /stats."""
+"""The numbers and charts under load, compared with /stats."""
 
 import time
 
 from browser import await_state, await_true, flat, numbers, opened, until
 from server import Load, Server
 
-# How many samples the page held when it first held any.
+# How many samples the page had when it first had any.
 FIRST = """new MutationObserver(() => { if (!window.first && document.body) window.first = Number(document.body.dataset.samples); })
     .observe(document, { attributes: true, subtree: true, attributeFilter: ['data-samples'] });"""
 
@@ -45,7 +45,7 @@ def lie_between_two_answers(page, server):
 
 
 def at_rest(stats):
-    return stats["blocked"] == stats["cooling"] == stats["waiting"] == stats["holdEntries"] == 0
+    return stats["blocked"] == stats["cooling"] == stats["waiting"] == stats["blockEntries"] == 0
 
 
 def equal(page, server):

@@ -16,7 +16,7 @@ SPY = """{
     window.setAway = away => { window.away = away; document.dispatchEvent(new Event('visibilitychange')); };
 }"""
 
-# The network joins what is sent apart: here the page gets each byte by itself.
+# The network merges separate writes: here the page gets each byte by itself.
 BYTES = """{
     const whole = window.fetch;
     window.fetch = async (...request) => {
@@ -40,7 +40,7 @@ def stretches(page, chart="latency"):
     return page.evaluate("chart => (document.querySelector(`[data-chart=${chart}] .line`)?.getAttribute('d') ?? '').split('M').length - 1", chart)
 
 
-def test_a_page_follows_a_server_that_was_started_anew(browser, binary):
+def test_a_page_reconnects_to_a_restarted_server(browser, binary):
     with Server(binary) as server, opened(browser, server, complaints=[GONE], maybe=[CUT]) as page:
         server.create(7)
         await_state(page, "live")
@@ -48,14 +48,14 @@ def test_a_page_follows_a_server_that_was_started_anew(browser, binary):
         await_true(page, "document.body.dataset.samples > 2")
         server.stop()
         await_text(page, "#state", "Reconnecting since ")
-        # So long that samples are missing, and see what was.
+        # Long enough that samples are missing.
         await_true(page, "Date.now() - Number(document.body.dataset.at) > 3000")
         before = held(page)
         server.start()
         await_state(page, "live")
         await_true(page, "document.querySelector('[data-stat=keys]').dataset.value === '0'")
         await_true(page, "before => document.body.dataset.samples > before + 1", before)
-        # The gap is one in the charts.
+        # The charts show the gap.
         assert stretches(page, "connections") == 2
 
         page.click("#pause")
@@ -79,20 +79,20 @@ def test_samples_are_read_however_they_are_cut(browser, binary):
             feed.stream.put(newline.join(lines).encode())
             await_drawn(page, START + 1000)
             assert (held(page), page.inner_text("#version")) == (2, version), repr(newline)
-            # A clock that is set back: what lies in its future is dropped, as is later what is too old.
+            # A clock that was set back: samples in its future are dropped, and later those that are too old.
             feed.send("sample", sample(START - 400_000))
             await_drawn(page, START - 400_000)
             assert held(page) == 1
         assert page.evaluate("window.hit === undefined && document.images.length === 0")
 
 
-def test_samples_of_five_minutes_are_held_and_no_more(browser, binary):
+def test_samples_are_kept_for_five_minutes(browser, binary):
     with Server(binary) as server, Feed(server) as feed, opened(browser, feed, script=SPY) as page:
         feed.send("hello", {"version": "1", "sampleMs": 1000})
         feed.send("history", [sample(START + 1000 * i) for i in range(1000)])
         await_drawn(page, START + 999_000)
         assert held(page) == 300
-        # Also if they come faster than they should.
+        # Also if samples come faster than they should.
         for i in range(1000):
             feed.send("sample", sample(START + 1_000_000 + 100 * i))
         await_drawn(page, START + 1_099_900)
@@ -101,13 +101,13 @@ def test_samples_of_five_minutes_are_held_and_no_more(browser, binary):
         assert points and max(points) == 300
         elements = page.evaluate("document.querySelectorAll('*').length")
         assert elements < 800, elements
-        # Those that are older than five minutes go, however few are left.
+        # Samples older than five minutes are dropped, however few are left.
         feed.send("sample", sample(START + 5_000_000))
         await_drawn(page, START + 5_000_000)
         assert held(page) == 1
 
 
-def test_nothing_is_drawn_while_nobody_looks(browser, binary):
+def test_a_hidden_page_draws_nothing(browser, binary):
     with Server(binary) as server, Feed(server) as feed, opened(browser, feed, script=SPY) as page:
         feed.send("hello", {"version": "1", "sampleMs": 1000})
         feed.send("history", [sample(START)])

@@ -80,7 +80,7 @@ impl Model {
         let until = now.plus_ms(u64::from(lease_ms));
         let lease = Lease { id: *id, generation, since: now, until };
         self.leases += 1;
-        self.change(id, now, Fence::Open, |info| {
+        self.change(id, now, Fence::Any, |info| {
             (info.generation, info.state) = (generation, State::Leased(lease));
             Ok(lease)
         })
@@ -128,7 +128,7 @@ impl Model {
 
     pub(crate) fn keep_alive(&mut self, id: &KeyId, now: Timestamp) -> Result<Timestamp, Error> {
         let end = now.plus_ms(self.ttl.key_ttl_ms);
-        self.change(id, now, Fence::Open, |info| {
+        self.change(id, now, Fence::Any, |info| {
             info.life_ends = end;
             Ok(end)
         })

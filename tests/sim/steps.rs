@@ -8,8 +8,9 @@ use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
 use token_orchestrator::time::Timestamp;
 
-use crate::model::Model;
-use crate::same;
+use super::journal::Recorder;
+use super::model::Model;
+use super::same;
 
 /// One step. Keys are named by a number, modulo how many were ever created, so that the dead and
 /// the deleted are met as well.
@@ -62,7 +63,7 @@ pub(crate) struct Options {
     seed: u64,
 }
 
-/// Worlds, each with its own taste: some have no deletes, some hardly any keep-alives, and so on.
+/// Worlds, each with its own mix of steps: some have no deletes, some hardly any keep-alives, and so on.
 pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
     let ttl = (1..300_u64, 1..300_u32)
         .prop_map(|(key_ttl_ms, lease_ttl_ms)| Ttl { key_ttl_ms, lease_ttl_ms });
@@ -106,8 +107,11 @@ fn step(weights: [u32; 10], keys_max: usize) -> impl Strategy<Value = Step> {
 }
 
 pub(crate) struct World {
-    pool: Pool,
+    pool: Pool<Recorder>,
     model: Model,
+    /// What the pool's journal has noted.
+    recorder: Recorder,
+    options: Options,
     now: Timestamp,
     rng: StdRng,
     created: Vec<KeyId>,
@@ -118,9 +122,12 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(options: &Options, looks_inside: bool) -> Self {
         let Options { ttl, keys_max, shards, seed } = *options;
+        let recorder = Recorder::default();
         Self {
-            pool: Pool::new(ttl, keys_max, shards),
+            pool: Pool::with_journal(ttl, keys_max, shards, recorder.clone()),
             model: Model::new(ttl, keys_max),
+            recorder,
+            options: options.clone(),
             now: Timestamp::default(),
             rng: StdRng::seed_from_u64(seed),
             created: Vec::new(),
@@ -137,17 +144,23 @@ impl World {
             self.bury()?;
             self.check_totals()?;
         }
+        if self.looks_inside {
+            let limits = (self.options.ttl, self.options.keys_max);
+            let restored = self.recorder.check(&self.pool, limits, self.now);
+            restored.map_err(|what| format!("restored: {what}"))?;
+        }
         self.all_things_end()
     }
 
-    /// Nothing lives for ever, and nothing is left of it.
+    /// All keys die in the end, and nothing is left of them.
     fn all_things_end(&mut self) -> Result<(), String> {
         self.now = Timestamp::MAX;
         while self.pool.expire(self.now, 8) == 8 {}
         self.bury()?;
         self.check_totals()?;
         let stats = self.pool.stats();
-        let left = (stats.keys, stats.leased, stats.life_entries, stats.hold_entries);
+        let sizes = self.pool.index_sizes();
+        let left = (stats.keys, stats.leased, sizes.life_entries, sizes.block_entries);
         same(&left, &(0, 0, 0, 0))
     }
 
@@ -195,7 +208,7 @@ impl World {
             Step::Expire(limit) => {
                 let is_done = self.pool.expire(now, *limit) < *limit;
                 let is_due = self.pool.next_deadline().is_some_and(|next| next <= now);
-                // What is armed too early is armed anew, after `now`.
+                // An entry that comes too early is armed again, after `now`.
                 same(&is_due, &(is_due && !is_done))?;
             }
             Step::Advance(ms) => self.now = now.plus_ms(*ms),
@@ -234,7 +247,7 @@ impl World {
         let free = self.model.free(self.now);
         match self.pool.lease(self.now, ms, &mut self.rng) {
             Err(error) => {
-                same(&error, &Error::Exhausted)?;
+                same(&error, &Error::EXHAUSTED)?;
                 same(&Vec::new(), &free)
             }
             Ok(lease) => self.leased(lease, ms),
@@ -247,7 +260,7 @@ impl World {
         same(&Ok(lease), &self.model.lease(&lease.id, self.now, ms))
     }
 
-    /// It is told in time, and exactly if nothing is free, dead or overdue.
+    /// The pool names it in time, and exactly if nothing is free, dead or overdue.
     fn next_release(&self) -> Result<(), String> {
         let (pool, model) = (
             self.pool.next_release_within(self.now, 1000).ok_or("not known")?,
@@ -279,7 +292,7 @@ impl World {
         }
     }
 
-    /// The pool may remove dead keys when it likes, and nothing else.
+    /// The pool may remove dead keys at any time, and nothing else.
     fn bury(&mut self) -> Result<(), String> {
         let mut kept = self.pool.ids();
         kept.sort();
@@ -293,5 +306,5 @@ impl World {
 }
 
 fn fence_at(aim: Option<&[u64; 1]>) -> Fence<'_> {
-    aim.map_or(Fence::Open, |generations| Fence::OneOf(generations))
+    aim.map_or(Fence::Any, |generations| Fence::OneOf(generations))
 }

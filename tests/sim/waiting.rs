@@ -1,4 +1,4 @@
-//! The queue of those who wait for a key against an obvious model: the store in memory on a manual
+//! The queue of waiters against an obvious model: the store in memory on a manual
 //! clock, every task polled by hand and in an order of the seed's choosing.
 
 use std::collections::BTreeSet;
@@ -13,12 +13,12 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
-use token_orchestrator::store::{Leasing, Memory, Options, Release, Renewal, Store};
+use token_orchestrator::store::{Leasing, Memory, Options, Release, Renewal, Store, StoreExt};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
 
-use crate::same;
+use super::{Tries, same};
 
-/// One step. Holds and waiters are named by a number, modulo how many there are.
+/// One step. Blocks and waiters are named by a number, modulo how many there are.
 #[derive(Clone, Debug)]
 enum Step {
     Create(usize),
@@ -31,11 +31,11 @@ enum Step {
     },
     HangUp(usize),
     Release {
-        hold: usize,
+        block: usize,
         cooldown_ms: u32,
     },
     Renew {
-        hold: usize,
+        block: usize,
         lease_ms: u32,
     },
     Delete(usize),
@@ -54,8 +54,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => ms.clone().prop_map(|lease_ms| Step::Lease { lease_ms }),
         2 => nth.clone().prop_map(Step::HangUp),
         4 => (nth.clone(), cooldown)
-            .prop_map(|(hold, cooldown_ms)| Step::Release { hold, cooldown_ms }),
-        1 => (nth.clone(), ms).prop_map(|(hold, lease_ms)| Step::Renew { hold, lease_ms }),
+            .prop_map(|(block, cooldown_ms)| Step::Release { block, cooldown_ms }),
+        1 => (nth.clone(), ms).prop_map(|(block, lease_ms)| Step::Renew { block, lease_ms }),
         1 => nth.clone().prop_map(Step::Delete),
         2 => (0..60_u64).prop_map(Step::Advance),
         4 => (nth, -1..=1_i64).prop_map(|(nth, off)| Step::AdvanceToDeadline(nth, off)),
@@ -71,7 +71,7 @@ struct Waiter {
 }
 
 /// A lease or, at generation `None`, a cool-down.
-struct Hold {
+struct Block {
     id: KeyId,
     generation: Option<u64>,
     until: Timestamp,
@@ -82,15 +82,15 @@ struct World {
     clock: ManualClock,
     sweep: Pin<Box<dyn Future<Output = ()>>>,
     rng: StdRng,
-    /// What the model knows: who came first stands first.
+    /// What the model knows: waiters in the order of their arrival.
     waiters: Vec<Waiter>,
-    holds: Vec<Hold>,
+    blocks: Vec<Block>,
     free: BTreeSet<KeyId>,
 }
 
 impl World {
     const WAITERS_MAX: usize = 5;
-    /// Nothing takes more turns to be done: each gives way once at most for so few keys.
+    /// How often each task is polled: none yields more than once for so few keys.
     const TURNS: usize = 6;
 
     fn new(seed: u64) -> Self {
@@ -102,8 +102,8 @@ impl World {
         let store = Memory::new(options, clock.clone());
         let sweep = Box::pin(store.clone().sweep());
         let rng = StdRng::seed_from_u64(seed);
-        let (waiters, holds, free) = (Vec::new(), Vec::new(), BTreeSet::new());
-        Self { store, clock, sweep, rng, waiters, holds, free }
+        let (waiters, blocks, free) = (Vec::new(), Vec::new(), BTreeSet::new());
+        Self { store, clock, sweep, rng, waiters, blocks, free }
     }
 
     fn run(mut self, steps: &[Step]) -> Result<(), String> {
@@ -111,8 +111,9 @@ impl World {
             let taken = self.take(step).and_then(|()| self.settle());
             taken.map_err(|what| format!("step {number}, {step:?}: {what}"))?;
             self.store.pool().check_invariants();
-            let vitals = self.store.vitals().now_or_never().ok_or("it waits")?;
-            same(&vitals.waiting, &(self.waiters.len() as u64))?;
+            let stats = self.store.stats().now_or_never().ok_or("it waits")?;
+            let waiting = stats.map_err(|error| error.to_string())?.waiting;
+            same(&waiting, &(self.waiters.len() as u64))?;
         }
         Ok(())
     }
@@ -147,7 +148,7 @@ impl World {
                 let leasing = Leasing { lease_ms: Some(lease_ms), wait_ms: 0 };
                 match store.lease(leasing).now_or_never().ok_or("it waits")? {
                     Ok(lease) => self.leased(&lease, lease_ms)?,
-                    Err(error) => same(&(error, self.free.len()), &(Error::Exhausted, 0))?,
+                    Err(error) => same(&(is_exhausted(error), self.free.len()), &(true, 0))?,
                 }
             }
             Step::HangUp(nth) => {
@@ -155,41 +156,40 @@ impl World {
                     self.waiters.remove(nth);
                 }
             }
-            Step::Release { hold, cooldown_ms } => {
-                let Some(nth) = hold.checked_rem(self.holds.len()) else { return Ok(()) };
-                let hold = &mut self.holds[nth];
-                let generation = hold.generation.map(|generation| [generation]);
-                let fence = generation.as_ref().map_or(Fence::Open, |g| Fence::OneOf(g));
-                let release = store.release(&hold.id, Release { fence, cooldown_ms });
+            Step::Release { block, cooldown_ms } => {
+                let Some(nth) = block.checked_rem(self.blocks.len()) else { return Ok(()) };
+                let block = &mut self.blocks[nth];
+                let fence = block.generation.map_or(Fence::Any, Fence::One);
+                let release = store.release(&block.id, Release { fence, cooldown_ms });
                 same(&release.now_or_never(), &Some(Ok(())))?;
                 let until = now.plus_ms(u64::from(cooldown_ms));
                 // A longer cool-down is not cut short, but by a release without one.
                 if cooldown_ms == 0 {
-                    self.free.insert(self.holds.remove(nth).id);
-                } else if hold.generation.take().is_some() || hold.until < until {
-                    hold.until = until;
+                    self.free.insert(self.blocks.remove(nth).id);
+                } else if block.generation.take().is_some() || block.until < until {
+                    block.until = until;
                 }
             }
-            Step::Renew { hold, lease_ms } => {
-                let Some(nth) = hold.checked_rem(self.holds.len()) else { return Ok(()) };
-                let hold = &mut self.holds[nth];
+            Step::Renew { block, lease_ms } => {
+                let Some(nth) = block.checked_rem(self.blocks.len()) else { return Ok(()) };
+                let block = &mut self.blocks[nth];
                 let renewal = Renewal { lease_ms: Some(lease_ms), ..Renewal::default() };
-                let renewed = store.renew(&hold.id, renewal).now_or_never().ok_or("it waits")?;
+                let renewed = store.renew(&block.id, renewal).now_or_never().ok_or("it waits")?;
                 let generation = renewed.map(|lease| lease.generation);
-                same(&generation, &hold.generation.ok_or(Error::NotLeased))?;
-                if hold.generation.is_some() {
-                    hold.until = now.plus_ms(u64::from(lease_ms));
+                same(&generation, &block.generation.ok_or(Error::NotLeased))?;
+                if block.generation.is_some() {
+                    block.until = now.plus_ms(u64::from(lease_ms));
                 }
             }
             Step::Delete(nth) => {
-                let Some(nth) = nth.checked_rem(self.holds.len()) else { return Ok(()) };
-                let deleted = store.delete(&self.holds.remove(nth).id, Fence::Open).now_or_never();
+                let Some(nth) = nth.checked_rem(self.blocks.len()) else { return Ok(()) };
+                let deleted = store.delete(&self.blocks.remove(nth).id, Fence::Any).now_or_never();
                 same(&deleted, &Some(Ok(())))?;
             }
             Step::Advance(ms) => self.clock.advance_ms(ms),
             Step::AdvanceToDeadline(nth, offset) => {
                 let waits = self.waiters.iter().map(|waiter| waiter.until);
-                let ends = waits.chain(self.holds.iter().map(|hold| hold.until));
+                let ends = waits.chain(self.blocks.iter().map(|block| block.until));
                 let mut ahead: Vec<_> = ends.filter(|at| *at > now).collect();
                 ahead.sort();
                 if let Some(nth) = nth.checked_rem(ahead.len()) {
@@ -207,16 +207,16 @@ impl World {
         same(&self.free.remove(&lease.id), &true)?;
         same(&(lease.since, lease.until), &(now, now.plus_ms(u64::from(lease_ms))))?;
         let generation = Some(lease.generation);
-        self.holds.push(Hold { id: lease.id, generation, until: lease.until });
+        self.blocks.push(Block { id: lease.id, generation, until: lease.until });
         Ok(())
     }
 
-    /// Lets every task come as far as it can, and compares who was answered what.
+    /// Lets every task run as far as it can, and compares the answers with the model.
     fn settle(&mut self) -> Result<(), String> {
         let now = self.clock.now();
-        let over = self.holds.extract_if(.., |hold| hold.until <= now);
-        self.free.extend(over.map(|hold| hold.id));
-        // First come, first served; who is left when the time is up goes with nothing.
+        let over = self.blocks.extract_if(.., |block| block.until <= now);
+        self.free.extend(over.map(|block| block.id));
+        // First come, first served. A waiter that is left when its time is up gets nothing.
         let served = self.free.len().min(self.waiters.len());
         let mut answers: Vec<_> = self.waiters.iter().map(|_| None).collect();
         for _ in 0..Self::TURNS {
@@ -245,8 +245,8 @@ impl World {
                 }
                 Some(Err(error)) => {
                     same(
-                        &(error, place < served, waiter.until <= now),
-                        &(Error::Exhausted, false, true),
+                        &(is_exhausted(error), place < served, waiter.until <= now),
+                        &(true, false, true),
                     )?;
                 }
                 None => {
@@ -260,16 +260,23 @@ impl World {
     }
 }
 
+fn is_exhausted(error: Error) -> bool {
+    matches!(error, Error::Exhausted { .. })
+}
+
 fn poll<T>(task: &mut Pin<Box<dyn Future<Output = T>>>) -> Poll<T> {
     task.as_mut().poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Tries `cases` lists of steps; the number of steps, or what went wrong.
-pub(crate) fn attack(seed: u64, cases: u32) -> Result<u64, String> {
+/// Tries `cases` lists of steps, and returns the number of steps.
+///
+/// # Errors
+///
+/// A report of the first list that fails.
+pub(crate) fn attack(tries: Tries) -> Result<u64, String> {
     let steps = (any::<u64>(), proptest::collection::vec(step(), 50..120));
-    crate::try_cases(
-        seed,
-        cases,
+    super::try_cases(
+        tries,
         &steps,
         |(_, steps)| steps.len(),
         |(seed, steps)| World::new(*seed).run(steps),
@@ -277,9 +284,9 @@ pub(crate) fn attack(seed: u64, cases: u32) -> Result<u64, String> {
 }
 
 #[test]
-fn those_who_wait_get_what_the_model_gives_them() {
-    let (seed, cases) = (crate::seed(), crate::cases() / 10);
-    let taken = attack(seed, cases).unwrap_or_else(|report| panic!("{report}"));
+fn waiters_get_what_the_model_gives_them() {
+    let (seed, cases) = (super::seed(), super::cases() / 10);
+    let taken = attack(Tries::new(seed, cases)).unwrap_or_else(|report| panic!("{report}"));
     println!("seed {seed}: {taken} steps of the queue in {cases} cases");
     assert!(taken >= u64::from(cases) * 50, "only {taken} steps");
 }

@@ -1,4 +1,4 @@
-//! Many keys by one request. Each key is its own atomic step.
+//! Requests for many keys. Each key is handled atomically, the request as a whole is not.
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -7,64 +7,56 @@ use axum::response::{IntoResponse, Response};
 use tokio::task::spawn_blocking;
 
 use super::state::Api;
-use crate::http::wire::{Keys, Missing, json, object};
+use crate::error::Error;
+use crate::http::wire::{Keys, Missing, WholeBody, json, object};
 use crate::key::KeyId;
-use crate::store::{Release, Store, give_way};
+use crate::store::{Operation, Release, Store, StoreExt, give_way};
 
-/// How many keys are handled before others get a chance to run: some 100 µs.
+/// How many keys are handled before other tasks may run: some 100 µs.
 const BATCH: usize = 64;
 
 /// Releases many keys
 ///
-/// Each is its own atomic step. Those that are free stay free.
+/// Each key is released atomically, the request as a whole is not. A key that is free stays free.
 #[utoipa::path(
     put, path = "/keys", operation_id = "releaseKeys", tag = "many",
     request_body(content = Keys, content_type = "application/json"),
-    responses((status = 200, description = "Done, but for those that were not there", body = Missing)),
+    responses((status = 200, description = "Done, except for the keys in `missing`, which do not exist", body = Missing)),
 )]
-pub(in crate::http) async fn release<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
-    each(&api, body, Act::Release).await
+pub(in crate::http) async fn release<S: Store>(
+    State(api): State<Api<S>>,
+    WholeBody(body): WholeBody,
+) -> Response {
+    each(&api, body, |id| Operation::Release(id, Release::default())).await
 }
 
 /// Keeps many keys alive
 ///
-/// Each is its own atomic step.
+/// Each key is kept alive atomically, the request as a whole is not.
 #[utoipa::path(
     put, path = "/keepalive", operation_id = "keepKeysAlive", tag = "many",
     request_body(content = Keys, content_type = "application/json"),
-    responses((status = 200, description = "Done, but for those that were not there", body = Missing)),
+    responses((status = 200, description = "Done, except for the keys in `missing`, which do not exist", body = Missing)),
 )]
 pub(in crate::http) async fn keep_alive<S: Store>(
     State(api): State<Api<S>>,
-    body: Bytes,
+    WholeBody(body): WholeBody,
 ) -> Response {
-    each(&api, body, Act::KeepAlive).await
+    each(&api, body, Operation::KeepAlive).await
 }
 
-/// What is done to each key.
-#[derive(Clone, Copy)]
-enum Act {
-    Release,
-    KeepAlive,
-}
-
-impl Act {
-    async fn is_done(self, store: &impl Store, id: &KeyId) -> bool {
-        match self {
-            Self::Release => store.release(id, Release::default()).await.is_ok(),
-            Self::KeepAlive => store.keep_alive(id).await.is_ok(),
-        }
-    }
-}
-
-/// Does something to each key that the body names; answers which of them were not there.
-async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
-    // Of an id and its text, the list of those that are missing as it grows, and its copy.
-    let room = match api.budget.answer(5 * body.len()).await {
-        Ok(room) => room,
+/// Carries out an operation on each key in the body. Answers which of them do not exist.
+async fn each<S: Store>(
+    api: &Api<S>,
+    body: Bytes,
+    operation: impl Fn(KeyId) -> Operation<'static>,
+) -> Response {
+    // Space for the ids and their text, for the growing list of missing ones, and for its copy.
+    let permit = match api.budget.answer(5 * body.len()).await {
+        Ok(permit) => permit,
         Err(problem) => return problem.into_response(),
     };
-    // A body of megabytes takes a while to read.
+    // Reading a body of megabytes would block the other tasks of this thread.
     let read = spawn_blocking(move || object(&body, EXPECTED)).await;
     let names = match read.expect("no panic") {
         Ok(Keys { key_ids }) => key_ids,
@@ -73,23 +65,29 @@ async fn each<S: Store>(api: &Api<S>, body: Bytes, act: Act) -> Response {
     let mut missing = Vec::new();
     for batch in names.chunks(BATCH) {
         let ids: Vec<Option<KeyId>> = batch.iter().map(|name| name.parse().ok()).collect();
-        api.store.prefetch(&ids.iter().flatten().copied().collect::<Vec<_>>());
+        let operations: Vec<_> = ids.iter().flatten().map(|id| operation(*id)).collect();
+        let mut outcomes = api.store.call_all(&operations).await.into_iter();
         for (name, id) in batch.iter().zip(ids) {
-            let is_there = match id {
-                Some(id) => act.is_done(&*api.store, &id).await,
-                None => false,
-            };
-            if !is_there {
-                serde_json::to_writer(&mut missing, name).expect("memory takes all");
-                missing.push(b',');
+            let outcome = id.map_or(Err(Error::NotFound), |_| {
+                outcomes.next().expect("an outcome for each operation").map(drop)
+            });
+            match outcome {
+                Ok(()) => {}
+                Err(Error::NotFound) => {
+                    serde_json::to_writer(&mut missing, name)
+                        .expect("writing to memory does not fail");
+                    missing.push(b',');
+                }
+                // The client may retry all of them: a repeated operation changes nothing.
+                Err(error) => return error.into_response(),
             }
         }
         give_way().await;
     }
     missing.pop(); // The last comma, if there is one.
-    json(StatusCode::OK, room.fill([br#"{"missing":["#, &missing[..], b"]}"].concat()))
+    json(StatusCode::OK, permit.into_body([br#"{"missing":["#, &missing[..], b"]}"].concat()))
 }
 
-/// What a body must say.
-pub(in crate::http) const EXPECTED: &str =
-    "An object is expected, with no field but keyIds, a list of at most 100000 ids.";
+/// The right form of a body.
+pub(in crate::http) const EXPECTED: &str = "Send an object with the field keyIds, a list of at most 100000 key ids, such as \
+     {\"keyIds\":[\"936da01f-9abd-4d9d-80c7-02af85c822a8\"]}. No other field is allowed.";

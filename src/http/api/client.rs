@@ -1,11 +1,11 @@
-//! The client that a request comes from, as its handler knows it.
+//! The client of a request, as far as handlers need it.
 
 use std::sync::Arc;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Handlers may ask whether it has gone.
+/// The connection of a client. Handlers can ask whether the client has hung up.
 #[derive(Clone)]
 pub(in crate::http) struct Client(Arc<TcpStream>);
 
@@ -14,10 +14,16 @@ impl Client {
         Self(socket)
     }
 
-    /// Ready when the client has hung up. Hyper sees that only if the client has sent nothing that
-    /// is still to be read.
+    /// Completes when the client has hung up. Hyper notices that only if it has read all that the client has
+    /// sent.
     pub(in crate::http) async fn gone(&self) {
-        // To tokio the end of the input is part of this interest, and mere input is not.
+        // For tokio, this interest includes the end of the input, but not input itself.
         let _ = self.0.ready(Interest::PRIORITY).await;
+    }
+
+    /// Ready when the connection was reset: the client takes no answer any more. One that has only
+    /// closed its half still does.
+    pub(in crate::http) async fn reset(&self) {
+        let _ = self.0.ready(Interest::ERROR).await;
     }
 }

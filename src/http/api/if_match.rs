@@ -1,4 +1,4 @@
-//! `If-Match`: for which generation of a key a request is meant (RFC 9110, section 13.1.1).
+//! `If-Match`: the generations of a key that a request is meant for (RFC 9110, section 13.1.1).
 
 use axum::extract::FromRequestParts;
 use axum::http::header::{HeaderMap, HeaderValue, IF_MATCH};
@@ -7,13 +7,13 @@ use axum::http::request::Parts;
 use crate::http::wire::Problem;
 use crate::key::Fence;
 
-/// What `If-Match` says: `None` for any generation, as with `*` or without the field.
+/// The generations in `If-Match`. `None` means any generation, as with `*` or without the field.
 #[derive(Debug, PartialEq)]
 pub(in crate::http) struct IfMatch(Option<Vec<u64>>);
 
 impl IfMatch {
     pub(in crate::http) fn fence(&self) -> Fence<'_> {
-        self.0.as_deref().map_or(Fence::Open, Fence::OneOf)
+        self.0.as_deref().map_or(Fence::Any, Fence::OneOf)
     }
 
     fn read(headers: &HeaderMap) -> Option<Self> {
@@ -29,8 +29,8 @@ impl IfMatch {
     }
 }
 
-/// Reads `#entity-tag`, and answers whether there was one. A weak tag never matches, and one that is
-/// no generation is none of ours.
+/// Reads `#entity-tag`, and returns whether there was one. A weak tag never matches, nor does a tag that is
+/// not a generation.
 fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<bool> {
     let mut has_tag = false;
     loop {
@@ -59,7 +59,7 @@ fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<bool> {
     Some(has_tag)
 }
 
-/// The generation that a tag of ours stands for.
+/// The generation in a tag that this server made.
 fn generation(tag: &[u8]) -> Option<u64> {
     let is_ours =
         tag.iter().all(u8::is_ascii_digit) && (tag.len() == 1 || tag.first() != Some(&b'0'));

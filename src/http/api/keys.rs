@@ -11,9 +11,9 @@ use super::state::{Api, answer};
 use crate::error::Error;
 use crate::http::wire::{self, Empty, Fields, IfMatchHeader, Info, KeyPath};
 use crate::key::KeyId;
-use crate::store::{Release, Renewal, Store};
+use crate::store::{Release, Renewal, Store, StoreExt};
 
-/// The id in a path.
+/// The key id in a path.
 pub(in crate::http) struct Id(KeyId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Id {
@@ -33,7 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     params(KeyPath),
     responses(
         (
-            status = 200, description = "What is known of it", body = Info,
+            status = 200, description = "The state of the key", body = Info,
             headers(("ETag" = String), ("Lease-Expires-At" = String), ("Key-Expires-At" = String)),
         ),
         (status = 404, description = "No such key", body = Empty),
@@ -51,7 +51,8 @@ pub(in crate::http) async fn show<S: Store>(
 
 /// Releases a key
 ///
-/// A free one stays free. Without a cool-down, one that rests is free.
+/// The key is free again, or cools down first. A key that is free stays free, unless a cool-down is given.
+/// Without a cool-down, a key that is cooling down is free at once.
 #[utoipa::path(
     put, path = "/keys/{id}", operation_id = "releaseKey", tag = "key",
     params(KeyPath, ReleaseQuery, IfMatchHeader),
@@ -72,7 +73,7 @@ pub(in crate::http) async fn release<S: Store>(
 
 /// Renews a lease
 ///
-/// It starts anew, and its `ETag` stays.
+/// The lease starts again. Its `ETag` stays the same.
 #[utoipa::path(
     put, path = "/keys/{id}/lease", operation_id = "renewLease", tag = "key",
     params(KeyPath, RenewalQuery, IfMatchHeader),
@@ -94,14 +95,14 @@ pub(in crate::http) async fn renew<S: Store>(
     Ok(answer(&api, StatusCode::OK, &Fields::of_lease(&lease), "{}"))
 }
 
-/// Removes a key
+/// Deletes a key
 ///
-/// Leased or not.
+/// A leased key is deleted as well; its lease is lost.
 #[utoipa::path(
     delete, path = "/keys/{id}", operation_id = "deleteKey", tag = "key",
     params(KeyPath, IfMatchHeader),
     responses(
-        (status = 200, description = "Removed", body = Empty),
+        (status = 200, description = "Deleted", body = Empty),
         (status = 404, description = "No such key", body = Empty),
     ),
 )]
@@ -116,7 +117,7 @@ pub(in crate::http) async fn delete<S: Store>(
 
 /// Keeps a key alive
 ///
-/// Its life starts anew; its lease stays as it is.
+/// The life of the key starts again. Its lease does not change.
 #[utoipa::path(
     put, path = "/keepalive/{id}", operation_id = "keepKeyAlive", tag = "key",
     params(KeyPath),

@@ -1,4 +1,4 @@
-//! The handler that leases keys: one, or several.
+//! The handler that leases one key or several.
 
 use axum::Extension;
 use axum::extract::State;
@@ -6,21 +6,21 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::client::Client;
-use super::query::{LeaseQuery, Wanted};
-use super::state::{Api, answer};
+use super::query::{LeaseQuery, LeaseRequest};
+use super::state::{Api, answer, unless_reset};
 use crate::error::Error;
-use crate::http::wire::{self, Empty, Fields, Leased, Room, list};
+use crate::http::wire::{self, AnswerPermit, Empty, Fields, Leased, list};
 use crate::key::{KeyId, Lease};
-use crate::store::{Leasing, Store};
+use crate::store::{Leasing, Store, StoreExt};
 
-/// What a leased key takes, as such and as text, in bytes.
+/// The size of a leased key and its text, in bytes.
 const LEASED_BYTES: usize = size_of::<Lease>() + KeyId::TEXT_LEN + 40;
-/// How many keys a request gets at most that had to wait for one.
+/// The most keys for a request that had to wait.
 const WAITED_MAX: usize = 100;
 
 /// Leases a random free key
 ///
-/// Each free key is equally likely. Nobody else gets it until the lease ends.
+/// Each free key is equally likely. No other request gets the key until its lease ends.
 #[utoipa::path(
     get, path = "/keys", operation_id = "leaseKey", tag = "pool",
     params(LeaseQuery),
@@ -41,17 +41,18 @@ const WAITED_MAX: usize = 100;
 pub(in crate::http) async fn lease<S: Store>(
     State(api): State<Api<S>>,
     Extension(client): Extension<Client>,
-    wanted: Wanted,
+    request: LeaseRequest,
 ) -> Response {
-    if let Some(count) = wanted.count {
-        return lease_many(&api, &client, &wanted, count).await;
+    if let Some(count) = request.count {
+        // Boxed, so that requests that wait for one key need no memory for many.
+        return Box::pin(lease_many(&api, &client, &request, count)).await;
     }
-    let leasing = api.store.lease(wanted.leasing);
-    // Who has only closed its half gets what is there at once.
-    let leased = if wanted.leasing.wait_ms == 0 {
-        Ok(leasing.await)
+    let leasing = api.store.lease(request.leasing);
+    // A client that has closed only its sending half gets a key that is free at once.
+    let leased = if request.leasing.wait_ms == 0 {
+        Ok(unless_reset(&client, leasing).await)
     } else {
-        api.while_wanted(&client, leasing).await
+        api.while_connected(&client, leasing).await
     };
     let leased = match leased {
         Ok(leased) => leased,
@@ -63,48 +64,39 @@ pub(in crate::http) async fn lease<S: Store>(
             wire::key_id(&mut body, &lease.id);
             answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body)
         }
-        Err(error) => no_lease(&api, error).await,
+        Err(error) => error.into_response(),
     }
 }
 
-/// Leases up to `count` keys: those that are there.
+/// Leases up to `count` keys, fewer if fewer are free.
 async fn lease_many<S: Store>(
     api: &Api<S>,
     client: &Client,
-    wanted: &Wanted,
+    request: &LeaseRequest,
     count: usize,
 ) -> Response {
-    let mut room = match api.budget.answer(count * LEASED_BYTES).await {
-        Ok(room) => room,
+    let mut permit = match api.budget.answer(count * LEASED_BYTES).await {
+        Ok(permit) => permit,
         Err(problem) => return problem.into_response(),
     };
-    // Who has only closed its half gets what is there at once.
-    let at_once = Leasing { wait_ms: 0, ..wanted.leasing };
-    let mut result = api.store.lease_many(at_once, count).await;
-    if matches!(result, Err(Error::Exhausted)) && wanted.leasing.wait_ms > 0 {
-        // Who waits for a key shall not hold room that others could use.
-        room = Room::default();
-        let waiting = api.store.lease_many(wanted.leasing, count.min(WAITED_MAX));
-        result = match api.while_wanted(client, waiting).await {
+    // A client that has closed only its sending half gets the keys that are free at once.
+    let at_once = Leasing { wait_ms: 0, ..request.leasing };
+    let mut result = unless_reset(client, api.store.lease_many(at_once, count)).await;
+    if matches!(result, Err(Error::Exhausted { .. })) && request.leasing.wait_ms > 0 {
+        // A request that waits for a key must not keep others from the budget.
+        permit = AnswerPermit::default();
+        let waiting = api.store.lease_many(request.leasing, count.min(WAITED_MAX));
+        result = match api.while_connected(client, waiting).await {
             Ok(result) => result,
             Err(problem) => return problem.into_response(),
         };
     }
     let leases = match result {
         Ok(leases) => leases,
-        Err(error) => return no_lease(api, error).await,
+        Err(error) => return error.into_response(),
     };
-    let body = room.fill(list("keys", &leases, wire::lease).await);
+    let body = permit.into_body(list("keys", &leases, wire::lease).await);
     let first_end = leases.iter().map(|lease| lease.until).min();
     let fields = Fields { blocked_until: first_end, ..Fields::default() };
     answer(api, StatusCode::OK, &fields, body)
-}
-
-/// The answer to a request that got no key.
-async fn no_lease<S: Store>(api: &Api<S>, error: Error) -> Response {
-    if error != Error::Exhausted {
-        return error.into_response();
-    }
-    let fields = Fields::of_exhausted(&*api.store).await;
-    answer(api, StatusCode::NOT_FOUND, &fields, "{}")
 }

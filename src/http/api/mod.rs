@@ -1,4 +1,4 @@
-//! The routes for those who lease keys.
+//! The routes for clients that lease keys.
 
 pub(super) mod batches;
 mod client;

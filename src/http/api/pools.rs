@@ -1,6 +1,5 @@
 //! The handler that creates keys.
 
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderValue, StatusCode};
@@ -10,35 +9,35 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::state::{Api, answer};
-use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, list};
+use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, WholeBody, list};
 use crate::key::KeyId;
-use crate::store::Store;
+use crate::store::{Store, StoreExt};
 
-/// What a created key takes, as such and as text, in bytes.
+/// The size of a created key and its text, in bytes.
 const CREATED_BYTES: usize = size_of::<KeyId>() + KeyId::TEXT_LEN + 3;
-/// What the body of `POST /keys` must say.
-pub(in crate::http) const EXPECTED: &str =
-    "An object is expected, with no field but count, a number from 1 to 100000.";
+/// The right form of the body of `POST /keys`.
+pub(in crate::http) const EXPECTED: &str = "Send an object with the field count, a number from 1 to 100000, such as {\"count\":3}, or no \
+     body for one key. No other field is allowed.";
 
-/// What to create.
+/// How many keys to create.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Create {
-    /// How many keys; without it one, which is answered in another form.
+    /// How many keys to create. Without it, one key is created, and the answer has another form.
     #[serde(default, deserialize_with = "whole")]
     #[schema(nullable = false, minimum = 1, maximum = 100_000, example = 3)]
     count: Option<u64>,
 }
 
-/// A whole number, as JSON sees it: also 3.0. A field may be left out, but then it is not `null`.
+/// A whole number in JSON, which may be written as 3.0. The field may be left out, but not be `null`.
 fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
     let number = f64::deserialize(field)?;
-    number.to_string().parse().map(Some).map_err(|_| D::Error::custom("no whole number"))
+    number.to_string().parse().map(Some).map_err(|_| D::Error::custom("not a whole number"))
 }
 
 /// Creates keys
 ///
-/// All of them, or none if there is no room. The body is optional.
+/// Creates all keys, or none if the pool has no room for all. The body is optional.
 #[utoipa::path(
     post, path = "/keys", operation_id = "createKeys", tag = "pool",
     request_body(content = Create, content_type = "application/json"),
@@ -51,8 +50,11 @@ fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
         ),
     )),
 )]
-pub(in crate::http) async fn create<S: Store>(State(api): State<Api<S>>, body: Bytes) -> Response {
-    // No body says nothing.
+pub(in crate::http) async fn create<S: Store>(
+    State(api): State<Api<S>>,
+    WholeBody(body): WholeBody,
+) -> Response {
+    // The body is optional.
     let read = if body.is_empty() { Ok(Create::default()) } else { wire::object(&body, EXPECTED) };
     let create = match read {
         Ok(create) => create,
@@ -63,8 +65,8 @@ pub(in crate::http) async fn create<S: Store>(State(api): State<Api<S>>, body: B
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
         Some(_) => return Problem::InvalidBody { expected: EXPECTED }.response(),
     };
-    let room = match api.budget.answer(count * CREATED_BYTES).await {
-        Ok(room) => room,
+    let permit = match api.budget.answer(count * CREATED_BYTES).await {
+        Ok(permit) => permit,
         Err(problem) => return problem.response(),
     };
     let created = match api.store.create(count).await {
@@ -77,7 +79,7 @@ pub(in crate::http) async fn create<S: Store>(State(api): State<Api<S>>, body: B
             &api,
             StatusCode::CREATED,
             &fields,
-            room.fill(list("keyIds", &created.ids, wire::quoted).await),
+            permit.into_body(list("keyIds", &created.ids, wire::quoted).await),
         );
     }
     let mut body = Vec::new();

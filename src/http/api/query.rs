@@ -12,17 +12,17 @@ use crate::config;
 use crate::http::wire::{COUNT_MAX, Problem};
 use crate::store::Leasing;
 
-/// The query of `GET /keys`. What else is in a query means nothing.
+/// The query of `GET /keys`. Other parameters are ignored.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct LeaseQuery {
-    /// How long the lease lasts. A sum such as 1m30s is read as well
+    /// How long the lease lasts. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     lease: Option<String>,
-    /// How long to wait for a key at most; who had to wait gets at most 100. A sum such as 1m30s is read as well
+    /// How long to wait if no key is free. A request that had to wait gets at most 100 keys. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     wait: Option<String>,
-    /// How many keys; without it one, which is answered in another form
+    /// How many keys to lease. Without it, one key is leased, and the answer has another form
     #[param(
         nullable = false,
         value_type = u64,
@@ -38,7 +38,7 @@ pub(in crate::http) struct LeaseQuery {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct RenewalQuery {
-    /// How long the lease lasts from now on. A sum such as 1m30s is read as well
+    /// How long the lease lasts from now on. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     lease: Option<String>,
 }
@@ -47,22 +47,22 @@ pub(in crate::http) struct RenewalQuery {
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct ReleaseQuery {
-    /// How long the key rests before it is served again. A sum such as 1m30s is read as well
+    /// How long the key cools down before it can be leased again. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     cooldown: Option<String>,
 }
 
-/// `lease`: for how long, in milliseconds.
+/// `lease`: how long the lease lasts, in milliseconds.
 pub(in crate::http) struct LeaseMs(pub(in crate::http) Option<u32>);
 
-/// `lease`, `wait` and `count`: how keys are leased.
-pub(in crate::http) struct Wanted {
+/// `lease`, `wait` and `count`: how many keys to lease, and how.
+pub(in crate::http) struct LeaseRequest {
     pub(in crate::http) leasing: Leasing,
-    /// How many; without it one, which is answered in another form.
+    /// How many keys to lease. Without it, one key is leased, and the answer has another form.
     pub(in crate::http) count: Option<usize>,
 }
 
-/// `cooldown`: for how long, in milliseconds; 0 for none.
+/// `cooldown`: how long the key cools down, in milliseconds; 0 for no cool-down.
 pub(in crate::http) struct CooldownMs(pub(in crate::http) u32);
 
 impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
@@ -74,7 +74,7 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<Api<S>> for Wanted {
+impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
@@ -84,7 +84,10 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for Wanted {
         let count = count.map(|text| match text.parse() {
             Ok(count) if (1..=COUNT_MAX).contains(&count) => Ok(count),
             _ => {
-                let detail = format!("count must be a number from 1 to {COUNT_MAX}.");
+                let value = shown(&text);
+                let detail = format!(
+                    "count must be a number from 1 to {COUNT_MAX}, such as 10, not {value}."
+                );
                 Err(Problem::InvalidParameter { detail })
             }
         });
@@ -109,13 +112,26 @@ async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
     })
 }
 
+/// The beginning of a value, in quotes, for a message.
+fn shown(text: &str) -> String {
+    const CHARS_MAX: usize = 40;
+    format!("{:?}", text.chars().take(CHARS_MAX).collect::<String>())
+}
+
 /// Reads a duration from 1 ms to `max_ms` milliseconds.
+///
+/// # Errors
+///
+/// [`Problem::InvalidParameter`], which names the parameter, its value and the right form.
 pub(in crate::http) fn duration(
     name: &str,
     text: Option<&str>,
     max_ms: u32,
 ) -> Result<Option<u32>, Problem> {
-    text.map(|text| config::parse_ms_up_to(text, max_ms))
-        .transpose()
-        .map_err(|what| Problem::InvalidParameter { detail: format!("{name} {what}.") })
+    let read = |text: &str| {
+        config::parse_ms_up_to(text, max_ms).map_err(|what| Problem::InvalidParameter {
+            detail: format!("{name} {what}, not {}.", shown(text)),
+        })
+    };
+    text.map(read).transpose()
 }

@@ -1,4 +1,4 @@
-//! What the handlers have in common.
+//! The state and the answers that all handlers share.
 
 use std::sync::Arc;
 
@@ -11,28 +11,53 @@ use super::client::Client;
 use super::limits::Limits;
 use crate::error::Error;
 use crate::http::wire::{Budget, Fields, Problem, json};
-use crate::store::Store;
+use crate::store::{Diagnose, Diagnostics, Store};
 
-/// What handlers work with.
+/// The state of the handlers.
 pub(in crate::http) struct Api<S> {
     pub(in crate::http) store: Arc<S>,
     pub(in crate::http) limits: Limits,
-    /// Changes when the server stops; for operators, when all requests are finished.
+    /// Changes when the server stops. On the address for operators, it changes when all requests are
+    /// finished.
     pub(in crate::http) stopped: watch::Receiver<()>,
     pub(in crate::http) budget: Budget,
+    /// The diagnostics of the store, if it has any.
+    pub(in crate::http) diagnose: Option<Arc<dyn Diagnose>>,
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
         let (store, stopped) = (Arc::clone(&self.store), self.stopped.clone());
-        Self { store, limits: self.limits, stopped, budget: self.budget.clone() }
+        let (budget, diagnose) = (self.budget.clone(), self.diagnose.clone());
+        Self { store, limits: self.limits, stopped, budget, diagnose }
+    }
+}
+
+/// What `lease` ends with, unless the client's connection is reset before: then no key is leased.
+pub(super) async fn unless_reset<T>(
+    client: &Client,
+    lease: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        biased;
+        result = lease => result,
+        () = client.reset() => Err(Error::EXHAUSTED),
     }
 }
 
 impl<S> Api<S> {
-    /// What `lease` ends with, unless the server stops before, or the client hangs up: nobody waits
-    /// for a key then.
-    pub(super) async fn while_wanted<T>(
+    /// The diagnostics of the store, if it has any. O(s + log n) for s shards.
+    pub(in crate::http) fn diagnostics(&self) -> Option<Diagnostics> {
+        self.diagnose.as_ref().map(|diagnose| diagnose.diagnose())
+    }
+
+    /// Waits for `lease`, until the server stops or the client hangs up. Then nobody waits for the key any
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Stopping`] if the server stops. If the client hangs up, the result is that no key is free.
+    pub(super) async fn while_connected<T>(
         &self,
         client: &Client,
         lease: impl Future<Output = Result<T, Error>>,
@@ -42,12 +67,12 @@ impl<S> Api<S> {
             biased;
             result = lease => Ok(result),
             _ = stopped.changed() => Err(Problem::Stopping),
-            () = client.gone() => Ok(Err(Error::Exhausted)),
+            () = client.gone() => Ok(Err(Error::EXHAUSTED)),
         }
     }
 }
 
-/// An answer that tells of a key.
+/// An answer with the header fields of a key.
 pub(super) fn answer<S: Store>(
     api: &Api<S>,
     status: StatusCode,

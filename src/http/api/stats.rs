@@ -1,103 +1,110 @@
-//! `GET /stats`: what the pool holds, and what has happened in it.
+//! `GET /stats`: how many keys the pool contains, and what has happened to them.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::state::Api;
 use crate::http::wire::json;
-use crate::store::{self, Store};
+use crate::store::{self, Diagnostics, Store};
 
-/// Counts at about one moment.
+/// The counts of the pool.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::http) struct Stats {
-    /// Keys that live: free, blocked and cooling ones.
+    /// All keys: free, blocked and cooling ones.
     #[schema(example = 3)]
     keys: u64,
-    /// Keys for whoever asks next.
+    /// Keys that can be leased.
     #[schema(example = 1)]
     free: u64,
     /// Leased keys.
     #[schema(example = 2)]
     blocked: u64,
-    /// Keys that rest.
+    /// Keys that cool down.
     #[schema(example = 0)]
     cooling: u64,
     /// Requests that wait for a key.
     #[schema(example = 0)]
     waiting: u64,
-    /// Entries of the index that ends lives: one for each key.
-    #[schema(example = 3)]
-    life_entries: u64,
-    /// Entries of the index that ends leases and cool-downs: one at most for each key.
-    #[schema(example = 2)]
-    hold_entries: u64,
-    /// Places in the free vectors of keys that are gone, or were rested while they were free: about
-    /// twice the free keys at most.
-    #[schema(example = 0)]
-    stale_hints: u64,
+    /// Entries of the index of lives: one for each key.
+    #[schema(example = 3, nullable = false, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    life_entries: Option<u64>,
+    /// Entries of the index of blocks (leases and cool-downs): at most one for each key.
+    #[schema(example = 2, nullable = false, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_entries: Option<u64>,
+    /// Stale hints in the free vectors, of keys that are gone or cooled down while they were free: at most
+    /// about twice the number of free keys.
+    #[schema(example = 0, nullable = false, required = false)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_hints: Option<u64>,
     totals: Totals,
 }
 
-/// Counts since the start.
+/// Counts since the start of the server.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Totals {
     /// Keys that were created.
     #[schema(example = 3)]
     created: u64,
-    /// Leases that were given.
+    /// Leases that began.
     #[schema(example = 6)]
     leased: u64,
     /// Leases that ended by a release.
     #[schema(example = 3)]
     released: u64,
-    /// Leases that ended by themselves.
+    /// Leases that timed out.
     #[schema(example = 1)]
     lease_timeouts: u64,
-    /// Leases whose keys died or were deleted.
+    /// Leases that ended because their keys expired or were deleted.
     #[schema(example = 0)]
     leases_lost: u64,
-    /// Keys that died.
+    /// Keys that expired because they were not kept alive.
     #[schema(example = 0)]
     expired: u64,
     /// Keys that were deleted.
     #[schema(example = 0)]
     deleted: u64,
-    /// Requests that were refused by their `If-Match`.
+    /// Requests that were refused because of `If-Match`.
     #[schema(example = 1)]
     stale_refusals: u64,
 }
 
-/// Counts
+/// Shows the counts of the pool
 ///
-/// All at about one moment. A lease that ran out counts as blocked until the sweep has come by, which
-/// takes milliseconds.
+/// A lease that has timed out counts as blocked until the sweep has handled it, which takes milliseconds.
 #[utoipa::path(
     get, path = "/stats", operation_id = "showStats", tag = "pool",
     responses((status = 200, description = "The counts", body = Stats)),
 )]
 pub(in crate::http) async fn show<S: Store>(State(api): State<Api<S>>) -> Response {
-    let (stats, vitals) = (api.store.stats().await, api.store.vitals().await);
-    let stats = Stats::of(&stats, vitals.waiting);
-    json(StatusCode::OK, serde_json::to_vec(&stats).expect("numbers"))
+    match api.store.stats().await {
+        Ok(stats) => {
+            let stats = Stats::of(&stats, api.diagnostics().as_ref());
+            json(StatusCode::OK, serde_json::to_vec(&stats).expect("numbers"))
+        }
+        Err(error) => error.into_response(),
+    }
 }
 
 impl Stats {
-    pub(in crate::http) fn of(stats: &store::Stats, waiting: u64) -> Self {
+    pub(in crate::http) fn of(stats: &store::Stats, diagnostics: Option<&Diagnostics>) -> Self {
         let totals = &stats.totals;
+        let sizes = diagnostics.map(|diagnostics| diagnostics.index_sizes);
         Self {
             keys: stats.keys,
             free: stats.free,
             blocked: stats.leased,
             cooling: stats.cooling,
-            waiting,
-            life_entries: stats.life_entries,
-            hold_entries: stats.hold_entries,
-            stale_hints: stats.stale_hints,
+            waiting: stats.waiting,
+            life_entries: sizes.map(|sizes| sizes.life_entries),
+            block_entries: sizes.map(|sizes| sizes.block_entries),
+            stale_hints: sizes.map(|sizes| sizes.stale_hints),
             totals: Totals {
                 created: totals.created,
                 leased: totals.leases,

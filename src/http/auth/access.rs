@@ -1,4 +1,4 @@
-//! Whether a request may do what it asks for.
+//! Which requests are allowed, by their tokens.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,122 +14,127 @@ use crate::config::{read_file, unusable};
 use crate::http::route::Need;
 use crate::http::wire::Problem;
 
-/// The longest `Authorization` that is kept, in bytes.
-const PASS_BYTES_MAX: usize = 256;
-/// What is asked of those who come. Clones share it.
+/// The longest `Authorization` that a connection caches, in bytes.
+const CACHED_BYTES_MAX: usize = 256;
+/// Who may send which requests: any client, or clients with a token. Clones share the tokens.
 #[derive(Clone)]
 pub struct Access(Option<Arc<Guard>>);
 
 struct Guard {
     path: PathBuf,
     tokens: RwLock<Tokens>,
-    /// Rises whenever the tokens change.
+    /// The number of reloads.
     generation: AtomicU64,
 }
 
-/// What a connection was allowed by the token that it sent last, so that the next request needs no hash.
-pub(in crate::http) struct Pass {
+/// The role of the last `Authorization` on a connection, so that the next request needs no hash.
+pub(in crate::http) struct CachedRole {
     value: Box<[u8]>,
     role: Role,
     generation: u64,
 }
 
 impl Access {
-    /// Everybody may do everything.
+    /// Allows every request. O(1).
     #[must_use]
     pub fn open() -> Self {
         Self(None)
     }
 
-    /// Only those may who have a token of a file: a line for each with its name, its role and its
-    /// SHA-256. O(length of the file).
+    /// Allows the requests that carry a token of a file. Each line of the file has the name, the role and
+    /// the SHA-256 of a token. O(length of the file).
     ///
     /// # Errors
     ///
-    /// If it cannot be read, or says something else; the message names the file.
+    /// If the file cannot be read or is malformed. The message names the file and the line.
     pub fn by_tokens(path: PathBuf) -> io::Result<Self> {
         let tokens = RwLock::new(read(&path)?);
         Ok(Self(Some(Arc::new(Guard { path, tokens, generation: AtomicU64::new(0) }))))
     }
 
-    /// Whether tokens are asked for.
+    /// Whether requests need a token. O(1).
     #[must_use]
     pub fn is_guarded(&self) -> bool {
         self.0.is_some()
     }
 
-    /// How many tokens there are, if they are asked for. O(1).
+    /// The number of tokens, if requests need one. O(1).
     #[must_use]
     pub fn token_count(&self) -> Option<usize> {
         self.0.as_ref().map(|guard| guard.tokens.read().len())
     }
 
-    /// Reads the file again and answers how many tokens there are. What was taken out of it is of no
-    /// more use, from the next request on.
+    /// Reloads the file and returns the number of tokens. A token that is no longer in the file is refused
+    /// from the next request on. O(length of the file).
     ///
     /// # Errors
     ///
-    /// As [`Access::by_tokens`]; then the tokens stay as they were.
+    /// As [`Access::by_tokens`], and if the file has no token any more. The previous tokens then stay in
+    /// force.
     pub fn reload(&self) -> io::Result<usize> {
         let Some(guard) = &self.0 else { return Ok(0) };
         let tokens = read(&guard.path)?;
         let (count, before) = (tokens.len(), guard.tokens.read().len());
         if count == 0 && before > 0 {
-            // As of a file that is being written.
-            return Err(unusable(&guard.path, &"it has no token any more"));
+            // The file may be in the middle of being written.
+            return Err(unusable(
+                &guard.path,
+                &"it has no token any more; add a line that `token new --role client` prints",
+            ));
         }
         *guard.tokens.write() = tokens;
         guard.generation.fetch_add(1, SeqCst);
         Ok(count)
     }
 
-    /// Another number whenever the tokens have changed. O(1).
+    /// The number of reloads, which changes whenever the tokens change. O(1).
     pub(in crate::http) fn generation(&self) -> u64 {
         self.0.as_ref().map_or(0, |guard| guard.generation.load(SeqCst))
     }
 
-    /// Whether a request with this `Authorization` may do what takes `need`. O(1) for the value that
-    /// came before by the same connection, else O(t) for t tokens.
+    /// Checks that a request with this `Authorization` may do what takes `need`. O(1) if the value is the
+    /// one that the connection has cached, else O(t) for t tokens.
     ///
     /// # Errors
     ///
-    /// [`Problem::Unauthorized`], [`Problem::Forbidden`]
+    /// [`Problem::Unauthorized`] without a known token, [`Problem::Forbidden`] if its role is not enough.
     pub(in crate::http) fn check(
         &self,
         value: Option<&[u8]>,
         need: Need,
-        pass: &mut Option<Box<Pass>>,
+        cached: &mut Option<Box<CachedRole>>,
     ) -> Result<(), Problem> {
         let Some(guard) = &self.0 else { return Ok(()) };
         if need == Need::Nothing {
             return Ok(());
         }
-        // Before the tokens: what changes after it makes the pass invalid.
+        // Read before the tokens, so that a reload in between invalidates the cached role.
         let generation = guard.generation.load(SeqCst);
         let value = value.ok_or(Problem::Unauthorized { has_token: false })?;
-        let is_same =
-            |pass: &&Pass| pass.generation == generation && pass.value.ct_eq(value).into();
-        let role = if let Some(pass) = pass.as_deref().filter(is_same) {
-            pass.role
+        let is_same = |cached: &&CachedRole| {
+            cached.generation == generation && cached.value.ct_eq(value).into()
+        };
+        let role = if let Some(cached) = cached.as_deref().filter(is_same) {
+            cached.role
         } else {
             let token = bearer(value).ok_or(Problem::Unauthorized { has_token: false })?;
             let role = guard.tokens.read().role(token);
             let role = role.ok_or(Problem::Unauthorized { has_token: true })?;
-            // One that is padded is no reason to keep so much for each connection.
-            *pass = (value.len() <= PASS_BYTES_MAX)
-                .then(|| Box::new(Pass { value: value.into(), role, generation }));
+            // A padded value must not cost each connection its length.
+            *cached = (value.len() <= CACHED_BYTES_MAX)
+                .then(|| Box::new(CachedRole { value: value.into(), role, generation }));
             role
         };
         if role.allows(need) {
             return Ok(());
         }
-        Err(Problem::Forbidden { role: Role::to_name_for(need).name() })
+        Err(Problem::Forbidden { role: Role::least_for(need).name() })
     }
 }
 
 fn read(path: &Path) -> io::Result<Tokens> {
     let text = String::from_utf8(read_file(path)?);
-    let text = text.map_err(|_| unusable(path, &"it is not UTF-8"))?;
+    let text = text.map_err(|_| unusable(path, &"it is not UTF-8 text"))?;
     text.parse().map_err(|what: String| unusable(path, &what))
 }
 

@@ -1,32 +1,27 @@
 //! The check that comes before every handler of the router.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
-use axum::middleware::Next;
-use axum::response::Response;
 
 use super::access::Access;
 use super::same_site::is_from_elsewhere;
 use crate::http::route::{Need, Route};
-use crate::http::wire::{Problem, refuse};
+use crate::http::wire::Problem;
 
-/// Refuses who may not do what it asks for, before its body is read.
-pub(in crate::http) async fn guard(
-    State(access): State<Access>,
-    request: Request,
-    next: Next,
-) -> Response {
+/// Whether a request is allowed, asked before its body is read.
+///
+/// # Errors
+///
+/// Why it is refused.
+pub(in crate::http) fn guard(access: &Access, request: &Request) -> Result<(), Problem> {
     let need = Route::of(request.method(), request.uri()).need();
     let fields = request.headers();
-    if need != Need::Nothing && is_from_elsewhere(&request, access.is_guarded()) {
-        return refuse(request, Problem::FromElsewhere).await;
+    if need != Need::Nothing && is_from_elsewhere(request, access.is_guarded()) {
+        return Err(Problem::FromElsewhere);
     }
     let mut values = fields.get_all(AUTHORIZATION).iter();
-    // Of two nobody knows which one counts.
+    // With two values it would be unclear which one applies.
     let value = values.next().filter(|_| values.next().is_none());
-    match access.check(value.map(HeaderValue::as_bytes), need, &mut None) {
-        Ok(()) => next.run(request).await,
-        Err(problem) => refuse(request, problem).await,
-    }
+    access.check(value.map(HeaderValue::as_bytes), need, &mut None)
 }

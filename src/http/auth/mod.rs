@@ -1,4 +1,4 @@
-//! Who may do what: bearer tokens (RFC 6750) and their roles.
+//! Access control: bearer tokens (RFC 6750) and their roles.
 
 mod access;
 mod guard;
@@ -7,7 +7,7 @@ mod same_site;
 mod tokens;
 
 pub use self::access::Access;
-pub(super) use self::access::Pass;
+pub(super) use self::access::CachedRole;
 pub(super) use self::guard::guard;
 pub use self::roles::Role;
 pub(super) use self::same_site::FETCH_SITE;

@@ -7,19 +7,19 @@ use crate::http::route::Need;
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To lease, release, renew, keep alive and look.
+    /// Leasing, releasing, renewing, keeping alive and showing keys.
     Client,
     /// Everything.
     Admin,
-    /// To see metrics and counts.
+    /// Metrics and counts.
     Metrics,
 }
 
 impl Role {
-    /// All there are.
+    /// All roles.
     pub const ALL: [Self; 3] = [Self::Client, Self::Admin, Self::Metrics];
 
-    /// Its name in the file.
+    /// The name of the role in a file of tokens. O(1).
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -29,7 +29,7 @@ impl Role {
         }
     }
 
-    /// Whether it is enough.
+    /// Whether the role is enough for `need`.
     pub(in crate::http) const fn allows(self, need: Need) -> bool {
         match need {
             Need::Nothing | Need::Count => true,
@@ -39,8 +39,8 @@ impl Role {
         }
     }
 
-    /// The role that a refusal asks for: one that is enough for `need`, and `admin` only if no other is.
-    pub(in crate::http) fn to_name_for(need: Need) -> Self {
+    /// The least role that is enough for `need`: `admin` only if no other role is.
+    pub(in crate::http) fn least_for(need: Need) -> Self {
         let mut enough = Self::ALL.into_iter().filter(|role| role.allows(need));
         enough.find(|role| *role != Self::Admin).unwrap_or(Self::Admin)
     }

@@ -1,4 +1,4 @@
-//! The file of tokens: who may do what.
+//! Tokens, and the file that lists them with their roles.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,27 +6,31 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rand::{CryptoRng, RngExt};
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::roles::Role;
 
-/// Tokens in a file; each request that names one is compared with all of them.
+/// The most tokens in a file. The token of a request is compared with all of them.
 const TOKENS_MAX: usize = 1000;
-/// What tells people and scanners of leaked secrets what a token is for.
+/// The beginning of each token, by which people and secret scanners recognise it.
 const PREFIX: &str = "tok_";
 
-/// The SHA-256 of a token. It is no secret: tokens are too random to be guessed from it.
+/// The SHA-256 of a token. It is not a secret: a token is too random to be guessed from it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
-    /// That of `token`. O(length).
+    /// The hash of `token`. O(length).
     #[must_use]
     pub fn of(token: &[u8]) -> Self {
-        Self(Sha256::digest(token).into())
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, token).as_ref());
+        Self(hash)
     }
 }
+
+const HASH_FORM: &str = "a SHA-256 has 64 hexadecimal digits; `token new` prints it";
 
 impl fmt::Display for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,29 +47,30 @@ impl FromStr for TokenHash {
         for (index, byte) in bytes.iter_mut().enumerate() {
             let value = digit(2 * index).zip(digit(2 * index + 1));
             let value = value.and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-            *byte = value.ok_or("a SHA-256 has 64 hexadecimal digits")?;
+            *byte = value.ok_or(HASH_FORM)?;
         }
-        if text.len() == 64 { Ok(Self(bytes)) } else { Err("a SHA-256 has 64 digits".to_owned()) }
+        if text.len() == 64 { Ok(Self(bytes)) } else { Err(HASH_FORM.to_owned()) }
     }
 }
 
-/// A new token with 256 random bits.
+/// A new token with 256 random bits. O(1).
 pub fn new_token(rng: &mut impl CryptoRng) -> String {
     let bytes: [u8; 32] = rng.random();
     format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Whether a token may have such a name.
+/// Checks the name of a token. O(length).
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// A message that describes the right form.
 pub fn check_name(name: &str) -> Result<(), String> {
     let is_usual = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if (1..=64).contains(&name.len()) && name.chars().all(is_usual) {
         return Ok(());
     }
-    Err("a name has 1 to 64 letters, digits, dots, hyphens or underscores".to_owned())
+    Err("a name has 1 to 64 letters, digits, dots, hyphens or underscores, such as worker-1"
+        .to_owned())
 }
 
 /// The tokens of a file.
@@ -83,23 +88,23 @@ impl Tokens {
         self.0.len()
     }
 
-    /// The role of a token. It takes as long for one that nobody has. O(t) for t tokens.
+    /// The role of a token. It takes the same time for an unknown token. O(t) for t tokens.
     pub(super) fn role(&self, token: &[u8]) -> Option<Role> {
         let hash = TokenHash::of(token);
-        let mut place = u32::MAX;
+        let mut found = u32::MAX;
         for (index, token) in (0..).zip(&self.0) {
-            let is_it: Choice = token.hash.0.ct_eq(&hash.0);
-            place.conditional_assign(&index, is_it);
+            let is_equal: Choice = token.hash.0.ct_eq(&hash.0);
+            found.conditional_assign(&index, is_equal);
         }
-        self.0.get(usize::try_from(place).ok()?).map(|token| token.role)
+        self.0.get(usize::try_from(found).ok()?).map(|token| token.role)
     }
 }
 
 impl FromStr for Tokens {
     type Err = String;
 
-    /// Reads the text of a file: a line for each token, with its name, its role and its SHA-256. What
-    /// follows a `#` is a comment.
+    /// Reads the text of a file. Each line has the name, the role and the SHA-256 of a token. A `#` begins a
+    /// comment.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut tokens = Vec::<Token>::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -108,23 +113,27 @@ impl FromStr for Tokens {
             if words.is_empty() {
                 continue;
             }
-            let wrong = |what: &str| format!("line {number}: {what}");
+            let error = |what: &str| format!("line {number}: {what}");
             let [name, role, hash] = words[..] else {
-                return Err(wrong("a name, a role and a SHA-256 are expected"));
+                return Err(error(
+                    "a name, a role and a SHA-256 are expected, such as the line that `token new` prints",
+                ));
             };
-            check_name(name).map_err(|what| wrong(&what))?;
-            let role = role.parse().map_err(|what: String| wrong(&format!("the role {what}")))?;
+            check_name(name).map_err(|what| error(&what))?;
+            let role = role.parse().map_err(|what: String| error(&format!("the role {what}")))?;
             if hash.starts_with(PREFIX) {
-                return Err(wrong(
-                    "this is the token itself; `token new` prints the line for the file",
+                return Err(error(
+                    "this is the token itself; use its SHA-256, which `token new` prints on its second line",
                 ));
             }
-            let hash = hash.parse().map_err(|what: String| wrong(&what))?;
+            let hash = hash.parse().map_err(|what: String| error(&what))?;
             if tokens.iter().any(|token| token.name == name || token.hash == hash) {
-                return Err(wrong("another token has this name or this SHA-256"));
+                return Err(error(
+                    "another token has this name or this SHA-256; each may occur only once",
+                ));
             }
             if tokens.len() == TOKENS_MAX {
-                return Err(wrong(&format!("more than {TOKENS_MAX} tokens")));
+                return Err(error(&format!("a file may have at most {TOKENS_MAX} tokens")));
             }
             tokens.push(Token { name: name.to_owned(), role, hash });
         }
@@ -154,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_tells_the_role_of_each_token() {
+    fn a_file_has_the_role_of_each_token() {
         let lines = Role::ALL.map(|role| line(role.name(), role, &format!("of {}", role.name())));
         let text =
             format!("# comment\n\n  {}  # the first\r\n\t{}\n{}", lines[0], lines[1], lines[2]);
@@ -169,12 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_file_is_told_with_its_line() {
+    fn an_error_in_a_file_names_the_line() {
         let good = line("a", Role::Client, "x");
         let cases = [
             ("a client", "line 1: a name, a role and a SHA-256 are expected"),
             (&good.replace("client", "root"), "line 1: the role must be client, admin or metrics"),
-            (&format!("\n{good}0"), "line 2: a SHA-256 has 64 digits"),
+            (&format!("\n{good}0"), "line 2: a SHA-256 has 64 hexadecimal digits"),
             (&good.replace("a client", "a/b client"), "line 1: a name has 1 to 64 letters"),
             (&format!("{good}\n{good}"), "line 2: another token has this name"),
             (&format!("{good}\n{}", line("b", Role::Admin, "x")), "line 2: another token has"),

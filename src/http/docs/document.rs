@@ -1,7 +1,7 @@
-//! The document.
+//! The `OpenAPI` document.
 //!
-//! The handlers say what they take and answer with; what several have in common is filled in here.
-//! Refusals come with what the server really answers.
+//! The handlers describe their parameters and answers. What several of them share is added here. The
+//! examples of refusals are the server's own answers.
 
 use std::collections::BTreeMap;
 use std::iter;
@@ -22,17 +22,17 @@ use crate::http::auth::Role;
 use crate::http::route::Route;
 use crate::http::wire::{BATCH_BYTES_MAX, BODY_BYTES_MAX, Details, PROBLEM_JSON, Problem};
 
-/// What the document calls the way to send a token.
+/// The name of the security scheme in the document.
 const TOKEN: &str = "token";
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Token Orchestrator",
-        description = "Leases random free keys from a pool, takes them back, and lets the unused die.\n\n\
-            Unknown, dead, deleted and malformed ids are answered alike: 404 `{}`. Other refusals are \
-            `application/problem+json` (RFC 9457) with a `type` that stays. A method that a path does not know gets 405 with \
-            `Allow`. No answer may be cached.",
+        description = "Leases random free keys from a pool. A key that is not kept alive expires.\n\n\
+            Unknown, expired, deleted and malformed ids get the same answer: 404 `{}`. All other refusals are \
+            `application/problem+json` (RFC 9457), and their `type` stays the same from version to version. A method \
+            that a path does not allow gets 405 with `Allow`. No answer may be cached.",
         contact(),
     ),
     paths(
@@ -51,7 +51,7 @@ const TOKEN: &str = "token";
     tags(
         (name = "pool", description = "The pool as a whole"),
         (name = "key", description = "One key"),
-        (name = "many", description = "Many keys by one request"),
+        (name = "many", description = "Many keys in one request"),
     ),
 )]
 struct Document;
@@ -60,7 +60,7 @@ struct Document;
 pub(super) fn document(limits: Limits) -> utoipa::openapi::OpenApi {
     let mut document = Document::openapi();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-        "Where the operator asks for tokens: each has one of the roles client, admin and metrics",
+        "Needed if the operator asks for tokens. Each token has one of the roles client, admin and metrics",
     ));
     let components = document.components.as_mut().expect("there are schemas");
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
@@ -84,7 +84,7 @@ pub(super) fn document(limits: Limits) -> utoipa::openapi::OpenApi {
 }
 
 fn complete(operation: &mut Operation, route: Route, limits: Limits) {
-    // Either is enough, as far as the document can tell: none where no tokens are asked for.
+    // Both are described as enough, because the document does not depend on whether tokens are needed.
     let no_scopes = iter::empty::<String>;
     operation.security =
         Some(vec![SecurityRequirement::default(), SecurityRequirement::new(TOKEN, no_scopes())]);
@@ -113,7 +113,7 @@ fn complete(operation: &mut Operation, route: Route, limits: Limits) {
     }
 }
 
-/// Durations have limits, which the operator sets.
+/// Adds the limits of durations, which the operator sets.
 fn describe_parameter(parameter: &mut Parameter, limits: Limits) {
     let max_ms = match parameter.name.as_str() {
         "lease" => limits.lease_ms_max,
@@ -135,28 +135,28 @@ fn describe_header(name: &str) -> Header {
     let at = "2026-11-22T18:20:31.246Z";
     let (description, schema, example) = match name {
         "ETag" => (
-            "The generation of the key, which names its lease. It never repeats for a key",
+            "The generation of the key, which names its lease. It never repeats for the same key",
             json!({"type": "string", "pattern": pattern::ETAG}),
             json!("\"1\""),
         ),
         "Lease-Expires-At" => ("When the lease or the cool-down ends", time, json!(at)),
-        "Key-Expires-At" => ("When the key dies unless it is kept alive", time, json!(at)),
+        "Key-Expires-At" => ("When the key expires unless it is kept alive", time, json!(at)),
         "Location" => (
-            "The path of the key, if it is one",
+            "The path of the key, if the request creates one without `count`",
             json!({"type": "string", "format": "uri-reference"}),
             json!("/keys/936da01f-9abd-4d9d-80c7-02af85c822a8"),
         ),
         "Retry-After" => (
-            "After how many seconds it may be worth to come back",
+            "The number of seconds after which a retry may succeed",
             json!({"type": "integer", "minimum": 1}),
             json!(28),
         ),
         "WWW-Authenticate" => (
-            "How to say who asks",
+            "How to authenticate",
             json!({"type": "string", "pattern": "^Bearer "}),
             json!("Bearer realm=\"token-orchestrator\""),
         ),
-        other => unreachable!("{other} is not described"),
+        name => unreachable!("{name} is not described"),
     };
     let schema: Schema = serde_json::from_value(schema).expect("a schema");
     let mut header = Header::new(schema);
@@ -165,7 +165,7 @@ fn describe_header(name: &str) -> Header {
     header
 }
 
-/// The refusals that an operation knows, but for 404 `{}`.
+/// The refusals of an operation, except 404 `{}`.
 fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
     let wrong = |name, max_ms| query::duration(name, Some("0s"), max_ms).err();
     let lease = wrong("lease", limits.lease_ms_max);
@@ -188,12 +188,12 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         }
         _ => vec![],
     };
-    // Bodies are read of all requests, also of those that need none.
+    // The body of every request is read, also of those that need none.
     let max = match route {
         Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
         _ => BODY_BYTES_MAX,
     };
-    let role = Role::to_name_for(route.need()).name();
+    let role = Role::least_for(route.need()).name();
     let all = [
         Problem::Unauthorized { has_token: false },
         Problem::Forbidden { role },

@@ -1,4 +1,4 @@
-//! The description of the API: `/openapi.json`, and `/docs` for people.
+//! The description of the API: `/openapi.json`, and `/docs`, a page that shows it.
 
 mod document;
 mod pages;

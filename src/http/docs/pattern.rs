@@ -1,13 +1,13 @@
 //! Regular expressions (ECMA-262) for the description of the API.
 //!
-//! A schema has no other way to bound a duration such as `30s`, and each operator sets bounds of their own, so
-//! the expression is made from them: a client that draws its values from the document is never refused.
+//! A schema has no other way to limit a duration such as `30s`. Operators set the limits, so the expression is
+//! made from them: a client that takes its values from the document is never refused.
 
-/// An `ETag` of ours.
+/// An `ETag` of this server.
 pub(super) const ETAG: &str = r#"^"[0-9]+"$"#;
 /// Durations in one unit, from a millisecond to `max_ms` milliseconds.
 ///
-/// More is read, such as 1m30s; this is the form to be recommended.
+/// The server also reads sums such as 1m30s, but this form is the recommended one.
 pub(super) fn duration(max_ms: u32) -> String {
     const UNITS: [(&str, u32); 5] =
         [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
@@ -24,13 +24,17 @@ fn numbers(max: u32) -> String {
     if max.len() > 1 {
         parts.push(format!("[1-9]{}", digits(0, max.len() - 2)));
     }
-    // As long as the greatest, and at one place the first to be less.
-    for (place, digit) in max.char_indices() {
-        let least = if place == 0 { '1' } else { '0' };
+    // Numbers with as many digits as the greatest, by the first digit that is less.
+    for (index, digit) in max.char_indices() {
+        let least = if index == 0 { '1' } else { '0' };
         if digit > least {
             let less = char::from(digit as u8 - 1);
-            let rest = max.len() - place - 1;
-            parts.push(format!("{}[{least}-{less}]{}", &max[..place], digits(rest, rest)));
+            let following = max.len() - index - 1;
+            parts.push(format!(
+                "{}[{least}-{less}]{}",
+                &max[..index],
+                digits(following, following)
+            ));
         }
     }
     parts.push(max);
@@ -54,7 +58,7 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn durations_are_those_that_are_read() {
+    fn the_pattern_matches_the_durations_that_are_read() {
         let numbers = |max: u64| {
             let tens = (0..10).map(|power| 10_u64.pow(power));
             let mut all: Vec<_> =

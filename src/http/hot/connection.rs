@@ -1,19 +1,23 @@
 //! What a thread knows of one of its connections.
 
 use std::net::TcpStream;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::mailbox::Arrival;
 use super::parse::Hot;
-use crate::http::auth::{Access, Pass};
+use super::pending::{Pending, PendingAnswer};
+use crate::http::auth::{Access, CachedRole};
+use crate::key::Lease;
 
-#[expect(clippy::struct_excessive_bools, reason = "each is true or not whatever the others are")]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// Among the connections that the server may have.
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
     /// What was read and is not yet a whole head, or not hot.
     pub(super) input: Vec<u8>,
     /// Answers that the client has not taken yet. Nothing is read before.
@@ -24,32 +28,35 @@ pub(super) struct Connection {
     pub(super) is_new: bool,
     /// Some of its requests were read and are not done yet.
     pub(super) has_requests: bool,
-    /// A task answers some of its requests.
-    pub(super) is_busy: bool,
-    /// It has brought a request that is not hot.
-    pub(super) is_other: bool,
+    /// The store completes some of its requests later. Nothing is read before.
+    pub(super) pending: Option<Box<Pending>>,
+    /// It has brought a request that is not hot, and leaves the hot path.
+    pub(super) is_cold: bool,
     /// The client sends no more, or has gone.
     pub(super) is_ending: bool,
+    /// The client has gone: it takes no answers either.
+    pub(super) has_gone: bool,
     /// What the token that it sent last allows.
-    pub(super) pass: Option<Box<Pass>>,
+    pub(super) cached_role: Option<Box<CachedRole>>,
     /// How often it was read since the server stops.
     pub(super) last_reads: u32,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(Arrival { stream, permit, read, is_new }: Arrival) -> Self {
         Self {
             stream,
-            place,
-            input: Vec::new(),
+            permit,
+            input: read,
             output: Vec::new(),
             ticks: 0,
-            is_new: true,
+            is_new,
             has_requests: false,
-            is_busy: false,
-            is_other: false,
+            pending: None,
+            is_cold: false,
             is_ending: false,
-            pass: None,
+            has_gone: false,
+            cached_role: None,
             last_reads: 0,
         }
     }
@@ -57,12 +64,46 @@ impl Connection {
     /// Whether a request may do what it asks for.
     pub(super) fn may(&mut self, access: &Access, hot: Hot, authorization: Option<&[u8]>) -> bool {
         let need = Hot::ROUTES[hot.place()].need();
-        access.check(authorization, need, &mut self.pass).is_ok()
+        access.check(authorization, need, &mut self.cached_role).is_ok()
     }
 
     /// Whether answers are still to be sent.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.is_busy || !self.output.is_empty()
+        self.is_busy() || !self.output.is_empty()
+    }
+
+    /// Whether the store completes some of its requests later.
+    pub(super) fn is_busy(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Waits for the operation of a request. O(1).
+    pub(super) fn wait_for(&mut self, token: u64, request: Hot) {
+        self.pending.get_or_insert_default().push_waiting(token, request);
+    }
+
+    /// The request that waits for an operation, and since when. O(p) for p pipelined requests.
+    pub(super) fn waits_for(&self, token: u64) -> Option<(Hot, Instant)> {
+        self.pending.as_ref()?.request(token)
+    }
+
+    /// Puts an answer in its place, and adds those to `output` that can be sent now. Returns the leases
+    /// of these. O(p) for p pipelined requests.
+    pub(super) fn completed(
+        &mut self,
+        token: u64,
+        answer: PendingAnswer,
+        output: &mut Vec<u8>,
+    ) -> Vec<Lease> {
+        // It was not idle, but waited for this.
+        self.ticks = 0;
+        let Some(pending) = &mut self.pending else { return Vec::new() };
+        pending.put(token, answer);
+        let leases = pending.take_ready(output);
+        if pending.is_empty() {
+            self.pending = None;
+        }
+        leases
     }
 
     /// Whether nothing is expected of the client.
@@ -98,7 +139,7 @@ impl Connection {
         self.output.drain(..sent);
         if self.output.is_empty() {
             self.ticks = 0;
-            // A client that was slow once shall not hold memory for ever.
+            // A client that was slow once must not keep memory for ever.
             self.output = Vec::new();
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The event loop: waiting for input on many connections, and answering what has come.
 
 use std::io;
-use std::mem::{MaybeUninit, take};
+use std::mem::MaybeUninit;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,18 +11,18 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use slab::Slab;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::debug;
 
 use super::answers::Answers;
+use super::batch::Batch;
 use super::connection::Connection;
-use super::mailbox::{Late, Mailbox, Message};
-use super::parse::{Hot, Parsed, parse};
+use super::mailbox::{Arrival, Completions, Mailbox, Message};
+use super::parse::{Parsed, parse};
 use crate::http::auth::Access;
-use crate::http::meter::{Metrics, Tally};
+use crate::http::meter::Tally;
 use crate::http::wire::HEAD_BYTES_MAX;
-use crate::store::Store;
+use crate::store::{Later, Store};
 
 /// Room for what is read at a time: some hundred small requests. The longest head that is waited for.
 const INPUT_BYTES: usize = HEAD_BYTES_MAX;
@@ -40,22 +40,26 @@ const HEAD_TICKS: u32 = 2;
 const LAST_READS: u32 = 4;
 /// What tells that the input has an end. It comes once, perhaps together with the last input.
 const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
+/// What tells that the client takes no answers any more.
+const GONE: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
 /// The event of the mailbox. No connection has this number.
 const MAIL: u64 = u64::MAX;
 
-/// A connection that is not hot any more, with what was read of it.
-pub(in crate::http) struct Other {
+/// A connection that has left the hot path, with what was read of it.
+pub(in crate::http) struct ColdConnection {
     pub(in crate::http) stream: TcpStream,
     pub(in crate::http) read: Vec<u8>,
     /// Nothing was answered yet: it may be one of HTTP/2.
     pub(in crate::http) is_new: bool,
-    pub(in crate::http) place: OwnedSemaphorePermit,
+    pub(in crate::http) permit: OwnedSemaphorePermit,
+    /// Where it goes back to when it rests.
+    pub(in crate::http) home: Option<Arc<Mailbox>>,
 }
 
-impl Other {
-    /// One that never was hot.
-    pub(in crate::http) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
-        Self { stream, read: Vec::new(), is_new: true, place }
+impl ColdConnection {
+    /// One that never was hot, nor will be.
+    pub(in crate::http) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, read: Vec::new(), is_new: true, permit, home: None }
     }
 }
 
@@ -63,75 +67,70 @@ impl Other {
 pub(in crate::http) struct Shared<S> {
     pub(in crate::http) store: Arc<S>,
     pub(in crate::http) access: Access,
-    pub(in crate::http) metrics: Arc<Metrics>,
     pub(in crate::http) head_timeout: Duration,
 }
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
-        let (store, metrics) = (Arc::clone(&self.store), Arc::clone(&self.metrics));
-        Self { store, access: self.access.clone(), metrics, head_timeout: self.head_timeout }
+        let (store, access) = (Arc::clone(&self.store), self.access.clone());
+        Self { store, access, head_timeout: self.head_timeout }
     }
 }
 
 /// One thread's connections.
 pub(super) struct Loop<S> {
-    store: Arc<S>,
+    pub(super) store: Arc<S>,
     access: Access,
-    metrics: Arc<Metrics>,
-    tally: Arc<Tally>,
-    runtime: Handle,
-    mailbox: Arc<Mailbox>,
+    pub(super) tally: Arc<Tally>,
+    pub(super) mailbox: Arc<Mailbox>,
     /// Among the loops that had this mailbox.
-    generation: u64,
-    others: mpsc::UnboundedSender<Other>,
+    pub(super) generation: u64,
+    /// Where the store completes operations later, and the token of the next one.
+    pub(super) later: Later,
+    pub(super) cold: mpsc::UnboundedSender<ColdConnection>,
     /// Half the head timeout.
     period: Duration,
     next_tick: Instant,
     /// Connections end as soon as nothing is to be read.
-    is_stopping: bool,
-    poll: OwnedFd,
-    connections: Slab<Connection>,
+    pub(super) is_stopping: bool,
+    pub(super) poll: OwnedFd,
+    pub(super) connections: Slab<Connection>,
     input: Box<[u8]>,
-    /// What was read and is not yet done, with the connection that it came by.
-    requests: Vec<(usize, Hot)>,
+    /// What was read and is not yet done.
+    pub(super) batch: Batch,
     /// Connections that may have more to read.
-    again: Vec<usize>,
-    /// Requests of a connection that were not answered at once.
-    late: Vec<Hot>,
-    answers: Answers,
+    pub(super) again: Vec<usize>,
+    pub(super) answers: Answers,
 }
 
 impl<S: Store> Loop<S> {
     pub(super) fn new(
         shared: Shared<S>,
         tally: Arc<Tally>,
-        runtime: Handle,
         mailbox: Arc<Mailbox>,
-        others: mpsc::UnboundedSender<Other>,
+        cold: mpsc::UnboundedSender<ColdConnection>,
     ) -> io::Result<Self> {
-        let Shared { store, access, metrics, head_timeout } = shared;
+        let Shared { store, access, head_timeout } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
         let period = head_timeout / 2;
+        let completions = Completions::new(&mailbox);
         Ok(Self {
             store,
             access,
-            metrics,
             tally,
-            runtime,
-            generation: mailbox.next_generation(),
+            generation: completions.generation(),
+            later: Later { receiver: Arc::new(completions), first_token: 0 },
             mailbox,
-            others,
+            cold,
             period,
             next_tick: Instant::now() + period,
             is_stopping: false,
             poll,
             connections: Slab::new(),
             input: vec![0; INPUT_BYTES].into(),
-            requests: Vec::new(),
+            batch: Batch::default(),
             again: Vec::new(),
-            late: Vec::new(),
             answers: Answers::default(),
         })
     }
@@ -148,7 +147,7 @@ impl<S: Store> Loop<S> {
             let begin = Instant::now();
             for index in ready.drain(..) {
                 self.read(index);
-                if self.requests.len() >= REQUESTS_MAX {
+                if self.batch.len() >= REQUESTS_MAX {
                     self.answer();
                 }
             }
@@ -188,6 +187,7 @@ impl<S: Store> Loop<S> {
                     ready.push(index);
                     if let Some(connection) = self.connections.get_mut(index) {
                         connection.is_ending |= flags.intersects(ENDING);
+                        connection.has_gone |= flags.intersects(GONE);
                     }
                 }
                 _ => has_mail = true,
@@ -197,11 +197,9 @@ impl<S: Store> Loop<S> {
         if has_mail || self.is_stopping {
             for message in self.mailbox.take() {
                 match message {
-                    Message::Arrived(stream, place) => self.add(stream, place),
-                    Message::Answered { index, generation, output } => {
-                        if generation == self.generation {
-                            self.resume(index, output);
-                        }
+                    Message::Arrived(arrival) => self.add(arrival),
+                    Message::Completed { generation, token, outcome } => {
+                        self.complete(generation, token, &outcome);
                     }
                 }
             }
@@ -209,47 +207,42 @@ impl<S: Store> Loop<S> {
         ready.append(&mut self.again);
     }
 
-    fn add(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn add(&mut self, arrival: Arrival) {
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        match epoll::add(&self.poll, &stream, data, flags) {
+        match epoll::add(&self.poll, &arrival.stream, data, flags) {
             Ok(()) => {
                 // It may have brought something already.
                 self.again.push(entry.key());
-                entry.insert(Connection::new(stream, place));
+                entry.insert(Connection::new(arrival));
             }
             Err(error) => debug!("a connection cannot be waited for: {error}"),
         }
     }
 
-    /// Goes on with a connection that waited for late answers.
-    fn resume(&mut self, index: usize, output: Option<Vec<u8>>) {
-        let connection = &mut self.connections[index];
-        connection.is_busy = false;
-        match output {
-            Some(output) => {
-                connection.output.extend_from_slice(&output);
-                self.again.push(index);
-            }
-            None => drop(self.connections.remove(index)),
-        }
-    }
-
-    /// Gives up who has been idle for too long.
+    /// Closes connections that have been idle for too long.
     fn tick(&mut self) {
         self.next_tick = Instant::now() + self.period;
         self.connections.retain(|_, connection| {
             connection.ticks += 1;
-            connection.is_busy
+            connection.is_busy()
                 || connection.ticks < if connection.is_idle() { IDLE_TICKS } else { HEAD_TICKS }
         });
+        // The memory that a rush of connections needed is given back.
+        if self.connections.len() < self.connections.capacity() / 4 {
+            self.connections.shrink_to_fit();
+        }
     }
 
-    /// Reads requests, once: others shall have their turn.
+    /// Reads requests once, so that every connection has its turn.
     fn read(&mut self, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
-        if connection.is_busy {
+        if connection.is_busy() {
+            // The answers before the pending one go on.
+            if connection.has_gone || connection.flush().is_err() {
+                self.lose(index);
+            }
             return;
         }
         if connection.has_requests {
@@ -258,7 +251,7 @@ impl<S: Store> Loop<S> {
         if connection.flush().is_err() {
             return drop(self.connections.remove(index));
         }
-        if !connection.output.is_empty() || connection.is_other {
+        if !connection.output.is_empty() || connection.is_cold {
             return self.hand_over(index);
         }
         if self.is_stopping {
@@ -283,14 +276,14 @@ impl<S: Store> Loop<S> {
                 Parsed::Hot(request, length, authorization)
                     if connection.may(&self.access, request, authorization) =>
                 {
-                    self.requests.push((index, request));
+                    self.batch.push(index, request);
                     connection.has_requests = true;
                     input = &input[length..];
                 }
                 Parsed::Partial => break,
-                // The other path refuses as well.
-                Parsed::Hot(..) | Parsed::Other => {
-                    connection.is_other = true;
+                // The router refuses as well.
+                Parsed::Hot(..) | Parsed::Cold => {
+                    connection.is_cold = true;
                     break;
                 }
             }
@@ -299,79 +292,10 @@ impl<S: Store> Loop<S> {
         if held == 0 || connection.has_requests {
             connection.ticks = 0;
         }
-        // Many idle connections shall need little: most have read whole heads, and hold nothing.
+        // Many idle connections must need little: most have read whole heads, and keep nothing.
         connection.input = input.to_vec();
         if !connection.has_requests {
             self.hand_over(index);
         }
-    }
-
-    /// Does what was read, in its order, and sends the answers.
-    fn answer(&mut self) {
-        let mut requests = take(&mut self.requests);
-        self.answers.prefetch(&*self.store, &requests);
-        for begin in 0..requests.len() {
-            let (index, request) = requests[begin];
-            let is_first = begin == 0 || requests[begin - 1].0 != index;
-            let is_last = requests.get(begin + 1).is_none_or(|(next, _)| *next != index);
-            if is_first {
-                self.late.clear();
-            }
-            // What comes behind a late one is late.
-            if !S::MAY_ASK_AGAIN
-                || !self.late.is_empty()
-                || !self.answers.add_at_once(&*self.store, &requests[begin..])
-            {
-                self.late.push(request);
-            }
-            if is_last {
-                self.send(index);
-            }
-        }
-        requests.clear();
-        self.requests = requests;
-    }
-
-    /// Sends the answers that were written to a connection, and has a task do what is late.
-    fn send(&mut self, index: usize) {
-        let connection = &mut self.connections[index];
-        connection.has_requests = false;
-        connection.is_new = false;
-        let is_sent = connection.send(&self.answers.output);
-        self.answers.output.clear();
-        if !self.late.is_empty() {
-            connection.is_busy = true;
-            let (store, mailbox) = (Arc::clone(&self.store), Arc::clone(&self.mailbox));
-            let (generation, metrics) = (self.generation, Arc::clone(&self.metrics));
-            let mut late = Late::new(mailbox, index, generation);
-            let requests = take(&mut self.late);
-            self.runtime.spawn(async move {
-                let (mut answers, begin) = (Answers::default(), Instant::now());
-                for request in requests {
-                    answers.add(&*store, request).await;
-                    answers.count(metrics.shared(), begin.elapsed());
-                }
-                late.set(answers.output);
-            });
-        } else if is_sent.is_err() {
-            self.connections.remove(index);
-        } else {
-            if self.is_stopping {
-                self.again.push(index);
-            }
-            self.hand_over(index);
-        }
-    }
-
-    /// Gives a connection away if it is not hot and all answers were sent.
-    fn hand_over(&mut self, index: usize) {
-        let connection = &self.connections[index];
-        if !connection.is_other || connection.is_unfinished() {
-            return;
-        }
-        let Connection { stream, input: read, is_new, place, .. } = self.connections.remove(index);
-        // If it fails it is closed below, and the server is ending.
-        let _ = epoll::delete(&self.poll, &stream);
-        let _ = self.others.send(Other { stream, read, is_new, place });
     }
 }

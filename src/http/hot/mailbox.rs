@@ -1,4 +1,4 @@
-//! How others reach a thread that waits for its connections.
+//! How an event loop is reached while it waits for its connections.
 
 use std::io;
 use std::mem::take;
@@ -11,17 +11,28 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::store::{Complete, Outcome};
+
 pub(super) enum Message {
-    /// A new connection.
-    Arrived(TcpStream, OwnedSemaphorePermit),
-    /// What a connection waited for.
-    Answered {
-        index: usize,
-        /// That of the loop whose connection it is.
+    /// A connection that is new, or back from hyper.
+    Arrived(Arrival),
+    /// What a store completed later.
+    Completed {
+        /// That of the loop that asked for it.
         generation: u64,
-        /// Without it the connection is of no more use.
-        output: Option<Vec<u8>>,
+        token: u64,
+        outcome: Outcome,
     },
+}
+
+/// A connection that comes to a thread.
+pub(super) struct Arrival {
+    pub(super) stream: TcpStream,
+    pub(super) permit: OwnedSemaphorePermit,
+    /// What was read of it and is not answered.
+    pub(super) read: Vec<u8>,
+    /// Nothing was answered yet.
+    pub(super) is_new: bool,
 }
 
 const SERVING: u8 = 0;
@@ -46,8 +57,19 @@ impl Mailbox {
         Ok(Self { messages, phase: AtomicU8::new(SERVING), generations, bell })
     }
 
-    pub(in crate::http) fn add(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
-        self.put(Message::Arrived(stream, place));
+    /// Gives the thread a new connection.
+    pub(in crate::http) fn add(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
+        self.put(Message::Arrived(Arrival { stream, permit, read: Vec::new(), is_new: true }));
+    }
+
+    /// Gives it one back that it had handed over, with what was read and is not answered.
+    pub(in crate::http) fn give_back(
+        &self,
+        stream: TcpStream,
+        permit: OwnedSemaphorePermit,
+        read: Vec<u8>,
+    ) {
+        self.put(Message::Arrived(Arrival { stream, permit, read, is_new: false }));
     }
 
     /// Lets the thread end when all that has come is answered.
@@ -63,7 +85,7 @@ impl Mailbox {
     }
 
     /// One that no loop had before.
-    pub(super) fn next_generation(&self) -> u64 {
+    fn next_generation(&self) -> u64 {
         self.generations.fetch_add(1, SeqCst)
     }
 
@@ -96,27 +118,29 @@ impl Mailbox {
     }
 }
 
-/// What a connection waits for: answered when it goes, also if that is because of a panic.
-pub(super) struct Late {
+/// Receives what a store completes later, for one loop.
+pub(super) struct Completions {
     mailbox: Arc<Mailbox>,
-    index: usize,
     generation: u64,
-    output: Option<Vec<u8>>,
 }
 
-impl Late {
-    pub(super) fn new(mailbox: Arc<Mailbox>, index: usize, generation: u64) -> Self {
-        Self { mailbox, index, generation, output: None }
+impl Completions {
+    pub(super) fn new(mailbox: &Arc<Mailbox>) -> Self {
+        Self { mailbox: Arc::clone(mailbox), generation: mailbox.next_generation() }
     }
 
-    pub(super) fn set(&mut self, output: Vec<u8>) {
-        self.output = Some(output);
+    /// Among the loops that had this mailbox.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 }
 
-impl Drop for Late {
-    fn drop(&mut self) {
-        let Self { index, generation, .. } = *self;
-        self.mailbox.put(Message::Answered { index, generation, output: self.output.take() });
+impl Complete for Completions {
+    fn complete(&self, token: u64, outcome: Outcome) -> bool {
+        let is_wanted = !self.mailbox.is_cut_off();
+        if is_wanted {
+            self.mailbox.put(Message::Completed { generation: self.generation, token, outcome });
+        }
+        is_wanted
     }
 }

@@ -7,10 +7,11 @@ use httparse::{Header, Request, Status};
 use crate::http::auth::FETCH_SITE;
 use crate::http::route::Route;
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
-use crate::key::KeyId;
+use crate::key::{Fence, KeyId};
+use crate::store::{Leasing, Operation, Release};
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be
-/// waited for anew.
+/// waited for once more.
 const FIELDS_MAX: usize = 100;
 
 /// What input begins with.
@@ -19,7 +20,8 @@ pub(super) enum Parsed<'a> {
     Hot(Hot, usize, Option<&'a [u8]>),
     /// The beginning of a head.
     Partial,
-    Other,
+    /// Anything else, which is left to hyper.
+    Cold,
 }
 
 #[derive(Clone, Copy)]
@@ -47,6 +49,17 @@ impl Hot {
         }
     }
 
+    /// What the store is asked for.
+    pub(super) fn operation(self) -> Operation<'static> {
+        match self {
+            Self::Lease => Operation::Lease(Leasing::default()),
+            Self::Show(id) => Operation::Show(id),
+            Self::Release(id) => Operation::Release(id, Release::default()),
+            Self::Delete(id) => Operation::Delete(id, Fence::Any),
+            Self::KeepAlive(id) => Operation::KeepAlive(id),
+        }
+    }
+
     /// Of which key.
     pub(super) fn id(&self) -> Option<&KeyId> {
         match self {
@@ -68,10 +81,10 @@ pub(super) fn parse(input: &[u8]) -> Parsed<'_> {
         Ok(Status::Complete(length)) => {
             let mut authorization = None;
             hot(&request, &mut authorization)
-                .map_or(Parsed::Other, |hot| Parsed::Hot(hot, length, authorization))
+                .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, authorization))
         }
         Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
-        _ => Parsed::Other,
+        _ => Parsed::Cold,
     }
 }
 

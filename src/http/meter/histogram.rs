@@ -1,6 +1,6 @@
-//! How long things take: a histogram with four buckets for each doubling.
+//! A histogram of durations with four buckets for each doubling.
 //!
-//! Such buckets, as those of `HdrHistogram`, tell any duration to within a quarter, whatever its scale.
+//! Such buckets, as in `HdrHistogram`, are exact to within a quarter for durations of any scale.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use std::time::Duration;
 /// Buckets for each doubling, as a power of two.
 const SUB_BITS: u32 = 2;
 const SUB: u64 = 1 << SUB_BITS;
-/// The longest duration that is told from longer ones: 2^27 µs, some two minutes.
+/// The longest duration that has a bucket of its own, as a power of two: 2^27 µs, some two minutes.
 const TOP_BITS: u32 = 27;
 const BUCKETS: usize = ((TOP_BITS - SUB_BITS + 1) as usize) << SUB_BITS;
 
-/// Durations, to be added to by any thread.
+/// A histogram that any thread can add to.
 pub(in crate::http) struct Histogram {
     buckets: [AtomicU64; BUCKETS],
     ns: AtomicU64,
@@ -46,13 +46,13 @@ fn bucket(us: u64) -> usize {
     usize::try_from(index).expect("few buckets")
 }
 
-/// The durations in a bucket are at least so long, in µs, and shorter than the next one's.
+/// The shortest duration in a bucket, in µs.
 fn lower_bound_us(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < SUB { bucket } else { (SUB + bucket % SUB) << (bucket / SUB - 1) }
 }
 
-/// What a [`Histogram`] holds at about one moment.
+/// The content of a [`Histogram`] at about one moment.
 #[derive(Clone)]
 pub(in crate::http) struct Snapshot {
     buckets: [u64; BUCKETS],
@@ -73,11 +73,11 @@ impl Snapshot {
         self.ns = self.ns.wrapping_add(histogram.ns.load(Relaxed));
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
-        for (sum, count) in self.buckets.iter_mut().zip(&other.buckets) {
+    pub(super) fn merge(&mut self, added: &Self) {
+        for (sum, count) in self.buckets.iter_mut().zip(&added.buckets) {
             *sum += count;
         }
-        self.ns = self.ns.wrapping_add(other.ns);
+        self.ns = self.ns.wrapping_add(added.ns);
     }
 
     /// What was added since `earlier`.
@@ -100,8 +100,8 @@ impl Snapshot {
         Duration::from_nanos(self.ns).as_secs_f64()
     }
 
-    /// Bounds in seconds, each twice the one before, with the number of durations below. What is
-    /// beyond the last of them may be of any length.
+    /// Bounds in seconds, each twice the previous one, with the number of shorter durations. Durations
+    /// beyond the last bound may be of any length.
     pub(in crate::http) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         let mut count = 0;
         self.buckets.chunks(1 << SUB_BITS).zip(SUB_BITS..TOP_BITS).map(move |(buckets, bits)| {
@@ -110,8 +110,8 @@ impl Snapshot {
         })
     }
 
-    /// The duration in µs that so much of all are shorter than, to within a quarter; without any
-    /// duration there is none.
+    /// The duration in µs that a share of all durations are shorter than, to within a quarter. `None`
+    /// without any duration.
     #[expect(clippy::cast_precision_loss, reason = "counts of requests, durations in microseconds")]
     pub(in crate::http) fn quantile_us(&self, share: f64) -> Option<f64> {
         let rank = share * self.count() as f64;
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_tells_counts_sums_and_quantiles() {
+    fn a_snapshot_has_counts_sums_and_quantiles() {
         let histogram = Histogram::default();
         for us in 1..=1000 {
             histogram.add(2, Duration::from_micros(us));

@@ -1,38 +1,44 @@
 //! Counting and logging each answer.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
+use axum::http::StatusCode;
 use tracing::debug;
 
 use super::tally::Metrics;
 use crate::http::route::Route;
 use crate::key::KeyId;
 
-/// Counts and logs what comes by the router.
-pub(in crate::http) async fn observe(
-    State(metrics): State<Arc<Metrics>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (begin, route) = (Instant::now(), Route::of(request.method(), request.uri()));
-    let id = tracing::enabled!(tracing::Level::DEBUG).then(|| key_of(request.uri().path()));
-    let response = next.run(request).await;
-    let (elapsed, answer) = (begin.elapsed(), response.status().as_u16());
-    metrics.shared().add(route, answer, 1, elapsed);
-    log(route, id.flatten().as_ref(), answer, Some(elapsed));
-    response
+/// A request of the router that is not answered yet.
+pub(in crate::http) struct Observed {
+    begin: Instant,
+    route: Route,
+    /// If it is logged.
+    id: Option<KeyId>,
 }
 
-/// The key that a path names.
+impl Observed {
+    pub(in crate::http) fn new(request: &Request) -> Self {
+        let (begin, route) = (Instant::now(), Route::of(request.method(), request.uri()));
+        let id = tracing::enabled!(tracing::Level::DEBUG).then(|| key_of(request.uri().path()));
+        Self { begin, route, id: id.flatten() }
+    }
+
+    /// Counts and logs the answer.
+    pub(in crate::http) fn answered(self, status: StatusCode, metrics: &Metrics) {
+        let (elapsed, status) = (self.begin.elapsed(), status.as_u16());
+        metrics.shared().add(self.route, status, 1, elapsed);
+        log(self.route, self.id.as_ref(), status, Some(elapsed));
+    }
+}
+
+/// The key id in a path.
 fn key_of(path: &str) -> Option<KeyId> {
     path.split('/').find_map(|part| part.parse().ok())
 }
 
-/// Logs a request, with the beginning of the key's id: the whole is a secret.
+/// Logs a request, with the beginning of the key's id. The whole id is a secret.
 pub(in crate::http) fn log(
     route: Route,
     id: Option<&KeyId>,

@@ -9,17 +9,17 @@ use parking_lot::Mutex;
 use super::histogram::{Histogram, Snapshot};
 use crate::http::route::Route;
 
-/// The statuses that are told apart; the last place is for all others.
+/// The statuses that are counted separately. The last counter is for all others.
 const STATUSES: [u16; 19] =
     [200, 201, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 414, 422, 429, 431, 500, 503, 504];
-const PLACES: usize = STATUSES.len() + 1;
+const COUNTERS: usize = STATUSES.len() + 1;
 
 /// Counts of requests, by route.
 pub(in crate::http) struct Tally(Box<[Counts]>);
 
 #[derive(Default)]
 struct Counts {
-    by_status: [AtomicU64; PLACES],
+    by_status: [AtomicU64; COUNTERS],
     latencies: Histogram,
 }
 
@@ -30,11 +30,11 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Counts `requests` that were answered alike, each after `elapsed`. O(1).
+    /// Counts `requests` with the same status, each of which took `elapsed`. O(1).
     pub(in crate::http) fn add(&self, route: Route, status: u16, requests: u64, elapsed: Duration) {
         let counts = &self.0[route as usize];
-        let place = STATUSES.iter().position(|known| *known == status);
-        counts.by_status[place.unwrap_or(STATUSES.len())].fetch_add(requests, Relaxed);
+        let index = STATUSES.iter().position(|known| *known == status);
+        counts.by_status[index.unwrap_or(STATUSES.len())].fetch_add(requests, Relaxed);
         counts.latencies.add(requests, elapsed);
     }
 }
@@ -55,7 +55,7 @@ impl Metrics {
         tally
     }
 
-    /// That of all who have none of their own.
+    /// The tally of the router.
     pub(in crate::http) fn shared(&self) -> &Tally {
         &self.shared
     }
@@ -69,10 +69,10 @@ impl Metrics {
         sum
     }
 
-    /// How often a route was answered so, for each status that was ever answered; 0 stands for those that
-    /// are not told apart. O(t) for t threads.
+    /// The number of answers of a route, by status; 0 stands for the statuses that are not counted
+    /// separately. O(t) for t threads.
     pub(in crate::http) fn answers(&self, route: Route) -> impl Iterator<Item = (u16, u64)> {
-        let counts = self.sum(route, |sum: &mut [u64; PLACES], counts| {
+        let counts = self.sum(route, |sum: &mut [u64; COUNTERS], counts| {
             for (sum, count) in sum.iter_mut().zip(&counts.by_status) {
                 *sum += count.load(Relaxed);
             }
@@ -82,7 +82,7 @@ impl Metrics {
 
     /// How often a route was answered with `status`. O(t) for t threads.
     pub(in crate::http) fn answered(&self, route: Route, status: u16) -> u64 {
-        self.answers(route).find(|(other, _)| *other == status).map_or(0, |(_, count)| count)
+        self.answers(route).find(|(found, _)| *found == status).map_or(0, |(_, count)| count)
     }
 
     /// How many requests were answered. O(t) for t threads.
@@ -100,7 +100,7 @@ impl Metrics {
         self.sum(route, |sum: &mut Snapshot, counts| sum.add(&counts.latencies))
     }
 
-    /// How long all took that did not mean to wait. O(t) for t threads.
+    /// How long all requests took, except those that may wait for a key. O(t) for t threads.
     pub(in crate::http) fn all_latencies(&self) -> Snapshot {
         let mut sum = Snapshot::default();
         let prompt = Route::ALL.iter().filter(|route| **route != Route::LeaseOrWait);

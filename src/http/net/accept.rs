@@ -5,17 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::connection::Server;
-use super::drain::Threads;
 use super::permits::Permits;
-use crate::http::hot::Other;
+use super::workers::Handover;
+use crate::http::hot::{ColdConnection, Mailbox};
 
-/// Pause after a failed accept, as when file descriptors have run out: others end meanwhile.
+/// Pause after a failed accept, as when file descriptors have run out: connections may end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts connections, whatever the trouble.
@@ -29,7 +27,7 @@ impl Acceptor {
         Self { listener, is_failing: false }
     }
 
-    /// The next connection, once there is a place for it.
+    /// The next connection, once there is a permit for it.
     async fn next(&mut self, permits: &Permits) -> (std::net::TcpStream, OwnedSemaphorePermit) {
         loop {
             // Taken only by what is there, so that they tell how many connections there are.
@@ -37,9 +35,9 @@ impl Acceptor {
             match self.listener.accept().await.and_then(|(stream, _)| prepare(stream)) {
                 Ok(stream) => {
                     self.is_failing = false;
-                    // Without giving way: whoever no longer waits for this would lose the connection.
-                    if let Some(place) = permits.try_take() {
-                        return (stream, place);
+                    // Without giving way: a caller that stops waiting here would lose the connection.
+                    if let Some(permit) = permits.try_take() {
+                        return (stream, permit);
                     }
                     debug_assert!(false, "nobody else takes permits");
                 }
@@ -68,62 +66,23 @@ fn is_the_clients(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
 }
 
-/// Gives the connections that come to the threads, in turn; without any, all to `others`.
-pub(in crate::http) async fn hand_out(
-    listener: TcpListener,
-    permits: &Permits,
-    threads: &Threads,
-    others: mpsc::UnboundedSender<Other>,
-) {
-    let mut acceptor = Acceptor::new(listener);
-    let mut next = threads.mailboxes().iter().cycle();
-    loop {
-        let (stream, place) = acceptor.next(permits).await;
-        match next.next() {
-            Some(thread) => thread.add(stream, place),
-            None => drop(others.send(Other::new(stream, place))),
-        }
-    }
+/// The threads that connections go to, in turn.
+pub(in crate::http) enum Takers {
+    Hot(Vec<Arc<Mailbox>>),
+    Workers(Vec<Handover>),
 }
 
-/// Accepts connections and serves them, until `ended` has changed and all have ended.
-pub(in crate::http) async fn accept(
-    server: Arc<Server>,
-    listener: TcpListener,
-    permits: Arc<Permits>,
-    mut ended: watch::Receiver<()>,
-) {
+/// Accepts connections, and gives them to threads.
+pub(in crate::http) async fn accept(listener: TcpListener, permits: &Permits, takers: Takers) {
     let mut acceptor = Acceptor::new(listener);
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            (stream, place) = acceptor.next(&permits) => {
-                server.spawn(&mut connections, Other::new(stream, place), ended.clone());
+    for turn in (0_usize..).cycle() {
+        let (stream, permit) = acceptor.next(permits).await;
+        match &takers {
+            Takers::Hot(threads) => threads[turn % threads.len()].add(stream, permit),
+            // If it fails the server is ending.
+            Takers::Workers(ways) => {
+                drop(ways[turn % ways.len()].send(ColdConnection::new(stream, permit)));
             }
-            Some(_) = connections.join_next() => {}
-            _ = ended.changed() => break,
         }
     }
-    drop(acceptor);
-    while connections.join_next().await.is_some() {}
-}
-
-/// Serves the connections that come, until no more can come and all have ended.
-pub(in crate::http) async fn take_over(
-    server: Arc<Server>,
-    mut others: mpsc::UnboundedReceiver<Other>,
-    stopped: watch::Receiver<()>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            other = others.recv() => {
-                let Some(other) = other else { break };
-                server.spawn(&mut connections, other, stopped.clone());
-            }
-            // What it needed is freed at once.
-            Some(_) = connections.join_next() => {}
-        }
-    }
-    while connections.join_next().await.is_some() {}
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::info;
 
+use super::workers::Workers;
 use crate::http::hot::Mailbox;
 
-/// How long those who watch may take once all others are done.
+/// How long operators' connections may take once all requests are finished.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The threads of the hot path, by what reaches them. They end with this.
@@ -22,9 +22,9 @@ impl Threads {
         self.0.push(mailbox);
     }
 
-    /// All of them.
-    pub(super) fn mailboxes(&self) -> &[Arc<Mailbox>] {
-        &self.0
+    /// What reaches each of them.
+    pub(in crate::http) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.0.clone()
     }
 }
 
@@ -41,10 +41,10 @@ pub(in crate::http) struct Drain {
     /// The same for those of operators.
     pub(in crate::http) end: watch::Sender<()>,
     pub(in crate::http) threads: Threads,
-    /// The one task that ends with the last connection.
-    pub(in crate::http) rest: JoinSet<()>,
-    /// The same for those of operators.
-    pub(in crate::http) operators: JoinSet<()>,
+    /// They end with the last connection.
+    pub(in crate::http) workers: Workers,
+    /// The same for those of operators, if they have an address of their own.
+    pub(in crate::http) operators: Option<Workers>,
 }
 
 impl Drain {
@@ -52,12 +52,14 @@ impl Drain {
     pub(in crate::http) async fn run(mut self, patience: Duration) {
         self.stop.send_replace(());
         self.threads.0.iter().for_each(|mailbox| mailbox.stop());
-        if timeout(patience, self.rest.join_next()).await.is_err() {
+        if timeout(patience, self.workers.ended()).await.is_err() {
             info!("requests were still in flight after {patience:?}; they are cut off");
-            self.rest.shutdown().await;
+            self.workers.cut_off().await;
         }
         self.end.send_replace(());
-        // Whoever does not take its answers now is cut off.
-        let _ = timeout(ADMIN_DRAIN_TIMEOUT, self.operators.join_next()).await;
+        if let Some(operators) = &mut self.operators {
+            // A client that does not take its answers now is cut off.
+            let _ = timeout(ADMIN_DRAIN_TIMEOUT, operators.ended()).await;
+        }
     }
 }

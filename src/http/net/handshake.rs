@@ -18,7 +18,7 @@ pub(super) struct Secured<T> {
     pub(super) is_http2: bool,
 }
 
-/// Agrees with a client on keys and a protocol. Whoever waits for this says for how long.
+/// Agrees with a client on keys and a protocol. The caller limits how long that may take.
 ///
 /// # Errors
 ///

@@ -1,16 +1,20 @@
 //! From a socket to a request: accepting, keeping within limits, and ending well.
 
 mod accept;
+mod activity;
 mod connection;
 mod drain;
 mod handshake;
 mod head;
+mod http1;
 mod peer;
 mod permits;
 mod tls;
+mod workers;
 
-pub(super) use self::accept::{accept, hand_out, take_over};
-pub(super) use self::connection::Server;
+pub(super) use self::accept::{Takers, accept};
+pub(super) use self::connection::{Handler, Server};
 pub(super) use self::drain::{Drain, Threads};
 pub(super) use self::permits::Permits;
 pub use self::tls::Tls;
+pub(super) use self::workers::Workers;

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::activity::Activity;
 use crate::http::api::Client;
 
 /// A socket that hyper reads and writes, while handlers may ask whether the client has gone.
@@ -20,6 +21,17 @@ pub(super) struct Peer(Arc<TcpStream>);
 impl Peer {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self(Arc::new(stream))
+    }
+
+    /// The socket, if no handler knows it any more.
+    pub(super) fn into_socket(self) -> Option<std::net::TcpStream> {
+        Arc::into_inner(self.0)?.into_std().ok()
+    }
+
+    /// Ready when the client has sent something, or has gone.
+    pub(super) async fn sends(&self) {
+        // The reader sees what failed.
+        let _ = self.0.readable().await;
     }
 
     /// What handlers know of it.
@@ -76,13 +88,14 @@ impl AsyncRead for Peer {
 pub(super) struct Output {
     peer: Peer,
     patience: Duration,
+    activity: Arc<Activity>,
     /// Runs while the client takes nothing.
     given_up: Option<Pin<Box<Sleep>>>,
 }
 
 impl Output {
-    pub(super) fn new(peer: Peer, patience: Duration) -> Self {
-        Self { peer, patience, given_up: None }
+    pub(super) fn new(peer: Peer, patience: Duration, activity: Arc<Activity>) -> Self {
+        Self { peer, patience, activity, given_up: None }
     }
 
     fn poll(
@@ -93,9 +106,12 @@ impl Output {
         let socket = &self.peer.0;
         let written = Peer::poll(cx, |cx| socket.poll_write_ready(cx), || write(socket));
         if written.is_ready() {
-            self.given_up = None;
+            if self.given_up.take().is_some() {
+                self.activity.set_blocked(false);
+            }
             return written;
         }
+        self.activity.set_blocked(true);
         let given_up = self.given_up.get_or_insert_with(|| Box::pin(sleep(self.patience)));
         ready!(given_up.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

@@ -15,12 +15,12 @@ impl Permits {
         Self { max, free: Arc::new(Semaphore::new(max)) }
     }
 
-    /// Waits until there is a place, and takes none.
+    /// Waits until there is a permit, and takes none.
     pub(in crate::http) async fn wait(&self) {
         let _free = self.free.acquire().await;
     }
 
-    /// A place, if there is one.
+    /// A permit, if there is one.
     pub(in crate::http) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
+use der::{Decode, SliceReader, Tag, Tagged};
 use parking_lot::RwLock;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{Error, ServerConfig};
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
 
 use crate::config::{read_file, unusable};
 
@@ -88,10 +88,9 @@ impl Pair {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
         let chain = chain.map_err(|error| unusable(certificate, &error))?;
         let first = chain.first().ok_or_else(|| unusable(certificate, &"it has no certificate"))?;
-        let expires_at = expiry(first);
+        let expires_at = expiry(first).ok();
         // Of those that vouch for it, nobody else looks at any.
-        if let Some(number) = (1..chain.len()).find(|n| Certificate::from_der(&chain[*n]).is_err())
-        {
+        if let Some(number) = (1..chain.len()).find(|n| expiry(&chain[*n]).is_err()) {
             return Err(unusable(certificate, &format!("its certificate {} is none", number + 1)));
         }
         let secret =
@@ -121,7 +120,42 @@ impl Pair {
     }
 }
 
-fn expiry(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
-    let certificate = Certificate::from_der(certificate).ok()?;
-    Some(certificate.tbs_certificate().validity().not_after.to_system_time())
+/// When a certificate ends (RFC 5280, section 4.1).
+fn expiry(certificate: &[u8]) -> der::Result<SystemTime> {
+    let certificate = AnyRef::from_der(certificate)?;
+    let signed = AnyRef::decode(&mut SliceReader::new(certificate.value())?)?;
+    let fields = &mut SliceReader::new(signed.value())?;
+    let first = AnyRef::decode(fields)?;
+    // The version may be left out.
+    let _serial = if first.tag().is_context_specific() { AnyRef::decode(fields)? } else { first };
+    let (_algorithm, _issuer) = (AnyRef::decode(fields)?, AnyRef::decode(fields)?);
+    let validity = &mut SliceReader::new(AnyRef::decode(fields)?.value())?;
+    let (_not_before, not_after) = (AnyRef::decode(validity)?, AnyRef::decode(validity)?);
+    if not_after.tag() == Tag::UtcTime {
+        Ok(not_after.decode_as::<UtcTime>()?.to_system_time())
+    } else {
+        Ok(not_after.decode_as::<GeneralizedTime>()?.to_system_time())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// Years up to 2049 are written with two digits, and later ones with four.
+    #[test]
+    fn the_end_of_a_certificate_is_read_in_both_forms() {
+        for (year, seconds) in [(2049, 2_493_072_000), (2050, 2_524_608_000)] {
+            let mut params = CertificateParams::default();
+            params.not_after = date_time_ymd(year, 1, 1);
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let der = certificate.der();
+            assert_eq!(expiry(der).unwrap(), SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+            assert!(expiry(&der[..der.len() - 1]).is_err() && expiry(b"certificate").is_err());
+        }
+    }
 }

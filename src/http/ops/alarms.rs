@@ -1,18 +1,21 @@
-//! What an operator acts on: a line in the log when it begins, and one when it is over.
+//! Alarms: troubles that an operator acts on, logged when they begin and when they are over.
 
 use tracing::{info, warn};
 
 use super::readings::Reading;
+use crate::store::Stats;
 
-/// How late the sweep may be. Tens of milliseconds are usual when very many keys die at once.
+/// How far the sweep may be behind. Tens of milliseconds are usual when very many keys expire at once.
 const LAG_MS_MAX: u64 = 1000;
-/// For how many looks it must be gone to be over: what comes and goes shall not fill the log.
+/// For how many looks a trouble must be gone to be over, so that one that comes and goes does not fill the
+/// log.
 const QUIET_LOOKS: u32 = 10;
 
-/// The troubles that are looked for.
+/// The alarms of the server.
 #[derive(Default)]
 pub(in crate::http) struct Alarms {
     sweep: Alarm,
+    store: Alarm,
     full: Alarm,
     connections: Alarm,
     refusals: Alarm,
@@ -20,14 +23,14 @@ pub(in crate::http) struct Alarms {
     refused: u64,
 }
 
-/// Whether one trouble is there.
+/// The state of one alarm.
 #[derive(Default)]
 struct Alarm {
     is_on: bool,
     quiet: u32,
 }
 
-/// What to say of it.
+/// What to log.
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Begun,
@@ -46,7 +49,7 @@ impl Alarm {
         Some(news)
     }
 
-    /// Looks, and logs what is new.
+    /// Updates the alarm, and logs a change.
     fn log(&mut self, is_there: bool, begun: impl FnOnce() -> String, over: &str) {
         match self.look(is_there) {
             Some(News::Begun) => warn!("{}", begun()),
@@ -57,23 +60,36 @@ impl Alarm {
 }
 
 impl Alarms {
-    /// Looks at everything; `refused` are all answers with 503.
+    /// Updates all alarms. `refused` is the number of all answers with 503.
     pub(in crate::http) fn look(&mut self, reading: &Reading, refused: u64) {
-        let lag_ms = reading.vitals.sweep_lag_ms;
+        let lag_ms = reading.diagnostics.map_or(0, |diagnostics| diagnostics.sweep_lag_ms);
         let begun =
-            || format!("the sweep is {lag_ms} ms behind: memory of the dead comes back late");
+            || format!("the sweep is {lag_ms} ms behind: expired keys take memory for longer");
         self.sweep.log(lag_ms >= LAG_MS_MAX, begun, "the sweep has caught up");
-        let (keys, max) = (reading.stats.keys, reading.vitals.keys_max);
-        let begun = || format!("the pool is full: no more than {max} keys are created");
-        self.full.log(keys >= max, begun, "the pool has room again");
-        let begun = || "all connections are taken; further ones wait to be accepted".to_owned();
-        let (taken, all) = reading.connections;
-        self.connections.log(taken == all, begun, "there is room for connections again");
+        let begun = || "the store does not answer: requests are refused with 503".to_owned();
+        self.store.log(reading.stats.is_none(), begun, "the store answers again");
+        if let Some(Stats { keys, keys_max: max, .. }) = reading.stats {
+            let begun =
+                || format!("the pool is full: it has {max} keys; --max-keys sets the limit");
+            self.full.log(keys >= max, begun, "the pool has room again");
+        }
+        let (taken, max) = reading.connections;
+        let begun = || {
+            format!(
+                "all {max} connections are taken, and further ones wait to be accepted; \
+                 --max-connections sets the limit"
+            )
+        };
+        self.connections.log(taken == max, begun, "connections are accepted again");
         let count = refused.saturating_sub(self.refused);
         self.refused = refused;
         let begun = || format!("{count} requests were refused with 503 within a second");
-        // Who stops refuses, and has said so.
-        self.refusals.log(count > 0 && reading.is_ready, begun, "no more requests are refused");
+        // A server that stops refuses requests, and has logged that.
+        self.refusals.log(
+            count > 0 && reading.is_ready,
+            begun,
+            "no request is refused with 503 any more",
+        );
     }
 }
 
@@ -82,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trouble_is_told_once_until_it_is_over_for_good() {
+    fn a_trouble_is_logged_once_until_it_is_over_for_good() {
         let mut alarm = Alarm::default();
         assert_eq!(alarm.look(false), None);
         assert_eq!(alarm.look(true), Some(News::Begun));

@@ -1,8 +1,8 @@
-//! Probes: whether the server is alive, and wants requests.
+//! Probes: whether the server is alive, and whether it is ready for requests.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::state::Ops;
 use crate::http::wire::{Problem, json};
@@ -13,11 +13,14 @@ pub(in crate::http) async fn health() -> Response {
     json(StatusCode::OK, r#"{"status":"alive"}"#)
 }
 
-/// `GET /readyz`: whether the server wants requests.
+/// `GET /readyz`: whether the server is ready for requests. It is not while it stops, or while its store
+/// does not answer. O(s) for s shards.
 pub(in crate::http) async fn ready<S: Store>(State(ops): State<Ops<S>>) -> Response {
-    if ops.status.is_ready() {
-        json(StatusCode::OK, r#"{"status":"ready"}"#)
-    } else {
-        Problem::Stopping.response()
+    if !ops.status.is_ready() {
+        return Problem::Stopping.response();
+    }
+    match ops.api.store.stats().await {
+        Ok(_) => json(StatusCode::OK, r#"{"status":"ready"}"#),
+        Err(error) => error.into_response(),
     }
 }

@@ -1,4 +1,4 @@
-//! `/dashboard`: a page that shows the server live, and the events that it lives on.
+//! `/dashboard`: a page that shows the server live, and the events that it reads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::response::Response;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::{StreamExt, stream};
-use sha2::{Digest, Sha256};
+use ring::digest::{SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::timeout;
 
@@ -22,14 +22,14 @@ use super::state::Ops;
 use crate::http::wire::{Problem, respond};
 use crate::store::Store;
 
-/// How much of the history is given at a time.
+/// How much of the history is sent at a time, in bytes.
 const PIECE_BYTES: usize = 4096;
-/// How long a viewer may take for a piece.
-const TAKING_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a viewer may take to receive a piece.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 const PAGE: &str = include_str!("dashboard.html");
 
-/// `GET /dashboard`: the page. It holds no data.
+/// `GET /dashboard`: the page. It contains no data.
 pub(in crate::http) fn page(policy: HeaderValue) -> Response {
     let page = Bytes::from_static(PAGE.as_bytes());
     let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.into());
@@ -40,13 +40,13 @@ pub(in crate::http) fn page(policy: HeaderValue) -> Response {
     response
 }
 
-/// What the page may do: run what is written in it, and ask this server.
+/// The content security policy of the page: it may run its own script and send requests to this server.
 pub(in crate::http) fn policy() -> HeaderValue {
     let hash = |element: &str| {
         let begin = PAGE.find(&format!("<{element}>")).map(|at| at + element.len() + 2);
         let end = PAGE.find(&format!("</{element}>"));
         let text = begin.zip(end).map_or("", |(begin, end)| &PAGE[begin..end]);
-        BASE64_STANDARD.encode(Sha256::digest(text))
+        BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()))
     };
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
@@ -58,38 +58,38 @@ pub(in crate::http) fn policy() -> HeaderValue {
     HeaderValue::try_from(policy).expect("it is ASCII")
 }
 
-/// `GET /dashboard/events`: what the page lives on, as server-sent events: the last minutes, and from then
-/// on a sample a second, until the server stops.
+/// `GET /dashboard/events`: the samples that the page shows, as server-sent events: those of the last
+/// minutes, and then one each second until the server stops.
 pub(in crate::http) async fn events<S: Store>(State(ops): State<Ops<S>>) -> Response {
-    let Some(place) = ops.status.viewers.try_take() else {
+    let Some(permit) = ops.status.viewers.try_take() else {
         return Problem::TooManyViewers.response();
     };
-    // A task of its own: a body is not asked for more by a client that does not listen.
+    // A task of its own, because a body is not polled while the client does not read.
     let (pieces, mut given) = mpsc::channel(1);
-    tokio::spawn(feed(ops.status, ops.samples, ops.api.stopped, pieces, place));
+    tokio::spawn(feed(ops.status, ops.samples, ops.api.stopped, pieces, permit));
     let events = stream::poll_fn(move |cx| given.poll_recv(cx)).map(Ok::<_, Infallible>);
     respond(StatusCode::OK, "text/event-stream", Body::from_stream(events))
 }
 
-/// Feeds a viewer until it goes, or takes nothing for too long, or the server stops.
+/// Sends samples to a viewer until it hangs up, or receives nothing for too long, or the server stops.
 async fn feed(
     status: Arc<Status>,
     samples: Arc<Samples>,
     mut stopped: watch::Receiver<()>,
     pieces: mpsc::Sender<Bytes>,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 ) {
     let joined = status.access.generation();
     let (first, mut latest) = samples.join();
     let feed = async {
-        // Copies, so that a client that stops listening keeps no more than a piece.
+        // Copies, so that a client that stops reading costs no more than a piece.
         for piece in first.as_bytes().chunks(PIECE_BYTES) {
             give(&pieces, piece).await?;
         }
         drop(first);
         loop {
             latest.changed().await.ok()?;
-            // Whoever watches by a token that is of no more use shall come again, and be refused.
+            // After a reload of the tokens the viewer has to authenticate again.
             if status.access.generation() != joined {
                 return None::<Infallible>;
             }
@@ -106,6 +106,6 @@ async fn feed(
 }
 
 async fn give(pieces: &mpsc::Sender<Bytes>, piece: &[u8]) -> Option<()> {
-    let given = timeout(TAKING_TIMEOUT, pieces.send(Bytes::copy_from_slice(piece))).await;
+    let given = timeout(RECEIVE_TIMEOUT, pieces.send(Bytes::copy_from_slice(piece))).await;
     given.ok()?.ok()
 }

@@ -1,12 +1,14 @@
-//! What operators look at: metrics, probes, the page that is shown live, and alarms in the log.
+//! What operators use: metrics, probes, the dashboard, and alarms in the log.
 
 mod alarms;
 mod health;
 mod live;
 mod metrics;
+mod process;
 mod readings;
 mod samples;
 mod state;
+mod text;
 
 pub(super) use self::health::{health, ready};
 pub(super) use self::live::{events, page, policy};

@@ -1,33 +1,36 @@
-//! How the server is doing: what its operator sees, whether by metrics, by probes or on the page.
+//! The state of the server, as metrics, probes and the dashboard show it.
 
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
+use crate::http::api::Api;
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::net::Permits;
 use crate::http::route::Route;
-use crate::store::{Stats, Store, Vitals};
+use crate::store::{Diagnostics, Stats, Store};
 
-/// What a server knows of itself beside its store.
+/// The state of a server apart from its store.
 pub(in crate::http) struct Status {
     pub(in crate::http) metrics: Arc<Metrics>,
     pub(in crate::http) access: Access,
     pub(in crate::http) connections: Permits,
-    /// Those of the second address, so that its clients are heard however many others there are.
+    /// Connections of the address for operators, which so can connect however many clients there are.
     pub(in crate::http) admin_connections: Arc<Permits>,
     pub(in crate::http) viewers: Permits,
     is_ready: AtomicBool,
 }
 
-/// What is to be seen at about one moment.
+/// The values of about one moment.
 pub(in crate::http) struct Reading {
-    pub(in crate::http) stats: Stats,
-    pub(in crate::http) vitals: Vitals,
-    /// Requests for a key that found none.
+    /// The counts of the store, unless it does not answer.
+    pub(in crate::http) stats: Option<Stats>,
+    /// The diagnostics of the store, if it has any.
+    pub(in crate::http) diagnostics: Option<Diagnostics>,
+    /// Requests for a key that got none.
     pub(in crate::http) empty: u64,
-    /// Taken, and all there are.
+    /// The number of open connections, and the limit.
     pub(in crate::http) connections: (usize, usize),
     pub(in crate::http) admin_connections: (usize, usize),
     pub(in crate::http) viewers: usize,
@@ -35,9 +38,9 @@ pub(in crate::http) struct Reading {
 }
 
 impl Status {
-    /// Viewers of the page at once.
+    /// Open dashboards at once.
     const VIEWERS_MAX: usize = 100;
-    /// Connections to the second address at once.
+    /// Connections to the address for operators at once.
     const ADMIN_CONNECTIONS_MAX: usize = 1000;
 
     pub(in crate::http) fn new(connections_max: usize, access: Access) -> Self {
@@ -51,7 +54,7 @@ impl Status {
         }
     }
 
-    /// Tells probes that the server is about to stop.
+    /// Makes `/readyz` answer that the server is stopping.
     pub(in crate::http) fn set_stopping(&self) {
         self.is_ready.store(false, SeqCst);
     }
@@ -60,12 +63,12 @@ impl Status {
         self.is_ready.load(SeqCst)
     }
 
-    /// Looks at everything. O(s) for s shards.
-    pub(in crate::http) async fn read<S: Store>(&self, store: &S) -> Reading {
+    /// Reads all values. O(s) for s shards.
+    pub(in crate::http) async fn read<S: Store>(&self, api: &Api<S>) -> Reading {
         let empty = [Route::Lease, Route::LeaseOrWait];
         Reading {
-            stats: store.stats().await,
-            vitals: store.vitals().await,
+            stats: api.store.stats().await.ok(),
+            diagnostics: api.diagnostics(),
             empty: empty.into_iter().map(|route| self.metrics.answered(route, 404)).sum(),
             connections: (self.connections.taken(), self.connections.max()),
             admin_connections: (self.admin_connections.taken(), self.admin_connections.max()),
@@ -75,7 +78,7 @@ impl Status {
     }
 }
 
-/// Bytes of the process that are resident, if the system tells.
+/// Resident memory of the process in bytes, if the system provides it.
 pub(in crate::http) fn resident_bytes() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = text.split(' ').nth(1)?.parse().ok()?;

@@ -1,7 +1,7 @@
-//! What the page shows: the server looks at itself once a second, whoever watches.
+//! The samples that the dashboard shows. The server takes one each second, also without viewers.
 //!
-//! All viewers get the same bytes, and one who is slow misses some: so a viewer costs a copy of less than
-//! a kilobyte a second.
+//! All viewers get the same bytes, and a slow viewer misses some. So a viewer costs a copy of less than a
+//! kilobyte each second.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -19,28 +19,29 @@ use tracing::error;
 
 use super::alarms::Alarms;
 use super::readings::{Status, resident_bytes};
+use crate::http::api::Api;
 use crate::http::api::stats::Stats;
 use crate::http::meter::Snapshot;
 use crate::store::Store;
 
 /// Between two samples.
 const SAMPLE_MS: u64 = 1000;
-/// How many samples are kept for those who come: five minutes.
+/// How many samples are kept for new viewers: those of five minutes.
 const SAMPLES_MAX: usize = 300;
 
-/// What the page shows of one moment.
+/// The values of one moment.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Sample {
     /// Milliseconds of Unix time.
     at: u64,
     stats: Stats,
-    sweep_lag_ms: u64,
+    sweep_lag_ms: Option<u64>,
     connections: usize,
-    /// Answered since the start.
+    /// Requests that were answered since the start.
     requests: u64,
     resident_bytes: Option<u64>,
-    /// Of the requests since the sample before; without any there is none.
+    /// Latencies of the requests since the previous sample, if there were any.
     latency_us: Option<Latency>,
 }
 
@@ -69,36 +70,38 @@ impl Samples {
     /// Takes a sample each second; never returns. A panic is logged, and it goes on after a second.
     pub(in crate::http) async fn sample<S: Store>(
         self: Arc<Self>,
-        store: Arc<S>,
+        api: Api<S>,
         status: Arc<Status>,
     ) {
         loop {
-            let samples = self.sample_until_panic(&*store, &status);
+            let samples = self.sample_until_panic(&api, &status);
             let Err(_) = AssertUnwindSafe(samples).catch_unwind().await;
-            error!("the samples panicked; they go on in a second");
+            error!("the sampling for the dashboard panicked; it is started again in a second");
             sleep(Duration::from_millis(SAMPLE_MS)).await;
         }
     }
 
-    async fn sample_until_panic<S: Store>(&self, store: &S, status: &Status) -> Infallible {
+    async fn sample_until_panic<S: Store>(&self, api: &Api<S>, status: &Status) -> Infallible {
         let mut ticks = interval(Duration::from_millis(SAMPLE_MS));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut before, mut alarms) = (Snapshot::default(), Alarms::default());
         loop {
             ticks.tick().await;
-            let reading = status.read(store).await;
+            let reading = status.read(api).await;
             alarms.look(&reading, status.metrics.with_status(503));
+            // While the store does not answer, the page shows a gap.
+            let Some(counts) = &reading.stats else { continue };
             let latencies = status.metrics.all_latencies();
             let recent = latencies.since(&before);
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let sample = Sample {
                 at: since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0)),
-                sweep_lag_ms: reading.vitals.sweep_lag_ms,
+                sweep_lag_ms: reading.diagnostics.map(|diagnostics| diagnostics.sweep_lag_ms),
                 connections: reading.connections.0 + reading.admin_connections.0,
                 requests: status.metrics.requests(),
                 resident_bytes: resident_bytes(),
                 latency_us: Latency::of(&recent),
-                stats: Stats::of(&reading.stats, reading.vitals.waiting),
+                stats: Stats::of(counts, reading.diagnostics.as_ref()),
             };
             before = latencies;
             self.add(serde_json::to_string(&sample).expect("numbers"));
@@ -112,11 +115,11 @@ impl Samples {
             samples.pop_front();
         }
         samples.push_back(sample);
-        // Under the lock: who comes finds it in the history or is told, and not both.
+        // Under the lock, so that a new viewer gets the sample either in the history or as an event.
         self.latest.send_replace(event.into());
     }
 
-    /// What a viewer is told first, and what tells it of more.
+    /// The first events for a new viewer, and a receiver of the following ones.
     pub(super) fn join(&self) -> (String, watch::Receiver<Bytes>) {
         let mut samples = self.samples.lock();
         let latest = self.latest.subscribe();
@@ -136,7 +139,7 @@ impl Latency {
     }
 }
 
-/// An event as the HTML standard writes it; `data` is one line.
+/// A server-sent event in the form of the HTML standard. `data` is one line.
 fn event(name: &str, data: &str) -> String {
     format!("event: {name}\ndata: {data}\n\n")
 }

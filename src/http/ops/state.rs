@@ -1,4 +1,4 @@
-//! What the handlers for operators work with.
+//! The state of the handlers for operators.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::readings::Status;
 use super::samples::Samples;
 use crate::http::api::Api;
 
-/// What they work with: more than those of the API.
+/// The state of the handlers for operators: that of the API, and more.
 pub(in crate::http) struct Ops<S> {
     pub(in crate::http) api: Api<S>,
     pub(in crate::http) status: Arc<Status>,

@@ -1,55 +1,52 @@
-//! Bodies of requests: read in full and within limits before anything is done.
+//! Bodies of requests. A body is read in full, and within limits, before its request is handled.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::{FromRequest, Request};
 use axum::http::Method;
 use axum::http::header::EXPECT;
-use axum::middleware::Next;
 use axum::response::Response;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
 
-use super::budget::{BodyRoom, Budget, SMALL_BODY_BYTES};
+use super::budget::{BodyPermit, Budget, SMALL_BODY_BYTES};
 use super::problem::Problem;
 
-/// The largest body that is read, in bytes, but for batches.
+/// The largest body that is read, in bytes, except for batches.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// The largest body that is read of a batch, in bytes: 100,000 ids, and some room.
+/// The largest body of a batch, in bytes: enough for 100,000 ids.
 pub(in crate::http) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// A body that takes longer than this to arrive is given up.
+/// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a body that is refused is read and forgotten, so that a client that sends all of it
-/// before it listens sees the answer and not a broken connection.
+/// How much of a refused body is read and discarded. A client that sends its whole body before it reads
+/// then gets the answer and not a broken connection.
 const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long that may take.
+/// How long discarding a body may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads the body of every request, also of those that need none: what is left unread would end
-/// the connection.
-pub(in crate::http) async fn read(
-    State(budget): State<Budget>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if request.body().is_end_stream() {
-        return next.run(request).await;
-    }
+/// Reads the body of every request, also of requests that need none: an unread body would end the
+/// connection.
+///
+/// # Errors
+///
+/// The answer to a request whose body was not read to its end.
+pub(in crate::http) async fn read(budget: &Budget, request: Request) -> Result<Request, Response> {
     let max = max_bytes(&request);
     let waits = request.headers().contains_key(EXPECT);
     let (head, mut body) = request.into_parts();
     let is_too_large = body.size_hint().lower() > max as u64;
     if is_too_large && waits {
-        // It is not sent unless it is read.
-        return Problem::BodyTooLarge { max }.response();
+        // The client sends the body only if it is asked to.
+        return Err(Problem::BodyTooLarge { max }.response());
     }
     let problem = if is_too_large {
         Problem::BodyTooLarge { max }
     } else {
         match timeout(BODY_TIMEOUT, collect(&mut body, max, budget.body())).await {
-            Ok(Ok(bytes)) => return next.run(Request::from_parts(head, Body::from(bytes))).await,
+            Ok(Ok(bytes)) => return Ok(Request::from_parts(head, Body::from(bytes))),
             Ok(Err(problem)) => problem,
             Err(_) => Problem::BodyTimeout,
         }
@@ -57,13 +54,26 @@ pub(in crate::http) async fn read(
     if matches!(problem, Problem::BodyTooLarge { .. } | Problem::Busy) {
         discard(body).await;
     }
-    problem.response()
+    Err(problem.response())
 }
 
-/// A body, and what it takes of the budget.
+/// A body that was read, by [`read`] and so within limits.
+pub(in crate::http) struct WholeBody(pub(in crate::http) Bytes);
+
+impl<S: Sync> FromRequest<S> for WholeBody {
+    type Rejection = Infallible;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Infallible> {
+        let body = request.into_body().collect().await;
+        // It is in memory: nothing can fail any more.
+        Ok(Self(body.map(Collected::to_bytes).unwrap_or_default()))
+    }
+}
+
+/// A body and its share of the budget.
 struct Counted {
     bytes: Vec<u8>,
-    room: BodyRoom,
+    permit: BodyPermit,
 }
 
 impl AsRef<[u8]> for Counted {
@@ -72,9 +82,9 @@ impl AsRef<[u8]> for Counted {
     }
 }
 
-/// Reads a body into one piece: many small ones would take many times its length.
-async fn collect(body: &mut Body, max: usize, room: BodyRoom) -> Result<Bytes, Problem> {
-    let mut read = Counted { bytes: Vec::new(), room };
+/// Reads a body into one buffer. Many small buffers would take many times its length.
+async fn collect(body: &mut Body, max: usize, permit: BodyPermit) -> Result<Bytes, Problem> {
+    let mut read = Counted { bytes: Vec::new(), permit };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::MalformedBody { detail: error.to_string() })?;
         let Ok(data) = frame.into_data() else { continue };
@@ -83,9 +93,9 @@ async fn collect(body: &mut Body, max: usize, room: BodyRoom) -> Result<Bytes, P
             return Err(Problem::BodyTooLarge { max });
         }
         if length > read.bytes.capacity() {
-            // What was announced is no reason to have memory for it before it comes.
+            // Memory grows with the bytes that arrive, and not with the announced length.
             let capacity = (2 * length).min(max).max(SMALL_BODY_BYTES);
-            read.room.grow(capacity)?;
+            read.permit.grow(capacity)?;
             read.bytes.reserve_exact(capacity - read.bytes.len());
         }
         read.bytes.extend_from_slice(&data);
@@ -99,7 +109,7 @@ fn max_bytes(request: &Request) -> usize {
     if is_batch { BATCH_BYTES_MAX } else { BODY_BYTES_MAX }
 }
 
-/// Refuses a request whose body nobody has read.
+/// Refuses a request whose body was not read.
 pub(in crate::http) async fn refuse(request: Request, problem: Problem) -> Response {
     if !request.headers().contains_key(EXPECT) {
         discard(request.into_body()).await;
@@ -110,16 +120,20 @@ pub(in crate::http) async fn refuse(request: Request, problem: Problem) -> Respo
 async fn discard(body: Body) {
     let mut body = Limited::new(body, DISCARD_BYTES_MAX);
     let all = async { while let Some(Ok(_)) = body.frame().await {} };
-    // It is refused either way.
+    // The request is refused whether or not this ends in time.
     let _ = timeout(DISCARD_TIMEOUT, all).await;
 }
 
-/// Reads a body as a JSON object, whatever its media type; `expected` says what it must say.
+/// Reads a body as a JSON object, whatever its media type. `expected` describes the right form.
+///
+/// # Errors
+///
+/// [`Problem::MalformedBody`] if the body is not JSON, [`Problem::InvalidBody`] if it has another form.
 pub(in crate::http) fn object<T: DeserializeOwned>(
     body: &[u8],
     expected: &'static str,
 ) -> Result<T, Problem> {
-    // To serde an array is a struct without names.
+    // Serde would also read an array as a struct, by the order of its fields.
     if body.trim_ascii_start().starts_with(b"{")
         && let Ok(object) = serde_json::from_slice(body)
     {

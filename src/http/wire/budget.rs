@@ -1,17 +1,16 @@
 //! The memory that large bodies and large answers share, so that many of them at once take no more.
 //!
-//! Each request may hold a kilobyte for nothing, which is enough for most. What is larger is counted,
-//! in two budgets, each with a part of its own for what is of medium size:
+//! A kilobyte for each request is not counted, which is enough for most requests. Larger ones take permits,
+//! one for each byte, from one of two budgets. Each budget has a part of its own for medium sizes:
 //!
-//! - **Bodies**, as their bytes come. One whose next bytes find no room is refused at once. Nobody
-//!   waits here while holding a part, so nobody waits for each other; and who merely announces a
-//!   large body, and stalls, holds nothing.
-//! - **Answers**, and what is read from a body, before anything is done. Whoever finds no room waits
-//!   for it, first come, first served, for [`ANSWER_PATIENCE`], and is refused then. An answer is
-//!   counted until the client has taken it, for which it has [`TAKING_TIMEOUT`].
+//! - **Bodies** take permits as their bytes arrive. A body that gets no permit for its next bytes is
+//!   refused at once. No body waits while it has permits, so there is no deadlock. A client that
+//!   announces a large body and stalls takes no permits.
+//! - **Answers**, and what is read from a body, take permits before the request is carried out. A request
+//!   that gets no permit waits for it in the order of arrival, for [`ANSWER_PATIENCE`], and is refused
+//!   then. An answer keeps its permit until the client has received it, within [`RECEIVE_TIMEOUT`].
 //!
-//! So clients that send or take things slowly can keep others from things of the same size, and from
-//! no smaller ones.
+//! So a slow client can delay requests of the same size, and none that are smaller.
 
 use std::io;
 use std::pin::Pin;
@@ -28,24 +27,25 @@ use tokio::time::{sleep, timeout};
 
 use super::problem::Problem;
 
-/// For large bodies, in bytes, of which sixteen of the largest find room at once, and for large
-/// answers with what they are made of.
+/// Memory for large bodies, enough for sixteen of the largest at once; and as much for large answers and
+/// their sources. In bytes.
 const LARGE_BYTES: usize = 64 * 1024 * 1024;
-/// For those of medium size, which so need not wait for the large ones.
+/// Memory for medium sizes, which therefore need not wait for large ones. In bytes.
 const MEDIUM_BYTES: usize = 16 * 1024 * 1024;
-/// What takes more is large.
+/// The largest medium size, in bytes.
 const MEDIUM_MAX: usize = 256 * 1024;
-/// A body of so many bytes is not counted.
+/// The largest body that is not counted, in bytes.
 pub(in crate::http) const SMALL_BODY_BYTES: usize = 1024;
-/// An answer that takes so many bytes, with what it is made of, is not counted.
+/// The largest answer, with its sources, that is not counted, in bytes.
 const SMALL_ANSWER_BYTES: usize = 1024;
-/// How long a request waits until there is room for its answer.
+/// How long a request waits for the permit of its answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a client may take to take a large answer.
-const TAKING_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a large answer is handed out at a time: what a client holds that takes none of it.
+/// How long a client may take to receive a large answer.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a large answer is copied at a time, in bytes: a client that stalls costs no more.
 const PIECE_BYTES: usize = 16 * 1024;
 
+/// The memory that large bodies and large answers share. Clones share it as well.
 #[derive(Clone, Default)]
 pub(in crate::http) struct Budget {
     bodies: Parts,
@@ -66,65 +66,65 @@ impl Default for Parts {
 }
 
 impl Parts {
-    /// The part for what takes so many bytes.
+    /// The part for this size.
     fn of(&self, bytes: usize) -> Arc<Semaphore> {
         Arc::clone(if bytes <= MEDIUM_MAX { &self.medium } else { &self.large })
     }
 }
 
 impl Budget {
-    /// Room for a body that grows.
-    pub(in crate::http) fn body(&self) -> BodyRoom {
-        BodyRoom { bodies: self.bodies.clone(), permit: None }
+    /// The permit for a body, which grows with it.
+    pub(in crate::http) fn body(&self) -> BodyPermit {
+        BodyPermit { bodies: self.bodies.clone(), permit: None }
     }
 
-    /// Room for an answer that takes, with what it is made of, so many bytes.
+    /// The permit for an answer that takes, with its sources, `bytes` bytes.
     ///
     /// # Errors
     ///
-    /// If there is none, and for a while there comes none.
-    pub(in crate::http) async fn answer(&self, bytes: usize) -> Result<Room, Problem> {
+    /// [`Problem::Busy`] if there is no permit for [`ANSWER_PATIENCE`].
+    pub(in crate::http) async fn answer(&self, bytes: usize) -> Result<AnswerPermit, Problem> {
         if bytes <= SMALL_ANSWER_BYTES {
-            return Ok(Room::default());
+            return Ok(AnswerPermit::default());
         }
-        // One that is larger than all there is would wait in vain.
+        // More than the whole budget would never be available.
         let bytes = bytes.min(LARGE_BYTES);
         let permit = self.answers.of(bytes).acquire_many_owned(to_u32(bytes));
         match timeout(ANSWER_PATIENCE, permit).await {
-            Ok(Ok(permit)) => Ok(Room(Some(permit))),
+            Ok(Ok(permit)) => Ok(AnswerPermit(Some(permit))),
             _ => Err(Problem::Busy),
         }
     }
 }
 
 fn to_u32(bytes: usize) -> u32 {
-    u32::try_from(bytes).expect("less than the whole budget")
+    u32::try_from(bytes).expect("at most the whole budget")
 }
 
-/// What a body takes of the budget, until it goes.
-pub(in crate::http) struct BodyRoom {
+/// The share of the budget that a body has until it is dropped.
+pub(in crate::http) struct BodyPermit {
     bodies: Parts,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl BodyRoom {
-    /// Makes room for so many bytes in all.
+impl BodyPermit {
+    /// Grows to `bytes` bytes in all.
     ///
     /// # Errors
     ///
-    /// If there is none. What it has it keeps.
+    /// [`Problem::Busy`] if the budget is used up. The permit then stays as it is.
     pub(in crate::http) fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
-        let held = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        if bytes <= SMALL_BODY_BYTES || bytes <= held {
+        let permitted = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if bytes <= SMALL_BODY_BYTES || bytes <= permitted {
             return Ok(());
         }
         let part = self.bodies.of(bytes);
         match &mut self.permit {
             Some(permit) if Arc::ptr_eq(permit.semaphore(), &part) => {
-                let more = part.try_acquire_many_owned(to_u32(bytes - held));
+                let more = part.try_acquire_many_owned(to_u32(bytes - permitted));
                 permit.merge(more.map_err(|_| Problem::Busy)?);
             }
-            // None yet, or it has grown out of the other part.
+            // There is none yet, or the body has outgrown the medium part.
             permit => {
                 let all = part.try_acquire_many_owned(to_u32(bytes));
                 *permit = Some(all.map_err(|_| Problem::Busy)?);
@@ -134,29 +134,29 @@ impl BodyRoom {
     }
 }
 
-/// What an answer takes of the budget: nothing if it is small.
+/// The share of the budget that an answer has: none if it is small.
 #[derive(Default)]
-pub(in crate::http) struct Room(Option<OwnedSemaphorePermit>);
+pub(in crate::http) struct AnswerPermit(Option<OwnedSemaphorePermit>);
 
-impl Room {
-    /// The body of the answer, which takes its room with it.
-    pub(in crate::http) fn fill(self, bytes: Vec<u8>) -> Body {
+impl AnswerPermit {
+    /// The body of the answer. It keeps its permit until it was sent.
+    pub(in crate::http) fn into_body(self, bytes: Vec<u8>) -> Body {
         let Some(mut permit) = self.0 else { return Body::from(bytes) };
-        // What it was made of is gone.
+        // The sources are dropped, so their share is released.
         drop(permit.split(permit.num_permits().saturating_sub(bytes.len())));
         Body::new(Large::new(bytes, permit))
     }
 }
 
-/// A body that is forgotten if it is not taken in time.
+/// A body that is dropped if the client does not receive it in time.
 struct Large {
-    held: Arc<Mutex<Option<Held>>>,
-    /// Bytes that are still to be handed out.
+    content: Arc<Mutex<Option<Content>>>,
+    /// Bytes that are still to be sent.
     left: usize,
-    forgetting: AbortHandle,
+    expiry: AbortHandle,
 }
 
-struct Held {
+struct Content {
     bytes: Vec<u8>,
     _permit: OwnedSemaphorePermit,
 }
@@ -164,22 +164,22 @@ struct Held {
 impl Large {
     fn new(bytes: Vec<u8>, permit: OwnedSemaphorePermit) -> Self {
         let left = bytes.len();
-        let held = Arc::new(Mutex::new(Some(Held { bytes, _permit: permit })));
-        let forgotten = Arc::clone(&held);
-        // A task of its own: a body is not asked for more by a client that does not listen.
-        let forgetting = tokio::spawn(async move {
-            sleep(TAKING_TIMEOUT).await;
-            *forgotten.lock() = None;
+        let content = Arc::new(Mutex::new(Some(Content { bytes, _permit: permit })));
+        let expired = Arc::clone(&content);
+        // A task of its own, because a body is not polled while the client does not read.
+        let expiry = tokio::spawn(async move {
+            sleep(RECEIVE_TIMEOUT).await;
+            *expired.lock() = None;
         });
-        Self { held, left, forgetting: forgetting.abort_handle() }
+        Self { content, left, expiry: expiry.abort_handle() }
     }
 }
 
 impl Drop for Large {
     fn drop(&mut self) {
-        self.forgetting.abort();
-        // The task may live a little longer.
-        *self.held.lock() = None;
+        self.expiry.abort();
+        // The task may run a little longer.
+        *self.content.lock() = None;
     }
 }
 
@@ -194,17 +194,17 @@ impl HttpBody for Large {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        let piece = match &*self.held.lock() {
+        let piece = match &*self.content.lock() {
             None => return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
-            Some(Held { bytes, .. }) => {
-                let rest = &bytes[bytes.len() - self.left..];
-                // A copy: a part of the whole would keep all of it.
-                Bytes::copy_from_slice(&rest[..rest.len().min(PIECE_BYTES)])
+            Some(Content { bytes, .. }) => {
+                let unsent = &bytes[bytes.len() - self.left..];
+                // A copy, because a shared slice would keep all the memory.
+                Bytes::copy_from_slice(&unsent[..unsent.len().min(PIECE_BYTES)])
             }
         };
         self.left -= piece.len();
         if self.left == 0 {
-            *self.held.lock() = None;
+            *self.content.lock() = None;
         }
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -225,32 +225,33 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_large_answer_is_whole_and_gives_its_room_back() {
+    async fn a_large_answer_is_whole_and_gives_its_permit_back() {
         let budget = Budget::default();
-        let room = budget.answer(1_000_000).await.ok().unwrap();
+        let permit = budget.answer(1_000_000).await.ok().unwrap();
         assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES - 1_000_000);
         let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
-        let body = room.fill(bytes.clone());
+        let body = permit.into_body(bytes.clone());
         assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES - 100_000);
         assert_eq!(body.size_hint().exact(), Some(100_000));
         assert_eq!(body.collect().await.unwrap().to_bytes(), bytes);
         assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES);
-        drop(budget.answer(1_000_000).await.ok().unwrap().fill(bytes));
+        drop(budget.answer(1_000_000).await.ok().unwrap().into_body(bytes));
         assert_eq!(budget.answers.large.available_permits(), LARGE_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_is_not_taken_is_forgotten_and_those_who_wait_are_refused() {
+    async fn an_answer_that_is_not_received_is_dropped_and_requests_that_wait_are_refused() {
         let budget = Budget::default();
-        let mut body = budget.answer(LARGE_BYTES).await.ok().unwrap().fill(vec![0; LARGE_BYTES]);
+        let mut body =
+            budget.answer(LARGE_BYTES).await.ok().unwrap().into_body(vec![0; LARGE_BYTES]);
         assert!(body.frame().await.unwrap().is_ok());
         assert!(matches!(budget.answer(MEDIUM_MAX + 1).await, Err(Problem::Busy)));
-        assert!(budget.answer(SMALL_ANSWER_BYTES).await.is_ok(), "small answers need no room");
+        assert!(budget.answer(SMALL_ANSWER_BYTES).await.is_ok(), "small answers need no permit");
         assert!(
             budget.answer(MEDIUM_MAX).await.is_ok(),
-            "nor those of medium size that of large ones"
+            "medium answers need no permit of the large ones"
         );
-        sleep(TAKING_TIMEOUT).await;
+        sleep(RECEIVE_TIMEOUT).await;
         assert!(budget.answer(LARGE_BYTES).await.is_ok());
         assert!(body.frame().await.unwrap().is_err(), "it must not look complete");
     }
@@ -260,8 +261,8 @@ mod tests {
         let budget = Budget::default();
         let (mut first, mut second) = (budget.body(), budget.body());
         assert!(first.grow(LARGE_BYTES / 2).is_ok() && first.grow(LARGE_BYTES - 2000).is_ok());
-        assert!(second.grow(SMALL_BODY_BYTES).is_ok(), "small bodies need no room");
-        assert!(second.grow(MEDIUM_MAX).is_ok(), "those of medium size need no room of the large");
+        assert!(second.grow(SMALL_BODY_BYTES).is_ok(), "small bodies need no permit");
+        assert!(second.grow(MEDIUM_MAX).is_ok(), "medium bodies need no permit of the large ones");
         assert_eq!(budget.bodies.medium.available_permits(), MEDIUM_BYTES - MEDIUM_MAX);
         assert!(second.grow(MEDIUM_MAX + 1).is_err());
         drop(first);

@@ -1,6 +1,4 @@
-//! What answers tell of keys, written byte by byte: both paths of a request use it.
-
-use std::time::SystemTime;
+//! Bodies and header fields that describe keys, written byte by byte. Both paths of a request use them.
 
 use crate::key::{KeyId, KeyInfo, Lease};
 use crate::store::Store;
@@ -22,7 +20,7 @@ pub(in crate::http) fn lease(body: &mut Vec<u8>, lease: &Lease) {
     body.extend_from_slice(br#"\""}"#);
 }
 
-/// An id with quotes.
+/// An id, with quotes.
 pub(in crate::http) fn quoted(body: &mut Vec<u8>, id: &KeyId) {
     body.push(b'"');
     text(body, id);
@@ -53,16 +51,16 @@ pub(in crate::http) fn info(body: &mut Vec<u8>, store: &impl Store, info: &KeyIn
     body.extend_from_slice(br#""}"#);
 }
 
-/// Header fields that tell of a key.
+/// Header fields that describe a key.
 #[derive(Default)]
 pub(in crate::http) struct Fields {
     /// `ETag`: its generation.
     pub(in crate::http) generation: Option<u64>,
     /// `Lease-Expires-At`: when its lease or its cool-down ends.
     pub(in crate::http) blocked_until: Option<Timestamp>,
-    /// `Key-Expires-At`: when it dies unless it is kept alive.
+    /// `Key-Expires-At`: when it expires unless it is kept alive.
     pub(in crate::http) life_ends: Option<Timestamp>,
-    /// `Retry-After`, in milliseconds: when it may be worth to come back.
+    /// `Retry-After`, in milliseconds: the earliest time after which a retry may succeed.
     pub(in crate::http) retry_after_ms: Option<u64>,
 }
 
@@ -88,12 +86,12 @@ impl Fields {
         Self { life_ends: Some(ends), ..Self::default() }
     }
 
-    /// Those of the answer that no key is free.
-    pub(in crate::http) async fn of_exhausted(store: &impl Store) -> Self {
-        Self { retry_after_ms: store.next_release_ms().await, ..Self::default() }
+    /// The fields of the answer that no key is free.
+    pub(in crate::http) fn of_exhausted(retry_after_ms: Option<u64>) -> Self {
+        Self { retry_after_ms, ..Self::default() }
     }
 
-    /// Calls `write` with the name and the value of each.
+    /// Calls `write` with the name and the value of each field. O(1).
     pub(in crate::http) fn each(
         &self,
         store: &impl Store,
@@ -113,19 +111,25 @@ impl Fields {
             write("key-expires-at", &time(store, at));
         }
         if let Some(ms) = self.retry_after_ms {
-            write("retry-after", digits.format(ms.div_ceil(1000).max(1)).as_bytes());
+            write("retry-after", digits.format(retry_after_s(ms)).as_bytes());
         }
     }
 }
 
+/// The value of `Retry-After`: whole seconds, at least one.
+pub(in crate::http) fn retry_after_s(ms: u64) -> u64 {
+    ms.div_ceil(1000).max(1)
+}
+
 /// RFC 3339, in UTC, with milliseconds, up to the year 9999.
 ///
-/// Each hot answer has up to three of them, and this is several times as fast as a formatter. The
-/// calendar is that of Hinnant, "chrono-Compatible Low-Level Date Algorithms", 2013.
+/// Each hot answer contains up to three times, and this is several times as fast as a general formatter.
+/// The algorithm is that of Hinnant, "chrono-Compatible Low-Level Date Algorithms", 2013.
 fn time(store: &impl Store, at: Timestamp) -> [u8; 24] {
-    let since = store.wall(at).duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years begin in March here, so that a leap day is the last of its year.
+    let unix_ms = store.unix_ms(at);
+    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years begin in March here, so that a leap day is the last day of its year.
     let day = days + 719_468;
     let (era, day) = (day / 146_097, day % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -149,13 +153,13 @@ fn time(store: &impl Store, at: Timestamp) -> [u8; 24] {
     put(13, second / 3600, 2);
     put(16, second / 60 % 60, 2);
     put(19, second % 60, 2);
-    put(23, u64::from(since.subsec_millis()), 3);
+    put(23, ms, 3);
     text
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::store::{Memory, Options};

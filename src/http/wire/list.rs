@@ -3,10 +3,11 @@
 use crate::key::KeyId;
 use crate::store::give_way;
 
-/// How many items are written at a time: some 30 µs.
+/// How many items are written before other tasks may run: some 30 µs.
 const LIST_BATCH: usize = 1024;
 
-/// Writes an object with one list, of one item at least, without holding up others.
+/// Writes a JSON object with one list, which must not be empty. Other tasks may run in between. O(n) for n
+/// items.
 pub(in crate::http) async fn list<T>(
     name: &str,
     items: &[T],

@@ -1,18 +1,18 @@
-//! What a path answers to methods that it does not know.
+//! Answers to methods that a path does not allow.
 
 use axum::response::Response;
 use axum::routing::MethodRouter;
 
 use super::problem::Problem;
 
-/// What can only be looked at.
+/// A path that can only be read: it allows GET and HEAD.
 pub(in crate::http) fn show<T: Clone + Send + Sync + 'static>(
     router: MethodRouter<T>,
 ) -> MethodRouter<T> {
     methods(router, "GET, HEAD")
 }
 
-/// Answers other methods than those that `router` knows.
+/// Refuses all methods but those of `router`, which are `allowed`.
 pub(in crate::http) fn methods<T: Clone + Send + Sync + 'static>(
     router: MethodRouter<T>,
     allowed: &'static str,
@@ -20,7 +20,7 @@ pub(in crate::http) fn methods<T: Clone + Send + Sync + 'static>(
     router.fallback(async move || not_allowed(allowed))
 }
 
-/// Refuses a method; `allowed` are those that the path knows.
+/// Refuses a method. The path allows those in `allowed`.
 pub(in crate::http) fn not_allowed(allowed: &'static str) -> Response {
     Problem::MethodNotAllowed { allowed }.response()
 }

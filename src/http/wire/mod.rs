@@ -1,4 +1,4 @@
-//! What goes over the wire: bodies and answers, and refusals.
+//! Bodies, answers and refusals as they are sent.
 
 mod body;
 mod budget;
@@ -11,13 +11,13 @@ mod response;
 mod schema;
 
 pub use self::body::BODY_BYTES_MAX;
-pub(super) use self::body::{BATCH_BYTES_MAX, object, read, refuse};
-pub(super) use self::budget::{Budget, Room};
+pub(super) use self::body::{BATCH_BYTES_MAX, WholeBody, object, read, refuse};
+pub(super) use self::budget::{AnswerPermit, Budget};
 pub(super) use self::head::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 pub(super) use self::json::{Fields, empty, info, key_id, lease, quoted};
 pub(super) use self::list::list;
 pub(super) use self::methods::{methods, not_allowed, show};
-pub(super) use self::problem::{Details, PROBLEM_JSON, Problem};
+pub(super) use self::problem::{Details, PROBLEM_JSON, Problem, Refusal};
 pub(super) use self::response::{json, respond};
 pub use self::schema::COUNT_MAX;
 pub(super) use self::schema::{

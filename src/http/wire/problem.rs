@@ -1,24 +1,75 @@
-//! Refusals: the one map from errors to statuses and bodies.
+//! Refusals: the only map from errors to statuses and bodies.
 
-use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use axum::http::{HeaderValue, StatusCode};
+use std::borrow::Cow;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::response::{json, respond};
+use super::json::retry_after_s;
 use crate::error::Error;
+
+/// A refusal as it is sent, on either path of a request.
+pub(in crate::http) struct Refusal {
+    pub(in crate::http) status: StatusCode,
+    /// Names in lower case, and values.
+    pub(in crate::http) fields: Vec<(&'static str, Cow<'static, str>)>,
+    pub(in crate::http) body: Vec<u8>,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Self {
+        let fields =
+            vec![("content-type", content_type.into()), ("cache-control", "no-store".into())];
+        Self { status, fields, body }
+    }
+
+    /// The only map from errors of the store to answers. Both paths of a request use it.
+    pub(in crate::http) fn of(error: &Error) -> Self {
+        match *error {
+            // The problem statement asks for 404 `{}`.
+            Error::NotFound => Self::empty(),
+            Error::Exhausted { retry_after_ms } => {
+                let mut refusal = Self::empty();
+                refusal.fields.extend(retry_after_ms.map(retry_after));
+                refusal
+            }
+            Error::NotLeased => Problem::NotLeased.refusal(),
+            Error::Stale => Problem::Stale.refusal(),
+            Error::TooManyWaiters => Problem::TooManyWaiters.refusal(),
+            Error::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.refusal(),
+            Error::Unavailable { retry_after_ms } => {
+                Problem::Unavailable { retry_after_ms }.refusal()
+            }
+        }
+    }
+
+    /// 404 `{}`
+    fn empty() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "application/json", b"{}".to_vec())
+    }
+}
+
+fn retry_after(ms: u64) -> (&'static str, Cow<'static, str>) {
+    ("retry-after", retry_after_s(ms).to_string().into())
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.body.into());
+        *response.status_mut() = self.status;
+        for (name, value) in self.fields {
+            let value = HeaderValue::try_from(&*value).expect("ASCII text");
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+        response
+    }
+}
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        match self {
-            // As the problem statement wants it.
-            Self::NotFound | Self::Exhausted => json(StatusCode::NOT_FOUND, "{}"),
-            Self::NotLeased => Problem::NotLeased.response(),
-            Self::Stale => Problem::Stale.response(),
-            Self::TooManyWaiters => Problem::TooManyWaiters.response(),
-            Self::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.response(),
-        }
+        Refusal::of(&self).into_response()
     }
 }
 
@@ -31,7 +82,7 @@ impl IntoResponse for Problem {
 /// The media type of a refusal.
 pub(in crate::http) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// A refusal that the problem statement does not know, told as RFC 9457 says.
+/// A refusal that is not in the problem statement. Its body follows RFC 9457.
 pub(in crate::http) enum Problem {
     NoSuchPath,
     MethodNotAllowed { allowed: &'static str },
@@ -51,33 +102,41 @@ pub(in crate::http) enum Problem {
     BodyTooLarge { max: usize },
     BodyTimeout,
     PoolFull { retry_after_ms: u64 },
+    Unavailable { retry_after_ms: u64 },
 }
 
-/// A refusal, as RFC 9457 says.
+/// A refusal, as described in RFC 9457.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Details {
-    /// What was refused, for programs: it stays the same from version to version.
+    /// The kind of the refusal, for programs. It stays the same from version to version.
     #[schema(format = "uri-reference")]
     pub(in crate::http) r#type: String,
-    /// The same, for people.
+    /// The kind of the refusal, for people.
     pub(in crate::http) title: &'static str,
     /// The status of the answer.
     #[schema(minimum = 400, maximum = 599)]
     pub(in crate::http) status: u16,
-    /// What is wrong here.
+    /// What is wrong with this request, and what to do next.
     detail: String,
 }
 
 impl Problem {
     pub(in crate::http) fn details(&self) -> Details {
-        let (kind, status, title) = match self {
+        let (kind, status, title) = self.kind();
+        let r#type = format!("/problems/{kind}");
+        Details { r#type, title, status: status.as_u16(), detail: self.detail() }
+    }
+
+    /// The last part of its type, the status, and the title.
+    fn kind(&self) -> (&'static str, StatusCode, &'static str) {
+        match self {
             Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "No such path"),
             Self::MethodNotAllowed { .. } => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
             }
             Self::InvalidParameter { .. } => {
-                ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter is out of place")
+                ("invalid-parameter", StatusCode::BAD_REQUEST, "A parameter is invalid")
             }
             Self::MalformedIfMatch => {
                 ("malformed-if-match", StatusCode::BAD_REQUEST, "If-Match is malformed")
@@ -90,29 +149,33 @@ impl Problem {
             Self::Busy => {
                 ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many large requests at once")
             }
-            Self::TooManyWaiters => {
-                ("too-many-waiters", StatusCode::SERVICE_UNAVAILABLE, "Too many wait for a key")
-            }
-            Self::TooManyViewers => {
-                ("too-many-viewers", StatusCode::SERVICE_UNAVAILABLE, "Too many watch the page")
-            }
+            Self::TooManyWaiters => (
+                "too-many-waiters",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many requests wait for a key",
+            ),
+            Self::TooManyViewers => (
+                "too-many-viewers",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many dashboards are open",
+            ),
             Self::Unauthorized { .. } => {
                 ("unauthorized", StatusCode::UNAUTHORIZED, "A token is needed")
             }
-            Self::Forbidden { .. } => {
-                ("forbidden", StatusCode::FORBIDDEN, "The role of the token does not allow it")
-            }
+            Self::Forbidden { .. } => (
+                "forbidden",
+                StatusCode::FORBIDDEN,
+                "The role of the token does not allow this request",
+            ),
             Self::FromElsewhere => {
                 ("cross-site", StatusCode::FORBIDDEN, "The request comes from another site")
             }
             Self::MalformedBody { .. } => {
                 ("malformed-body", StatusCode::BAD_REQUEST, "The body is malformed")
             }
-            Self::InvalidBody { .. } => (
-                "invalid-body",
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "The body does not say what to do",
-            ),
+            Self::InvalidBody { .. } => {
+                ("invalid-body", StatusCode::UNPROCESSABLE_ENTITY, "The body has the wrong form")
+            }
             Self::BodyTooLarge { .. } => {
                 ("body-too-large", StatusCode::PAYLOAD_TOO_LARGE, "The body is too large")
             }
@@ -120,68 +183,119 @@ impl Problem {
                 ("body-timeout", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
             }
             Self::PoolFull { .. } => {
-                ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool has no room")
+                ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool is full")
             }
-        };
-        let detail = match self {
-            Self::NoSuchPath => "See the table of paths in the documentation.".to_owned(),
-            Self::MethodNotAllowed { allowed } => format!("This path knows {allowed}."),
-            Self::InvalidParameter { detail } | Self::MalformedBody { detail } => detail.clone(),
+            Self::Unavailable { .. } => {
+                ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The store is not available")
+            }
+        }
+    }
+
+    /// What is wrong with this request, and what to do next.
+    fn detail(&self) -> String {
+        match self {
+            Self::NoSuchPath => "Use a path of the API, such as /keys.".to_owned(),
+            Self::MethodNotAllowed { allowed } => {
+                format!("Use a method that this path allows: {allowed}.")
+            }
+            Self::InvalidParameter { detail } => detail.clone(),
+            Self::MalformedBody { detail } => {
+                format!("The body cannot be read: {detail}. Send a JSON object.")
+            }
             Self::MalformedIfMatch => {
-                "A list of entity tags is expected, such as \"7\", or *.".to_owned()
+                "Send the ETag of the lease with its quotes, such as If-Match: \"7\", or a list of \
+                 ETags, or *."
+                    .to_owned()
             }
-            Self::Stopping => "Ask another, or the same when it is back.".to_owned(),
-            Self::Busy => "There is no room for it now; nothing was done.".to_owned(),
-            Self::TooManyWaiters => "No key is free, and as many wait as may.".to_owned(),
-            Self::TooManyViewers => "Come back when another has closed it.".to_owned(),
+            Self::Stopping => {
+                "Nothing was done. Send the request to another server, or try again later."
+                    .to_owned()
+            }
+            Self::Busy => {
+                "Nothing was done, because other large requests take all the memory for them. Try \
+                 again after the time in Retry-After, or send a smaller request."
+                    .to_owned()
+            }
+            Self::TooManyWaiters => {
+                "No key is free, and the queue of waiting requests is full. Try \
+                 again after the time in Retry-After."
+                    .to_owned()
+            }
+            Self::TooManyViewers => {
+                "Close a dashboard, or try again after the time in Retry-After.".to_owned()
+            }
             Self::Unauthorized { has_token: false } => {
-                "Send Authorization: Bearer and a token.".to_owned()
+                "Send a token in one header field, such as Authorization: Bearer TOKEN.".to_owned()
             }
             Self::Unauthorized { has_token: true } => {
-                "Nobody here has the token that was sent.".to_owned()
+                "The server does not know the token that was sent. Send another one, or ask the \
+                 operator for one."
+                    .to_owned()
             }
-            Self::Forbidden { role: "admin" } => "It takes the role admin.".to_owned(),
-            Self::Forbidden { role } => format!("It takes the role {role} or admin."),
-            Self::FromElsewhere => "A page of another site has sent it.".to_owned(),
-            Self::NotLeased => "There is no lease to renew.".to_owned(),
+            Self::Forbidden { role: "admin" } => {
+                "This request needs a token with the role admin.".to_owned()
+            }
+            Self::Forbidden { role } => {
+                format!("This request needs a token with the role {role} or admin.")
+            }
+            Self::FromElsewhere => {
+                "A browser sent this request for a page of another site. Send it \
+                 from a page of this server, or from a program."
+                    .to_owned()
+            }
+            Self::NotLeased => {
+                "Nothing was done, because there is no lease to renew. Lease a key with GET /keys."
+                    .to_owned()
+            }
             Self::Stale => {
-                "The key has moved on from what If-Match names; nothing was done.".to_owned()
+                "Nothing was done, because the key no longer has the lease that If-Match \
+                 names. Lease a key with GET /keys."
+                    .to_owned()
             }
             Self::InvalidBody { expected } => (*expected).to_owned(),
-            Self::BodyTooLarge { max } => format!("At most {max} bytes are read."),
-            Self::BodyTimeout => "Send the body right behind its head.".to_owned(),
-            Self::PoolFull { .. } => "No key was created: there is no room for all.".to_owned(),
-        };
-        let r#type = format!("/problems/{kind}");
-        Details { r#type, title, status: status.as_u16(), detail }
+            Self::BodyTooLarge { max } => {
+                format!("Send at most {max} bytes, or divide the request into smaller ones.")
+            }
+            Self::BodyTimeout => "Send the whole body right after the head.".to_owned(),
+            Self::PoolFull { .. } => {
+                "No key was created, because the pool has no room for that many. \
+                 Create fewer, or try again after the time in Retry-After."
+                    .to_owned()
+            }
+            Self::Unavailable { .. } => {
+                "The request may or may not have been carried out. Look at the \
+                 key, or try again after the time in Retry-After."
+                    .to_owned()
+            }
+        }
     }
 
     pub(in crate::http) fn response(self) -> Response {
+        self.refusal().into_response()
+    }
+
+    fn refusal(&self) -> Refusal {
         let details = self.details();
         let status = StatusCode::from_u16(details.status).expect("a status");
         let body = serde_json::to_vec(&details).expect("strings and a number");
-        let mut response = respond(status, PROBLEM_JSON, body.into());
-        let headers = response.headers_mut();
-        match self {
-            Self::MethodNotAllowed { allowed } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        let mut refusal = Refusal::new(status, PROBLEM_JSON, body);
+        refusal.fields.extend(match self {
+            Self::MethodNotAllowed { allowed } => Some(("allow", (*allowed).into())),
+            Self::PoolFull { retry_after_ms } | Self::Unavailable { retry_after_ms } => {
+                Some(retry_after(*retry_after_ms))
             }
-            Self::PoolFull { retry_after_ms } => {
-                headers.insert(RETRY_AFTER, retry_after_ms.div_ceil(1000).max(1).into());
+            Self::Unauthorized { has_token: true } => {
+                let challenge = r#"Bearer realm="token-orchestrator", error="invalid_token""#;
+                Some(("www-authenticate", challenge.into()))
             }
-            Self::Unauthorized { has_token } => {
-                let challenge = if has_token {
-                    r#"Bearer realm="token-orchestrator", error="invalid_token""#
-                } else {
-                    r#"Bearer realm="token-orchestrator""#
-                };
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+            Self::Unauthorized { has_token: false } => {
+                Some(("www-authenticate", r#"Bearer realm="token-orchestrator""#.into()))
             }
             Self::TooManyWaiters | Self::TooManyViewers | Self::Stopping | Self::Busy => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                Some(("retry-after", "1".into()))
             }
-            _ => {}
-        }
-        response
+            _ => None,
+        });
+        refusal
     }
 }

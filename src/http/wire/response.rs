@@ -1,16 +1,16 @@
-//! Answers as such, whatever they say.
+//! Answers with a body of any kind.
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
-/// An answer with a JSON body. No answer may be cached: each of them is true for a moment only.
+/// An answer with a JSON body. No answer may be cached, because the state that it shows may change.
 pub(in crate::http) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
     respond(status, "application/json", body.into())
 }
 
-/// An answer with a body of any media type, which may not be cached either.
+/// An answer with a body of any media type. It may not be cached either.
 pub(in crate::http) fn respond(
     status: StatusCode,
     content_type: &'static str,

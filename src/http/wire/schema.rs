@@ -1,6 +1,6 @@
-//! What paths, fields and bodies look like, for the description of the API.
+//! The form of paths, fields and bodies, for the description of the API.
 //!
-//! Answers about keys are written byte by byte, in [`super::json`]; a test reads those as these.
+//! Answers about keys are written byte by byte, in `json.rs`. A test reads them as these types.
 
 use std::fmt;
 
@@ -16,17 +16,17 @@ pub const COUNT_MAX: usize = 100_000;
 #[expect(dead_code, reason = "it describes what handlers take")]
 #[into_params(parameter_in = Path)]
 pub(in crate::http) struct KeyPath {
-    /// The key
+    /// The id of the key
     #[param(format = "uuid", example = "936da01f-9abd-4d9d-80c7-02af85c822a8")]
     id: String,
 }
 
-/// For which lease a request is meant.
+/// The lease that a request is meant for.
 #[derive(IntoParams)]
 #[expect(dead_code, reason = "it describes what handlers take")]
 #[into_params(parameter_in = Header)]
 pub(in crate::http) struct IfMatchHeader {
-    /// The lease that this is meant for: the `ETag` that came with it
+    /// The lease that the request is meant for: the `ETag` of its answer. If the key has another lease by now, nothing is done
     #[param(
         rename = "If-Match",
         nullable = false,
@@ -37,7 +37,7 @@ pub(in crate::http) struct IfMatchHeader {
     if_match: Option<String>,
 }
 
-/// Nothing: the status says it all.
+/// An empty object.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({}))]
@@ -60,14 +60,14 @@ pub(in crate::http) struct Keys {
     pub(in crate::http) key_ids: Vec<String>,
 }
 
-/// Reads a list, and stops where it is too long: what would be refused shall take no memory.
+/// Reads a list and stops where it is too long, so that a refused list takes no memory.
 fn few<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D::Error> {
     struct Few;
     impl<'de> Visitor<'de> for Few {
         type Value = Vec<String>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "a list of at most {COUNT_MAX} ids")
+            write!(f, "a list of at most {COUNT_MAX} key ids")
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<String>, A::Error> {
@@ -84,7 +84,7 @@ fn few<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D::Error> {
     list.deserialize_seq(Few)
 }
 
-/// One key, or a list if a number was asked for.
+/// One key; or a list, if the request has a `count`.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum Created {
@@ -100,7 +100,7 @@ pub(in crate::http) enum Created {
 pub(in crate::http) struct Lease {
     #[schema(format = "uuid", example = "936da01f-9abd-4d9d-80c7-02af85c822a8")]
     key_id: String,
-    /// The lease, for `If-Match`.
+    /// Names the lease, for `If-Match`.
     #[schema(example = "\"1\"", pattern = r#"^"[0-9]+"$"#)]
     etag: String,
 }
@@ -113,7 +113,7 @@ pub(in crate::http) struct Leases {
     keys: Vec<Lease>,
 }
 
-/// One key, or a list if a number was asked for.
+/// One key; or a list, if the request has a `count`.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum Leased {
@@ -123,24 +123,24 @@ pub(in crate::http) enum Leased {
     Several(Leases),
 }
 
-/// What is known of a key.
+/// The state of a key.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::http) struct Info {
-    /// Whether it is leased or cooling.
+    /// Whether the key is leased or cooling down.
     is_blocked: bool,
-    /// Since when it is blocked; `null` while it is free. A renewal moves it.
+    /// Since when the key is blocked; `null` while it is free. A renewal moves it.
     #[schema(required, format = DateTime, example = "2026-11-22T18:19:31.246Z")]
     blocked_at: Option<String>,
     #[schema(format = DateTime, example = "2026-11-22T18:19:02.610Z")]
     created_at: String,
 }
 
-/// Which keys were not there.
+/// The keys that do not exist.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Missing {
-    /// As they were written in the request.
+    /// The ids, as they are in the request.
     #[schema(example = json!([]))]
     missing: Vec<String>,
 }

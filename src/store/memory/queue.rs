@@ -1,26 +1,28 @@
-//! Who waits for a key: a queue, first come, first served.
+//! The clients that wait for a key: a queue, first come, first served.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::fence;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::key::Lease;
+use crate::store::operation::{Outcome, Ticket};
+use crate::store::port::Complete;
+use crate::time::Timestamp;
 
 /// The queue, and its length to be read without its lock.
 ///
-/// **No wake-up is lost:** who joins raises the length first and looks for a free key then; who
-/// frees a key does so first and reads the length then. So at least one of them sees the other.
+/// **No wake-up is lost:** a client that joins raises the length first and looks for a free key then;
+/// an operation that frees a key does so first and reads the length then. So at least one of them sees
+/// the other.
 pub(super) struct Waiters {
     max: usize,
     len: CachePadded<AtomicUsize>,
     queue: Mutex<Queue>,
-    /// Leases that were given to those who waited.
+    /// Leases that were given to waiters.
     granted: AtomicU64,
 }
 
@@ -29,29 +31,38 @@ pub(super) struct Waiters {
 pub(super) struct Queue {
     next_ticket: u64,
     waiters: BTreeMap<u64, Waiter>,
+    /// When each one gives up, and its ticket.
+    ends: BTreeSet<(Timestamp, u64)>,
 }
 
-/// One who waits.
-struct Waiter {
-    lease_ms: u32,
-    grant: oneshot::Sender<Lease>,
+/// A lease that waits for a free key.
+pub(super) struct Waiter {
+    pub(super) lease_ms: u32,
+    /// When it gives up.
+    pub(super) until: Timestamp,
+    pub(super) receiver: Arc<dyn Complete>,
+    pub(super) token: u64,
 }
 
-/// What one who waits holds on to.
-pub(super) struct Ticket {
-    number: u64,
-    /// Holds a lease from the moment at which the ticket is no longer in the queue.
-    pub(super) granted: oneshot::Receiver<Lease>,
+impl Waiter {
+    /// Hands over what it waited for. False if nobody wants it.
+    pub(super) fn complete(self, outcome: Outcome) -> bool {
+        self.receiver.complete(self.token, outcome)
+    }
 }
 
 impl Waiters {
-    /// Room for `max` who wait.
+    /// How many leases may be in the queue beyond the limit that do not wait for a key to be freed,
+    /// but for an answer that takes long: very many keys have just died.
+    const UNANSWERED_MAX: usize = 1000;
+
+    /// Room for `max` waiters.
     pub(super) fn new(max: usize) -> Self {
         let (len, queue, granted) = Default::default();
         Self { max, len, queue, granted }
     }
 
-    /// Whether somebody waits; not exact while others come and go. O(1).
+    /// Whether no client waits; not exact while others come and go. O(1).
     pub(super) fn is_empty(&self) -> bool {
         self.len.load(Relaxed) == 0
     }
@@ -61,12 +72,12 @@ impl Waiters {
         self.len.load(Relaxed)
     }
 
-    /// How many leases were given to those who waited. O(1).
+    /// How many leases were given to waiters. O(1).
     pub(super) fn granted(&self) -> u64 {
         self.granted.load(Relaxed)
     }
 
-    /// Whether somebody waits who may not have seen a key that was freed before. O(1).
+    /// Whether no client waits that may not have seen a key that was freed before. O(1).
     pub(super) fn is_empty_after_freeing(&self) -> bool {
         fence(SeqCst);
         self.len.load(SeqCst) == 0
@@ -76,50 +87,75 @@ impl Waiters {
         self.queue.lock()
     }
 
-    /// Joins the queue. After that a free key must be looked for. O(log w) for w who wait.
+    /// Joins the queue; `waits` if it is for a key to be freed. After that a free key must be looked
+    /// for. O(log w) for w waiters.
     ///
     /// # Errors
     ///
     /// [`Error::TooManyWaiters`]
-    pub(super) fn join(&self, queue: &mut Queue, lease_ms: u32) -> Result<Ticket, Error> {
-        if queue.waiters.len() >= self.max {
+    pub(super) fn join(
+        &self,
+        queue: &mut Queue,
+        waiter: Waiter,
+        waits: bool,
+    ) -> Result<Ticket, Error> {
+        let max = if waits { self.max } else { self.max.saturating_add(Self::UNANSWERED_MAX) };
+        if queue.waiters.len() >= max {
             return Err(Error::TooManyWaiters);
         }
         let number = queue.next_ticket;
         queue.next_ticket += 1;
-        let (grant, granted) = oneshot::channel();
-        queue.waiters.insert(number, Waiter { lease_ms, grant });
-        self.len.store(queue.waiters.len(), SeqCst);
+        queue.ends.insert((waiter.until, number));
+        queue.waiters.insert(number, waiter);
+        self.note_len(queue);
         fence(SeqCst);
-        Ok(Ticket { number, granted })
+        Ok(Ticket(number))
     }
 
-    /// Leaves the queue. What was granted before is answered: then it is the caller's.
-    /// O(log w) for w who wait.
-    pub(super) fn leave(&self, ticket: &mut Ticket) -> Option<Lease> {
+    /// Leaves the queue, unless it was served. O(log w) for w waiters.
+    pub(super) fn remove(&self, ticket: Ticket) -> Option<Waiter> {
         let mut queue = self.queue.lock();
-        match queue.waiters.remove(&ticket.number) {
-            Some(_) => {
-                self.len.store(queue.waiters.len(), SeqCst);
-                None
-            }
-            None => ticket.granted.try_recv().ok(),
-        }
+        let waiter = queue.waiters.remove(&ticket.0)?;
+        queue.ends.remove(&(waiter.until, ticket.0));
+        self.note_len(&queue);
+        Some(waiter)
     }
 
-    /// Gives a lease to whoever came first, or back if nobody waits. O(log w) for w who wait.
-    pub(super) fn grant(&self, queue: &mut Queue, lease: Lease) -> Result<(), Lease> {
-        let (_, waiter) = queue.waiters.pop_first().ok_or(lease)?;
-        self.len.store(queue.waiters.len(), SeqCst);
-        waiter.grant.send(lease)?;
+    /// Takes the first waiter out, to be served. O(log w) for w waiters.
+    pub(super) fn pop_first(&self, queue: &mut Queue) -> Option<Waiter> {
+        let (number, waiter) = queue.waiters.pop_first()?;
+        queue.ends.remove(&(waiter.until, number));
+        self.note_len(queue);
+        Some(waiter)
+    }
+
+    /// Takes a waiter out whose time is up. O(log w) for w waiters.
+    pub(super) fn pop_ended(&self, queue: &mut Queue, now: Timestamp) -> Option<Waiter> {
+        let (_, number) = *queue.ends.first().filter(|(until, _)| *until <= now)?;
+        queue.ends.pop_first();
+        let waiter = queue.waiters.remove(&number);
+        self.note_len(queue);
+        waiter
+    }
+
+    /// Counts a lease that was given to a waiter.
+    pub(super) fn count_granted(&self) {
         self.granted.fetch_add(1, Relaxed);
-        Ok(())
+    }
+
+    fn note_len(&self, queue: &Queue) {
+        self.len.store(queue.waiters.len(), SeqCst);
     }
 }
 
 impl Queue {
-    /// For how long the next one wants a key. O(log w) for w who wait.
+    /// For how long the next one wants a key. O(log w) for w waiters.
     pub(super) fn next_lease_ms(&self) -> Option<u32> {
         self.waiters.first_key_value().map(|(_, waiter)| waiter.lease_ms)
+    }
+
+    /// When the next one gives up. O(log w) for w waiters.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.ends.first().map(|(until, _)| *until)
     }
 }

@@ -1,50 +1,85 @@
-//! How those who wait get their keys.
+//! How waiters get their keys.
 
-use super::queue::{Queue, Ticket};
-use super::{Memory, Shared};
+use std::sync::Arc;
+
+use super::queue::{Queue, Waiter};
+use super::state::{Memory, Shared};
+use crate::engine::fail_point::FailPoint;
 use crate::error::Error;
 use crate::key::{Fence, Lease};
-use crate::store::give_way;
-use crate::time::Clock;
+use crate::store::operation::{Answer, Leasing, Reply};
+use crate::store::port::Later;
+use crate::time::{Clock, Timestamp};
+
+/// What serving the waiters has shown.
+enum Served {
+    /// None is left.
+    All,
+    /// Some are left, as no key is free.
+    Exhausted,
+    /// To know it takes longer.
+    Unknown,
+}
 
 impl<C: Clock> Memory<C> {
-    /// After something that may have freed keys: gives them to those who wait.
+    /// How many waiters are served under one lock of the queue, and how many keys are tried for each:
+    /// some 50 µs at most.
+    const SERVED_MAX: usize = 16;
+
+    /// After something that may have freed keys: gives them to the waiters.
     pub(super) fn serve_waiters(&self) {
-        if !self.serve_all_waiters() {
-            self.shared.sweep_is_wanted.notify_one();
+        if !self.serve_some_waiters() {
+            self.shared.alarm.ring();
         }
     }
 
-    /// Gives free keys to those who wait, as far as it takes not too long: then false.
-    pub(super) fn serve_all_waiters(&self) -> bool {
+    /// Gives free keys to waiters. False if that takes too long to be done now.
+    pub(super) fn serve_some_waiters(&self) -> bool {
         let waiters = &self.shared.waiters;
-        waiters.is_empty_after_freeing() || self.serve_queue(&mut waiters.lock())
+        waiters.is_empty_after_freeing()
+            || !matches!(self.serve_queue(&mut waiters.lock()), Served::Unknown)
     }
 
-    fn serve_queue(&self, queue: &mut Queue) -> bool {
-        let Shared { pool, clock, waiters, .. } = &*self.shared;
-        for _ in 0..Self::BATCH {
-            let Some(ms) = queue.next_lease_ms() else { return true };
+    fn serve_queue(&self, queue: &mut Queue) -> Served {
+        let Shared { pool, clock, waiters, alarm, .. } = &*self.shared;
+        for _ in 0..Self::SERVED_MAX {
+            let Some(ms) = queue.next_lease_ms() else { return Served::All };
             let now = clock.now();
-            match pool.lease_within(now, ms, &mut rand::rng(), Self::BATCH) {
-                None => return false,
-                Some(Err(_)) => return true,
+            match pool.lease_within(now, ms, &mut rand::rng(), Self::SERVED_MAX) {
+                None => return Served::Unknown,
+                Some(Err(_)) => return Served::Exhausted,
                 Some(Ok(lease)) => {
-                    self.note_deadline(lease.until);
-                    if let Err(lease) = waiters.grant(queue, lease) {
-                        // Not reached: who waits leaves the queue before it goes.
+                    alarm.note_deadline(lease.until);
+                    let waiter = waiters.pop_first(queue).expect("it was there");
+                    if waiter.complete(Ok(Reply::Leased(lease))) {
+                        waiters.count_granted();
+                    } else {
                         self.take_back(&lease);
                     }
                 }
             }
         }
+        Served::Unknown
+    }
+
+    /// Tells the waiters whose time is up, now that no key is free. False if there may be more.
+    pub(super) fn end_waits(&self) -> bool {
+        let Shared { clock, waiters, .. } = &*self.shared;
+        if waiters.is_empty() {
+            return true;
+        }
+        let now = clock.now();
+        for _ in 0..Self::SERVED_MAX {
+            let Some(waiter) = waiters.pop_ended(&mut waiters.lock(), now) else { return true };
+            waiter.complete(Err(self.exhausted(now)));
+        }
         false
     }
 
-    /// Takes back some of the leases that were given up. True if there may be more.
+    /// Takes back some of the leases that were given up. False if there may be more.
     pub(super) fn take_back_some(&self) -> bool {
         let mut given_up = self.shared.given_up.lock();
-        let rest = given_up.len().saturating_sub(Self::BATCH);
+        let rest = given_up.len().saturating_sub(Self::STEP);
         let some = given_up.split_off(rest);
         if rest == 0 {
             *given_up = Vec::new();
@@ -53,112 +88,82 @@ impl<C: Clock> Memory<C> {
         for lease in &some {
             self.take_back(lease);
         }
-        rest > 0
+        rest == 0
     }
 
-    /// Takes back a lease that nobody has heard of.
-    fn take_back(&self, lease: &Lease) {
+    /// Takes back a lease that no client has heard of.
+    pub(super) fn take_back(&self, lease: &Lease) {
         let Shared { pool, clock, .. } = &*self.shared;
-        // If it is over already, it needs not be taken back.
-        let _ = pool.release(&lease.id, clock.now(), Fence::OneOf(&[lease.generation]), 0);
+        // If it is over already, there is nothing to take back.
+        let _ = pool.release(&lease.id, clock.now(), Fence::One(lease.generation), 0);
     }
 
-    /// Leases as many keys as are easily found, up to `count`, unless others wait.
-    pub(super) fn lease_group(&self, ms: u32, count: usize, leases: &mut Vec<Lease>) {
-        let Shared { pool, clock, waiters, .. } = &*self.shared;
-        if waiters.is_empty() {
-            let now = clock.now();
-            pool.lease_group(now, ms, &mut rand::rng(), count, leases);
-            self.note_deadline(now.plus_ms(u64::from(ms)));
-        }
-    }
-
-    /// A lease at once, unless others wait.
-    pub(super) async fn lease_now(&self, ms: u32) -> Result<Lease, Error> {
-        let Shared { pool, clock, waiters, .. } = &*self.shared;
-        let lease = loop {
-            let is_first = waiters.is_empty() || {
-                let mut queue = waiters.lock();
-                let is_served = self.serve_queue(&mut queue);
-                let is_empty = queue.next_lease_ms().is_none();
-                if is_served && !is_empty {
-                    return Err(Error::Exhausted);
+    /// A lease, unless others wait. If no key is free, it joins the queue.
+    pub(super) fn lease_or_wait(
+        &self,
+        leasing: Leasing,
+        mut now: Timestamp,
+        later: &Later,
+        token: u64,
+    ) -> Answer {
+        let Shared { pool, clock, waiters, alarm, .. } = &*self.shared;
+        let lease_ms = self.lease_ms(leasing);
+        let served =
+            if waiters.is_empty() { Served::All } else { self.serve_queue(&mut waiters.lock()) };
+        let served = match served {
+            Served::All => loop {
+                match pool.lease_within(now, lease_ms, &mut rand::rng(), Self::STEP) {
+                    Some(Ok(lease)) => {
+                        alarm.note_deadline(lease.until);
+                        return Answer::Now(Ok(Reply::Leased(lease)));
+                    }
+                    Some(Err(_)) => {
+                        // Another lease may have ended since `now` was read for the whole group.
+                        let later = clock.now();
+                        if later == now {
+                            break Served::Exhausted;
+                        }
+                        now = later;
+                    }
+                    // Many keys have just died: the sweep goes on with the search.
+                    None => break Served::Unknown,
                 }
-                is_empty
-            };
-            let now = clock.now();
-            if is_first
-                && let Some(result) = pool.lease_within(now, ms, &mut rand::rng(), Self::BATCH)
-            {
-                break result?;
-            }
-            // Many keys have just died, or many leases ended: let others run in between.
-            give_way().await;
+            },
+            served => served,
         };
-        self.note_deadline(lease.until);
-        // It may have ended other leases as well.
-        self.serve_waiters();
-        Ok(lease)
-    }
-
-    pub(super) async fn lease_waiting(&self, ms: u32, wait_ms: u32) -> Result<Lease, Error> {
-        let Shared { clock, waiters, .. } = &*self.shared;
-        let until = clock.now().plus_ms(u64::from(wait_ms));
-        let ticket = waiters.join(&mut waiters.lock(), ms)?;
-        let mut place = Place { store: self, ticket: Some(ticket) };
-        self.serve_waiters();
-        place.granted(clock.sleep_until(until)).await.ok_or(Error::Exhausted)
-    }
-}
-
-/// Leases for somebody who may go away before it hears of them.
-pub(super) struct Given<'a, C: Clock> {
-    pub(super) store: &'a Memory<C>,
-    pub(super) leases: Vec<Lease>,
-}
-
-impl<C: Clock> Drop for Given<'_, C> {
-    fn drop(&mut self) {
-        if !self.leases.is_empty() {
-            // There may be very many: the sweep takes them back step by step.
-            self.store.shared.given_up.lock().append(&mut self.leases);
-            self.store.shared.sweep_is_wanted.notify_one();
+        if leasing.wait_ms == 0 && matches!(served, Served::Exhausted) {
+            return Answer::Now(Err(self.exhausted(now)));
         }
-    }
-}
-
-/// A place in the queue. Who gives it up takes no key along.
-struct Place<'a, C: Clock> {
-    store: &'a Memory<C>,
-    ticket: Option<Ticket>,
-}
-
-impl<C: Clock> Place<'_, C> {
-    /// What was granted, before `time_is_up` is ready or at that very moment.
-    async fn granted(&mut self, time_is_up: impl Future<Output = ()>) -> Option<Lease> {
-        let granted = &mut self.ticket.as_mut()?.granted;
-        tokio::select! {
-            biased;
-            lease = granted => {
-                self.ticket = None;
-                return lease.ok();
+        let until = now.plus_ms(u64::from(leasing.wait_ms));
+        let waiter = Waiter { lease_ms, until, receiver: Arc::clone(&later.receiver), token };
+        let joined = waiters.join(&mut waiters.lock(), waiter, leasing.wait_ms > 0);
+        match joined {
+            Ok(ticket) => {
+                alarm.note_deadline(until);
+                self.serve_waiters();
+                Answer::Later(ticket)
             }
-            () = time_is_up => {}
+            Err(error) => Answer::Now(Err(error)),
         }
-        self.store.serve_waiters();
-        self.leave()
     }
 
-    fn leave(&mut self) -> Option<Lease> {
-        self.store.shared.waiters.leave(&mut self.ticket.take()?)
+    /// For how many milliseconds a key is leased.
+    pub(super) fn lease_ms(&self, leasing: Leasing) -> u32 {
+        leasing.lease_ms.unwrap_or(self.shared.pool.ttl().lease_ttl_ms)
     }
-}
 
-impl<C: Clock> Drop for Place<'_, C> {
-    fn drop(&mut self) {
-        if let Some(lease) = self.leave() {
-            self.store.take_back(&lease);
-            self.store.serve_waiters();
+    /// No key is free: when the next one may be.
+    pub(super) fn exhausted(&self, now: Timestamp) -> Error {
+        let next = self.shared.pool.next_release_within(now, Self::STEP);
+        // If that takes long to find out, it is soon.
+        let retry_after_ms = next.unwrap_or(Some(now)).map(|at| at.ms_since(now));
+        Error::Exhausted { retry_after_ms }
+    }
+
+    /// After a release.
+    pub(super) fn serve_after_release(&self) {
+        if !FailPoint::ReleaseServesNobody.is_on() {
+            self.serve_waiters();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Clients that race, and write down what they see.
+//! Clients that race, and record what they see.
 
 use std::io::{self, Write};
 use std::mem::take;
@@ -12,9 +12,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use uuid::Uuid;
 
-use super::board::Board;
+use super::known_keys::KnownKeys;
 use super::plan::{Held, Request};
-use super::record::{LOST, NEVER, Operation, What};
+use crate::checker::record::{NEVER, Operation, Turn, What};
 use crate::client::{Answer, Client};
 
 /// What clients do, and how much.
@@ -26,7 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) operations: u64,
     /// How many requests are sent at once at most.
     pub(crate) burst_max: usize,
-    /// One in so many requests is a deletion; releases of what others hold are ten times as many.
+    /// One in so many requests is a deletion; releases of keys that another client may have leased are
+    /// ten times as many.
     pub(crate) deletes_one_in: u32,
     /// Whether requests for a key may be given up before they are answered.
     pub(crate) hangs_up: bool,
@@ -40,14 +41,16 @@ pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) seed: u64,
     started: Instant,
-    /// Some of the keys there are.
-    pub(super) board: Mutex<Board>,
-    /// Whether somebody is about to create keys.
+    /// Some of the keys that exist.
+    pub(super) known_keys: Mutex<KnownKeys>,
+    /// Whether a client is about to create keys.
     is_creating: AtomicBool,
     done: AtomicU64,
-    /// How many clients have not ended.
-    players: AtomicU64,
-    /// That connections break is to be expected.
+    /// The name of the next sequence of requests.
+    next_sequence: AtomicU64,
+    /// How many clients are still running.
+    racers: AtomicU64,
+    /// Whether connections may break.
     pub(crate) is_stopping: AtomicBool,
 }
 
@@ -58,10 +61,11 @@ impl World {
             scenario,
             seed,
             started: Instant::now(),
-            board: Mutex::default(),
+            known_keys: Mutex::default(),
             is_creating: AtomicBool::new(false),
             done: AtomicU64::new(0),
-            players: AtomicU64::new(scenario.clients),
+            next_sequence: AtomicU64::new(1),
+            racers: AtomicU64::new(scenario.clients),
             is_stopping: AtomicBool::new(false),
         }
     }
@@ -70,14 +74,19 @@ impl World {
         u64::try_from(self.started.elapsed().as_nanos()).expect("no test takes that long")
     }
 
-    /// Whether there were fewer operations than that, and somebody is left to do more.
-    pub(crate) fn is_at_work(&self, operations: u64) -> bool {
-        self.done.load(Relaxed) < operations && self.players.load(Relaxed) > 0
+    /// A name for requests that are sent at once: see [`Turn`].
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.next_sequence.fetch_add(1, Relaxed)
     }
 
-    /// How many keys are missing, unless somebody is about to create them.
+    /// Whether there were fewer operations than that, and a client is left to do more.
+    pub(crate) fn is_at_work(&self, operations: u64) -> bool {
+        self.done.load(Relaxed) < operations && self.racers.load(Relaxed) > 0
+    }
+
+    /// How many keys are missing, unless a client is about to create them.
     fn missing(&self) -> Option<usize> {
-        let missing = self.scenario.keys.saturating_sub(self.board.lock().unwrap().len());
+        let missing = self.scenario.keys.saturating_sub(self.known_keys.lock().unwrap().len());
         (missing > 0 && !self.is_creating.swap(true, Relaxed)).then_some(missing)
     }
 }
@@ -85,14 +94,14 @@ impl World {
 /// How a connection is cut.
 #[derive(Clone, Copy, PartialEq)]
 enum Cut {
-    /// The client sends no more, and throws answers away until the server hangs up.
+    /// The client sends no more, and discards answers until the server closes the connection.
     HalfClose,
-    /// The client goes.
+    /// The client closes the connection.
     Abandon,
 }
 
 /// One client.
-pub(crate) struct Player<'a> {
+pub(crate) struct Racer<'a> {
     pub(super) world: &'a World,
     pub(super) rng: StdRng,
     pub(super) held: Vec<Held>,
@@ -104,7 +113,7 @@ pub(crate) struct Player<'a> {
     text: String,
 }
 
-impl<'a> Player<'a> {
+impl<'a> Racer<'a> {
     pub(crate) fn new(world: &'a World, number: u64) -> Self {
         Self {
             world,
@@ -118,9 +127,9 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Does what comes to its mind until all clients together have done enough, or the server has
-    /// gone as it should.
-    pub(crate) fn play(mut self) -> Vec<Operation> {
+    /// Sends random requests until all clients together have done enough, or the server has stopped
+    /// as it should.
+    pub(crate) fn race(mut self) -> Vec<Operation> {
         while self.world.is_at_work(self.world.scenario.operations) {
             let before = self.operations.len();
             if self.burst().is_err() {
@@ -175,14 +184,16 @@ impl<'a> Player<'a> {
             Some(_) => self.rng.random_range(0..=requests.len()),
         };
         if cut == Some(Cut::HalfClose) {
-            // It fails if the server has gone, which is seen soon enough.
+            // This fails if the server has gone, which the reads below notice.
             let _ = connection.stream.shutdown(Shutdown::Write);
         }
-        for (number, request) in requests.iter().enumerate() {
+        let sequence = self.world.next_sequence();
+        let turn = |place| Turn { sequence, place };
+        for (place, (number, request)) in (0..).zip(requests.iter().enumerate()) {
             let answer =
                 if number < read { connection.read() } else { Err(io::ErrorKind::Other.into()) };
             match answer {
-                Ok(answer) => self.note(request, invoked_ns, &answer),
+                Ok(answer) => self.note(request, turn(place), invoked_ns, &answer),
                 Err(error) => {
                     assert!(number >= read || self.may_hang_up(), "the server hung up");
                     let ended_ns = match cut {
@@ -197,11 +208,11 @@ impl<'a> Player<'a> {
                         None if error.kind() == io::ErrorKind::UnexpectedEof => self.world.now_ns(),
                         None => NEVER,
                     };
-                    for request in &requests[number..] {
+                    for (place, request) in (place..).zip(&requests[number..]) {
                         if request.what == What::Create {
                             self.world.is_creating.store(false, Relaxed);
                         }
-                        self.operations.push(request.operation(invoked_ns, ended_ns));
+                        self.operations.push(request.operation(turn(place), invoked_ns, ended_ns));
                     }
                     return if cut.is_some() { Ok(()) } else { Err(error) };
                 }
@@ -223,12 +234,8 @@ impl<'a> Player<'a> {
         if end.is_ok() { self.world.now_ns() } else { NEVER }
     }
 
-    fn note(&mut self, request: &Request, invoked_ns: u64, answer: &Answer) {
-        let mut operation = request.operation(invoked_ns, self.world.now_ns());
-        operation.status = answer.status;
-        let tag = answer.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok());
-        operation.generation = tag;
-        assert_ne!(operation.status, LOST);
+    fn note(&mut self, request: &Request, turn: Turn, invoked_ns: u64, answer: &Answer) {
+        let mut operation = request.answered(turn, invoked_ns, self.world.now_ns(), answer);
         let is_known = match (request.what, answer.status) {
             (What::Create, 201) => {
                 self.world.is_creating.store(false, Relaxed);
@@ -240,14 +247,9 @@ impl<'a> Player<'a> {
                 return;
             }
             (What::Lease, 200) => {
-                operation.key = quoted_ids(&answer.body).next().expect("a key");
-                let generation = tag.expect("a lease has a generation");
-                self.hold(operation.key, generation, invoked_ns, operation.ms);
+                let generation = operation.generation.expect("a lease has a generation");
+                self.note_lease(operation.key, generation, invoked_ns, operation.ms);
                 self.remember(operation.key);
-                true
-            }
-            (What::Look, 200) => {
-                operation.is_blocked = answer.body.starts_with(r#"{"isBlocked":true"#);
                 true
             }
             (What::Renew, 200) => {
@@ -268,19 +270,19 @@ impl<'a> Player<'a> {
         self.operations.push(operation);
     }
 
-    /// Lets all know of a key.
+    /// Lets all clients know of a key.
     fn remember(&self, key: Uuid) {
-        self.world.board.lock().unwrap().add(key);
+        self.world.known_keys.lock().unwrap().add(key);
     }
 
     fn forget(&self, key: Uuid) {
-        self.world.board.lock().unwrap().remove(key);
+        self.world.known_keys.lock().unwrap().remove(key);
     }
 }
 
-impl Drop for Player<'_> {
+impl Drop for Racer<'_> {
     fn drop(&mut self) {
-        self.world.players.fetch_sub(1, Relaxed);
+        self.world.racers.fetch_sub(1, Relaxed);
     }
 }
 

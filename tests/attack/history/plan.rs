@@ -5,8 +5,9 @@ use std::fmt::Write;
 use rand::RngExt;
 use uuid::Uuid;
 
-use super::clients::Player;
-use super::record::{LOST, Operation, What, ns};
+use super::clients::{Racer, quoted_ids};
+use crate::checker::record::{LOST, Operation, Turn, What, ns};
+use crate::client::Answer;
 
 /// The longest cool-down.
 pub(crate) const COOLDOWN_MS_MAX: u32 = 20;
@@ -22,7 +23,7 @@ pub(super) struct Held {
     pub(super) generation: u32,
     /// When it is over, or later.
     until_ns: u64,
-    /// When its holder has no need of it any more, perhaps too late.
+    /// When its holder no longer needs it, which may be too late.
     release_ns: u64,
     /// Whether its holder renews it.
     is_renewed: bool,
@@ -36,7 +37,7 @@ pub(super) struct Request {
     pub(super) fence: Option<u32>,
     /// The length of a lease or of a cool-down.
     ms: u32,
-    /// Whether that is said, and is not what the server does anyway.
+    /// Whether the request names that length. Otherwise it is the server's default.
     says_ms: bool,
     wait_ms: u32,
     /// How many keys are created.
@@ -64,14 +65,49 @@ impl Request {
         Self { ms, says_ms: true, ..Self::of(What::Lease, Uuid::nil()) }
     }
 
-    /// The record of it, without an answer.
-    pub(super) fn operation(&self, invoked_ns: u64, ended_ns: u64) -> Operation {
-        let Self { what, key, fence, ms, .. } = *self;
-        let (status, generation, is_blocked) = (LOST, None, false);
-        Operation { what, key, invoked_ns, ended_ns, fence, ms, status, generation, is_blocked }
+    pub(super) fn renew(key: Uuid, fence: u32, ms: u32) -> Self {
+        Self { fence: Some(fence), ms, says_ms: true, ..Self::of(What::Renew, key) }
     }
 
-    /// Writes it as it is sent.
+    /// The record of the request, without an answer.
+    pub(super) fn operation(&self, turn: Turn, invoked_ns: u64, ended_ns: u64) -> Operation {
+        let Self { what, key, fence, ms, .. } = *self;
+        let (status, generation, is_blocked) = (LOST, None, false);
+        Operation {
+            what,
+            key,
+            invoked_ns,
+            ended_ns,
+            fence,
+            ms,
+            status,
+            generation,
+            is_blocked,
+            turn,
+        }
+    }
+
+    /// The record of the request with its answer. That of a creation names no key.
+    pub(super) fn answered(
+        &self,
+        turn: Turn,
+        invoked_ns: u64,
+        ended_ns: u64,
+        answer: &Answer,
+    ) -> Operation {
+        let mut operation = self.operation(turn, invoked_ns, ended_ns);
+        assert_ne!(answer.status, LOST);
+        operation.status = answer.status;
+        let tag = answer.header("etag");
+        operation.generation = tag.map(|tag| tag.trim_matches('"').parse().expect("a generation"));
+        operation.is_blocked = answer.body.starts_with(r#"{"isBlocked":true"#);
+        if self.what == What::Lease && answer.status == 200 {
+            operation.key = quoted_ids(&answer.body).next().expect("a key");
+        }
+        operation
+    }
+
+    /// Writes the request as it is sent.
     pub(super) fn write(&self, text: &mut String) {
         let Self { key, ms, .. } = self;
         let written = match self.what {
@@ -110,13 +146,13 @@ impl Request {
             }
             _ => text.write_str("\r\n"),
         });
-        written.expect("a string takes all");
+        written.expect("writing to a string cannot fail");
     }
 }
 
-impl Player<'_> {
-    /// The next request: one that is answered ahead of the router if `is_hot`, and one that
-    /// spoils little of what can be checked if its answer `is_abandoned`.
+impl Racer<'_> {
+    /// The next request. If `is_hot`, it is one that the hot path answers; if its answer
+    /// `is_abandoned`, it is one that leaves the rest of the history easy to check.
     pub(super) fn plan(&mut self, is_hot: bool, is_alone: bool, is_abandoned: bool) -> Request {
         self.note_past();
         let one_in = self.world.scenario.deletes_one_in;
@@ -156,7 +192,7 @@ impl Player<'_> {
         lease
     }
 
-    /// What a holder does that needs a lease no more.
+    /// A holder no longer needs its lease.
     fn plan_release(&mut self, is_hot: bool, is_abandoned: bool) -> Request {
         let now_ns = self.world.now_ns();
         let Some(due) = self.held.iter().position(|held| held.release_ns <= now_ns) else {
@@ -169,7 +205,7 @@ impl Player<'_> {
         if !is_abandoned && self.rng.random() { self.maybe_cool(release, is_hot) } else { release }
     }
 
-    /// What a holder does that does not know that its lease is over.
+    /// A holder does not know that its lease is over.
     fn plan_late(&mut self) -> Request {
         let Some(past) = self.past.pop() else { return self.plan_keep_alive() };
         let what = [What::Release, What::Release, What::Renew, What::Delete];
@@ -194,7 +230,7 @@ impl Player<'_> {
         renewal
     }
 
-    /// At any time nobody keeps half of the keys alive; after two lives, the other half.
+    /// At any time half of the keys are not kept alive; two lives later it is the second half.
     fn plan_keep_alive(&mut self) -> Request {
         let key = self.any_key();
         let turn = self.world.now_ns() / ns(2 * self.world.scenario.key_ttl_ms);
@@ -222,7 +258,7 @@ impl Player<'_> {
     }
 
     /// Notes a lease, and decides what will come of it.
-    pub(super) fn hold(&mut self, key: Uuid, generation: u32, invoked_ns: u64, ms: u32) {
+    pub(super) fn note_lease(&mut self, key: Uuid, generation: u32, invoked_ns: u64, ms: u32) {
         let until_ns = self.world.now_ns() + ns(ms);
         let needed_ms = if self.rng.random() { 0 } else { self.rng.random_range(0..=2 * ms) };
         let release_ns = invoked_ns + ns(needed_ms);
@@ -255,9 +291,9 @@ impl Player<'_> {
         }
     }
 
-    /// One that all know of, or one that never was.
+    /// A key that all clients know of, or one that never existed.
     fn any_key(&mut self) -> Uuid {
-        let known = self.world.board.lock().unwrap().any(&mut self.rng);
+        let known = self.world.known_keys.lock().unwrap().random(&mut self.rng);
         known.unwrap_or_else(|| Uuid::from_u128(self.rng.random()))
     }
 }

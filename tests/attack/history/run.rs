@@ -1,4 +1,4 @@
-//! One history: a server, clients that race for a while, and a look at all that is left.
+//! One history: a server, clients that race for a while, and a look at all keys that are left.
 
 use std::collections::{HashMap, HashSet};
 use std::thread;
@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::clients::{Player, Scenario, World, quoted_ids};
+use super::SLACK_NS;
+use super::clients::{Racer, Scenario, World};
 use super::plan::{COOLDOWN_MS_MAX, Request};
-use super::record::{History, NEVER, Operation, What, ns};
+use crate::checker::record::{History, NEVER, Operation, Turn, What, ns};
 use crate::client::Client;
 use crate::server::Server;
 
@@ -36,17 +37,21 @@ pub(crate) fn start(scenario: &Scenario) -> Server {
     Server::start(&options.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Lets clients race, does something to the server meanwhile, and takes what is left when all
-/// leases are over.
+/// Lets clients race while `meanwhile` runs, and leases all keys that are left when all leases are
+/// over.
 pub(crate) fn record(
     scenario: Scenario,
     seed: u64,
     meanwhile: impl FnOnce(&Server, &World),
 ) -> History {
     let server = start(&scenario);
-    let sockets = server.sockets();
+    // Once it has answered, all its threads have the sockets of their own.
+    let mut first = server.connect();
+    assert_eq!(first.send("GET", "/stats", "").unwrap().status, 200);
+    let sockets = server.sockets() - 1;
+    drop(first);
     let world = World::new(server.address, scenario, seed);
-    let mut operations = play(&world, || meanwhile(&server, &world));
+    let mut operations = race(&world, || meanwhile(&server, &world));
     // All connections before this one have been accepted when it is answered. One that was given up
     // is closed when all that it asked for is done.
     let mut client = server.connect();
@@ -60,13 +65,13 @@ pub(crate) fn record(
     Rest { client, world: &world, operations }.take()
 }
 
-/// Lets clients race, and does something meanwhile.
-pub(crate) fn play(world: &World, meanwhile: impl FnOnce()) -> Vec<Operation> {
+/// Lets clients race while `meanwhile` runs.
+pub(crate) fn race(world: &World, meanwhile: impl FnOnce()) -> Vec<Operation> {
     thread::scope(|scope| {
-        let play = |number| scope.spawn(move || Player::new(world, number).play());
-        let players: Vec<_> = (0..world.scenario.clients).map(play).collect();
+        let race = |number| scope.spawn(move || Racer::new(world, number).race());
+        let racers: Vec<_> = (0..world.scenario.clients).map(race).collect();
         meanwhile();
-        players.into_iter().flat_map(|player| player.join().unwrap()).collect()
+        racers.into_iter().flat_map(|racer| racer.join().unwrap()).collect()
     })
 }
 
@@ -97,7 +102,7 @@ impl Rest<'_> {
         while self.send((0..BATCH).map(|_| Request::lease(LAST_LEASE_MS))) {}
         let living = self.living();
         self.send(living.iter().map(|key| Request::look(*key)));
-        History { key_ttl_ms, operations: self.operations }
+        History { key_ttl_ms, slack_ns: SLACK_NS, operations: self.operations }
     }
 
     /// Keys that may live.
@@ -106,7 +111,7 @@ impl Rest<'_> {
         let ttl = ns(self.world.scenario.key_ttl_ms);
         for operation in self.operations.iter().filter(|o| o.proves_life() && !o.key.is_nil()) {
             let end = ends.entry(operation.key).or_insert(0_u64);
-            // When nobody saw its creation, this is late enough as well.
+            // This is late enough as well if no answer showed its creation.
             *end = (*end).max(operation.ended_ns.saturating_add(ttl));
         }
         let deleted = self.operations.iter().filter(|o| o.what == What::Delete && o.is_done());
@@ -127,16 +132,12 @@ impl Rest<'_> {
             }
             let invoked_ns = self.world.now_ns();
             std::io::Write::write_all(&mut self.client.stream, text.as_bytes()).unwrap();
-            for request in batch {
+            let sequence = self.world.next_sequence();
+            for (place, request) in (0..).zip(batch) {
+                let turn = Turn { sequence, place };
                 let answer = self.client.read().unwrap();
-                let mut operation = request.operation(invoked_ns, self.world.now_ns());
-                operation.status = answer.status;
-                let tag = answer.header("etag").map(|tag| tag.trim_matches('"').parse().unwrap());
-                operation.generation = tag;
-                operation.is_blocked = answer.body.starts_with(r#"{"isBlocked":true"#);
-                if request.what == What::Lease && answer.status == 200 {
-                    operation.key = quoted_ids(&answer.body).next().unwrap();
-                }
+                let ended_ns = self.world.now_ns();
+                let operation = request.answered(turn, invoked_ns, ended_ns, &answer);
                 self.operations.push(operation);
             }
         }

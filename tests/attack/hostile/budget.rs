@@ -1,4 +1,4 @@
-//! Large bodies and answers, many at once: they share a bounded memory.
+//! Large bodies and answers, many at once: they share bounded memory.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::server::Server;
 
 const CLIENTS: usize = 300;
-/// Longer than the server lets anything take.
+/// Longer than any timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(100);
 /// The most memory that large bodies and answers may take, in bytes: 64 MiB each, half as much again
 /// for bodies that grow, and what the allocator and the connections need.
@@ -37,7 +37,7 @@ fn peak_of(server: &Server, attack: impl FnOnce()) -> u64 {
     })
 }
 
-/// The largest batch: a hundred thousand ids that nobody knows.
+/// The largest batch: a hundred thousand unknown ids.
 fn batch() -> Arc<[u8]> {
     let ids: Vec<_> =
         (0..100_000).map(|i| format!("\"936da01f-9abd-4d9d-80c7-{i:012}\"")).collect();
@@ -46,7 +46,7 @@ fn batch() -> Arc<[u8]> {
     (head + &body).into_bytes().into()
 }
 
-/// Sends a batch; the status of the answer.
+/// Sends a batch, and returns the status of the answer.
 fn send(client: &mut Client, batch: &[u8]) -> Option<u16> {
     client.stream.write_all(batch).ok()?;
     let answer = client.read().ok()?;
@@ -60,7 +60,7 @@ fn send(client: &mut Client, batch: &[u8]) -> Option<u16> {
 }
 
 #[test]
-fn large_batches_share_a_bounded_memory_and_are_done_in_the_end() {
+fn large_batches_share_bounded_memory_and_complete() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     let batch = batch();
     siege.attack("batches", |server| {
@@ -91,7 +91,7 @@ fn large_batches_share_a_bounded_memory_and_are_done_in_the_end() {
 
 /// Bodies that are announced, or sent all but for the last byte, or in tiny chunks.
 #[test]
-fn large_bodies_that_stall_are_bounded_and_small_ones_go_on() {
+fn stalled_large_bodies_are_bounded_and_small_ones_are_served() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     let batch = batch();
     siege.attack("announced", |server| {
@@ -100,7 +100,7 @@ fn large_bodies_that_stall_are_bounded_and_small_ones_go_on() {
         for client in &mut clients {
             client.stream.write_all(&batch[..head]).unwrap();
         }
-        // Who has sent nothing keeps nobody from anything.
+        // A client that has sent no body takes no room from the rest.
         assert_eq!(send(&mut server.connect(), &batch), Some(200));
         clients
     });
@@ -147,9 +147,9 @@ fn large_bodies_that_stall_are_bounded_and_small_ones_go_on() {
     siege.end();
 }
 
-/// Large answers that nobody takes: over HTTP/1, and over HTTP/2 without a window.
+/// Large answers that clients do not read: over HTTP/1, and over HTTP/2 without a window.
 #[test]
-fn large_answers_that_are_not_taken_are_bounded_and_forgotten() {
+fn large_unread_answers_are_bounded_and_dropped() {
     let server = Server::start(&["--key-ttl", "1h"]);
     for _ in 0..2 {
         let created = server.connect().send("POST", "/keys", r#"{"count":100000}"#).unwrap();
@@ -162,7 +162,7 @@ fn large_answers_that_are_not_taken_are_bounded_and_forgotten() {
         let mut kept = Vec::new();
         let mut without_window = Vec::new();
         let peak = peak_of(server, || {
-            for path in ["/keys?count=100000&lease=1ms", "/docs/swagger-ui-bundle.js"] {
+            for path in ["/keys?count=100000&lease=1ms", "/docs/rapidoc-min.js"] {
                 for _ in 0..100 {
                     let mut client = server.connect();
                     let request = format!("GET {path} HTTP/1.1\r\n\r\n");
@@ -180,18 +180,18 @@ fn large_answers_that_are_not_taken_are_bounded_and_forgotten() {
                     without_window.push(connection);
                 }
             }
-            // All are answered, or wait for room: the first who listens is refused at last.
+            // All are answered, or wait for room.
             let mut last = server.connect();
             let answer = last.send("GET", "/keys?count=100000", "").unwrap();
             assert!([200, 404, 503].contains(&answer.status), "{answer:?}");
         });
         println!("{} MiB at most", peak >> 20);
         assert!(peak < SHARED_BYTES, "{peak} bytes");
-        // They have their time, and no more: while all are still there, others are served again.
+        // Unread answers time out: new clients are served while the old ones are still connected.
         let begin = Instant::now();
         let mut other = server.connect();
         while other.send("GET", "/keys?count=1000", "").unwrap().status != 200 {
-            assert!(begin.elapsed() < PATIENCE, "there is no room for ever");
+            assert!(begin.elapsed() < PATIENCE, "no room is given back");
         }
         println!("served after {:?}", begin.elapsed());
         (kept, without_window)
@@ -199,9 +199,9 @@ fn large_answers_that_are_not_taken_are_bounded_and_forgotten() {
     siege.end();
 }
 
-/// Room is for those who make use of it.
+/// A request reserves memory when it has an answer, not while it waits.
 #[test]
-fn those_who_wait_for_keys_hold_no_room() {
+fn waiters_reserve_no_memory_for_answers() {
     let server = Server::start(&["--key-ttl", "1h"]);
     let mut waiting: Vec<_> = (0..CLIENTS).map(|_| server.connect()).collect();
     for client in &mut waiting {
@@ -211,7 +211,7 @@ fn those_who_wait_for_keys_hold_no_room() {
     let (begin, mut other) = (Instant::now(), server.connect());
     let all = format!("\"waiting\":{CLIENTS}");
     while !other.send("GET", "/stats", "").unwrap().body.contains(&all) {
-        assert!(begin.elapsed() < PATIENCE, "they do not all wait");
+        assert!(begin.elapsed() < PATIENCE, "not all clients wait");
     }
     let created = other.send("POST", "/keys", r#"{"count":100000}"#).unwrap();
     assert_eq!(created.status, 201);

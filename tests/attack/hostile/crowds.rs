@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -13,8 +14,13 @@ use crate::client::Client;
 use crate::server::Server;
 
 const IDLE: usize = 10_000;
-/// Longer than the server lets anything take.
+/// Longer than any timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(100);
+const PAUSE: Duration = Duration::from_millis(20);
+/// What a client that rests may need, in bytes.
+const RESTING_BYTES_MAX: usize = 2048;
+/// What a client that waits may need, with its connection, in bytes.
+const WAITING_BYTES_MAX: u64 = 28 * 1024;
 const STATS: &str = "GET /stats HTTP/1.1\r\n\r\n";
 
 /// Lets this process, and the servers that it starts, have so many files open.
@@ -39,12 +45,12 @@ fn await_files(server: &Server, files: usize) {
 }
 
 #[test]
-fn ten_thousand_idle_connections_take_little_and_hinder_nobody() {
+fn ten_thousand_idle_connections_take_little_memory() {
     allow_files(IDLE as u64 + 1000);
     let siege = Siege::start(&["--key-ttl", "1h"]);
     siege.attack("silent from the start", |server| {
         let idle: Vec<_> = (0..IDLE).map(|_| server.connect()).collect();
-        // The last of them are still in the queue.
+        // The last of them may still be in the accept queue.
         await_files(server, IDLE);
         idle
     });
@@ -56,7 +62,7 @@ fn ten_thousand_idle_connections_take_little_and_hinder_nobody() {
                 0 => is_served(client),
                 // On hyper's path, over HTTP/1 and HTTP/2.
                 1 => assert_eq!(client.send("GET", "/stats", "").unwrap().status, 200),
-                _ => client.stream.write_all(super::http2::HELLO).unwrap(),
+                _ => client.stream.write_all(super::http2::PREFACE).unwrap(),
             }
         }
         let each = server.resident_bytes().saturating_sub(before) / IDLE as u64;
@@ -67,8 +73,58 @@ fn ten_thousand_idle_connections_take_little_and_hinder_nobody() {
     siege.end();
 }
 
+/// Waits until the server needs no more than `most` bytes. It has nothing else to do: what comes back only
+/// with the next request does not come back.
+fn await_memory(server: &Server, most: u64, what: &str) {
+    let begin = Instant::now();
+    while server.resident_bytes() > most {
+        let resident_bytes = server.resident_bytes();
+        assert!(begin.elapsed() < PATIENCE, "{what}: {resident_bytes} bytes of at most {most}");
+        sleep(PAUSE);
+    }
+    println!("{what}: {} kB of {} resident", server.resident_bytes() / 1024, most / 1024);
+}
+
 #[test]
-fn connections_past_the_limit_wait_and_are_served_when_others_have_left() {
+fn memory_comes_back_when_clients_rest_and_when_they_have_gone() {
+    const CROWD: usize = 5000;
+    allow_files(CROWD as u64 + 1000);
+    let server = Server::start(&["--max-waiters", "5000"]);
+    let crowd = |request: &str| {
+        let mut clients: Vec<_> = (0..CROWD).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.stream.write_all(request.as_bytes()).unwrap();
+        }
+        clients
+    };
+    // Threads have stacks, and tables have grown.
+    assert_eq!(server.connect().send("GET", "/stats", "").unwrap().status, 200);
+    let before = server.resident_bytes();
+    for round in 0..3 {
+        let mut resting = crowd(STATS);
+        for client in &mut resting {
+            assert_eq!(client.read().unwrap().status, 200);
+        }
+        let most = before + (CROWD * RESTING_BYTES_MAX) as u64;
+        await_memory(&server, most, &format!("round {round}, at rest"));
+        resting.iter_mut().for_each(is_served);
+        drop(resting);
+
+        let waiting = crowd("GET /keys?wait=60s HTTP/1.1\r\n\r\n");
+        let begin = Instant::now();
+        while server.connect().stats().number("waiting") < CROWD as u64 {
+            assert!(begin.elapsed() < PATIENCE, "too few wait");
+        }
+        let each = server.resident_bytes().saturating_sub(before) / CROWD as u64;
+        println!("round {round}, waiting: {each} bytes each");
+        assert!(each < WAITING_BYTES_MAX, "{each} bytes each");
+        drop(waiting);
+        await_memory(&server, before * 3 / 2, &format!("round {round}, all gone"));
+    }
+}
+
+#[test]
+fn connections_past_the_limit_are_served_as_soon_as_earlier_ones_close() {
     const MOST: usize = 200;
     let server = Server::start(&["--max-connections", "200", "--key-ttl", "1h"]);
     let terms = Terms { has_no_more_connections: true, ..Terms::default() };
@@ -78,8 +134,8 @@ fn connections_past_the_limit_wait_and_are_served_when_others_have_left() {
         for client in &mut clients {
             client.stream.write_all(STATS.as_bytes()).unwrap();
         }
-        // Those within are served, and all who come after them as soon as they leave. With the honest,
-        // the last are not too many.
+        // Connections within the limit are served, and the rest as soon as those close. Together with the
+        // honest clients, the last ones are within the limit.
         for mut client in clients.drain(..2 * MOST + 10) {
             assert_eq!(client.read().unwrap().status, 200);
             assert!(server.files() < MOST + 100, "{} files", server.files());
@@ -93,7 +149,7 @@ fn connections_past_the_limit_wait_and_are_served_when_others_have_left() {
 }
 
 #[test]
-fn running_out_of_files_ends_nothing() {
+fn a_server_that_runs_out_of_files_keeps_serving() {
     const FILES: usize = 64;
     let mut shell = Command::new("sh");
     let start = format!("ulimit -n {FILES}; exec \"$0\" \"$@\"");
@@ -118,9 +174,9 @@ fn running_out_of_files_ends_nothing() {
     siege.end();
 }
 
-/// Far more at once than the queue of those who are to be accepted holds, and each goes at once.
+/// Far more connections than the accept queue can take, and each is closed at once.
 #[test]
-fn a_storm_of_connections_passes() {
+fn a_storm_of_connections_does_no_harm() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     siege.attack("connections that come and go", |server| {
         for number in 0..10_000 {

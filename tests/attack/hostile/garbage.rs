@@ -1,4 +1,4 @@
-//! Bytes that mean nothing, alone and behind requests that do.
+//! Meaningless bytes, alone and behind valid requests.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -11,11 +11,11 @@ use super::siege::Siege;
 use super::{bytes, random, statuses};
 use crate::server::Server;
 
-/// Longer than the server waits for anything.
+/// Longer than any timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(100);
 const CONNECTIONS: usize = 6000;
 
-/// Sends bytes, and answers all that comes back until the end.
+/// Sends bytes, and returns everything that comes back until the end.
 fn exchange(server: &Server, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -50,7 +50,7 @@ fn some(random: &mut SmallRng) -> Vec<u8> {
     match random.random_range(0..4) {
         0 => bytes(random, length),
         1 => bytes(random, length).iter().map(|byte| byte % 96 + 32).collect(),
-        2 => [super::http2::HELLO, &bytes(random, length)].concat(),
+        2 => [super::http2::PREFACE, &bytes(random, length)].concat(),
         _ => (0..length % 30)
             .flat_map(|_| PIECES[random.random_range(0..PIECES.len())])
             .copied()
@@ -59,14 +59,14 @@ fn some(random: &mut SmallRng) -> Vec<u8> {
 }
 
 #[test]
-fn random_bytes_hinder_nobody() {
+fn random_bytes_do_not_affect_honest_clients() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     let mut random = random();
     siege.attack("random bytes", |server| {
         for _ in 0..CONNECTIONS {
             let bytes = some(&mut random);
             let answers = exchange(server, &bytes);
-            // Whatever it is, it is not the server's fault.
+            // No answer may be an error of the server.
             let text = String::from_utf8_lossy(&answers);
             assert!(
                 !text.contains("HTTP/1.1 5"),

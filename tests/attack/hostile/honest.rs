@@ -1,4 +1,4 @@
-//! Clients that do what they should, and insist on each answer.
+//! Clients that use the API as intended, and check each answer.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use crate::client::Client;
 
 /// How many clients there are.
 const CLIENTS: usize = 3;
-/// Keys beside those that are made on the way: there is always one to lease, also if the hostile take some.
+/// Keys beside those that clients create: there is always one to lease, even if hostile clients take some.
 const KEYS: usize = 10_000;
-/// So that they leave the machine to those who attack.
+/// Long enough to leave the machine to the attackers.
 const PAUSE: Duration = Duration::from_millis(2);
 /// How many rounds make progress.
 const ROUNDS: u64 = 10;
@@ -23,9 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(100);
 /// What clients may meet.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Terms {
-    /// Others lease whole pools: there may be no key.
+    /// Hostile clients lease whole pools: there may be no key.
     pub(crate) may_be_exhausted: bool,
-    /// No connection is to be had but those that are there.
+    /// New connections may be refused: only those that exist are used.
     pub(crate) has_no_more_connections: bool,
 }
 
@@ -95,7 +95,7 @@ fn work(address: SocketAddr, terms: Terms, shared: &Shared, number: usize) {
     }
 }
 
-/// What is answered, which has to come with this status.
+/// Sends a request, and returns the body of the answer, which must have this status.
 fn ask(client: &mut Client, method: &str, path: &str, body: &str, status: u16) -> String {
     let answer = client.send(method, path, body);
     let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
@@ -108,7 +108,7 @@ fn key_of(body: &str) -> String {
     id.unwrap_or_else(|| panic!("no key: {body}")).to_owned()
 }
 
-/// A key of one's own, from its creation to its end.
+/// A key of the client's own, from its creation to its end.
 fn own_key(client: &mut Client, body: &str) {
     let id = key_of(&ask(client, "POST", "/keys", body, 201));
     let (path, life) = (format!("/keys/{id}"), format!("/keepalive/{id}"));
@@ -119,7 +119,7 @@ fn own_key(client: &mut Client, body: &str) {
     assert_eq!(ask(client, "GET", &path, "", 404), "{}");
 }
 
-/// A lease that nobody else has, and its end.
+/// A lease that no other client has, and its end.
 fn lease(client: &mut Client, terms: Terms, shared: &Shared) {
     let answer = client.send("GET", "/keys", "").expect("an answer to GET /keys");
     if answer.status == 404 && terms.may_be_exhausted {

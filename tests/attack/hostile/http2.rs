@@ -1,4 +1,4 @@
-//! HTTP/2 frame by frame, and what can be done with it.
+//! HTTP/2 frame by frame, and how it can be abused.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::siege::Siege;
 
 /// How a connection begins: the preface, and settings that keep field compression simple.
-pub(crate) const HELLO: &[u8] =
+pub(crate) const PREFACE: &[u8] =
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x01\0\0\0\0";
 
 const DATA: u8 = 0;
@@ -24,9 +24,9 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// The largest payload that a server must take.
 const PAYLOAD_MAX: usize = 16_384;
-/// Longer than the server lets anything take.
+/// Longer than any timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(100);
-/// After which a connection that takes nothing is taken to be full.
+/// How long a connection may take nothing before it counts as full.
 const FULL: Duration = Duration::from_millis(500);
 
 pub(crate) type Field<'a> = (&'a str, &'a str);
@@ -51,7 +51,7 @@ fn number(mut number: usize) -> Vec<u8> {
     bytes
 }
 
-/// Fields as they are, which nobody remembers.
+/// Literal fields, which neither side adds to its table.
 fn literals(fields: &[Field<'_>]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -69,7 +69,7 @@ const INDEXED: [&str; 7] = ["200", "204", "206", "304", "400", "404", "500"];
 
 /// The status that a field block begins with: indexed, or three digits in the Huffman code or not.
 fn status(mut block: &[u8]) -> String {
-    // The server agrees to remember nothing.
+    // The settings leave the server no table.
     while let Some(rest) = block.strip_prefix(b"\x20") {
         block = rest;
     }
@@ -85,7 +85,7 @@ fn status(mut block: &[u8]) -> String {
         value.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1)).collect();
     let (mut digits, mut at) = (String::new(), 0);
     while digits.len() < 3 {
-        // 0 to 2 have five bits, the others six.
+        // 0 to 2 have five bits, 3 to 9 six.
         let length = if bits[at..at + 2] == [0, 0] { 5 } else { 6 };
         let code = bits[at..at + length].iter().fold(0, |code, bit| code * 2 + bit);
         let digit = if length == 5 { code } else { code - 0b01_1001 + 3 };
@@ -112,7 +112,7 @@ impl Connection {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(HELLO).unwrap();
+        stream.write_all(PREFACE).unwrap();
         Self { stream }
     }
 
@@ -167,7 +167,7 @@ impl Connection {
     }
 }
 
-/// Sends the same, so often as the server takes it, and reads what it answers, or does not.
+/// Sends the same bytes as often as the server takes them, and reads the answers or does not.
 fn flood(address: SocketAddr, first: &[u8], again: &[u8], times: usize, reads: bool) {
     let mut connection = Connection::to(address);
     let mut answers = connection.stream.try_clone().unwrap();
@@ -189,7 +189,7 @@ fn flood(address: SocketAddr, first: &[u8], again: &[u8], times: usize, reads: b
 }
 
 #[test]
-fn rapid_resets_hinder_nobody() {
+fn rapid_resets_do_not_affect_honest_clients() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     for (path, what) in [("/keys/x", "looks"), ("/keys?wait=60s", "leases"), ("/stats", "counts")] {
         siege.attack(&format!("rapid resets of {what}"), |server| {
@@ -214,7 +214,7 @@ fn rapid_resets_hinder_nobody() {
 }
 
 #[test]
-fn floods_of_frames_hinder_nobody() {
+fn floods_of_frames_do_not_affect_honest_clients() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     let get = literals(&Connection::request("GET", "/keys/x"));
     let post = literals(&Connection::request("POST", "/keys"));
@@ -269,7 +269,7 @@ fn floods_of_frames_hinder_nobody() {
 }
 
 #[test]
-fn thousands_of_streams_are_held_off() {
+fn thousands_of_streams_are_limited() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     siege.attack("streams that never end", |server| {
         let block = literals(&Connection::request("POST", "/keys"));

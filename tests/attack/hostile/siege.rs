@@ -9,10 +9,10 @@ use crate::server::Server;
 /// How long memory and files may take to come back. The longest timeout of the server is 75 s.
 const PATIENCE: Duration = Duration::from_secs(100);
 const PAUSE: Duration = Duration::from_millis(20);
-/// What memory may stay behind, in bytes: tables that have grown, stacks and arenas of threads.
+/// How much memory may stay in use, in bytes: tables that have grown, stacks and arenas of threads.
 pub(crate) const MEMORY_LEFT: u64 = 16 * 1024 * 1024;
 
-/// So many lines may be logged, such as that there are no more files.
+/// How many lines may be logged, such as that no file is left.
 const LOGGED_MAX: usize = 100;
 
 pub(crate) struct Siege {
@@ -36,7 +36,7 @@ impl Siege {
         Self { server, honest, resident_bytes, files }
     }
 
-    /// Attacks. What `attack` returns is kept until the honest clients have got on in spite of it.
+    /// Attacks. What `attack` returns is kept until the honest clients have made progress in spite of it.
     pub(crate) fn attack<T>(&self, name: &str, attack: impl FnOnce(&Server) -> T) {
         let (begin, before) = (Instant::now(), self.honest.rounds());
         let remains = attack(&self.server);
@@ -51,7 +51,7 @@ impl Siege {
         drop(remains);
     }
 
-    /// Waits until memory and files are back, and looks whether the counts add up.
+    /// Waits until memory and files are as before, and checks that the counts add up.
     pub(crate) fn end(self) {
         let (begin, most) = (Instant::now(), self.resident_bytes + MEMORY_LEFT);
         loop {
@@ -71,7 +71,7 @@ impl Siege {
         self.honest.await_progress();
         self.honest.end();
         assert_counts(&self.server);
-        // A log that clients can fill fills the disk, or holds up the server.
+        // A log that clients can fill fills the disk, or blocks the server.
         let logged = self.server.logged();
         assert!(logged < LOGGED_MAX, "{logged} lines were logged");
     }
@@ -89,8 +89,8 @@ pub(crate) fn assert_counts(server: &Server) {
             && count("keys") == count("free") + count("blocked") + count("cooling")
             // Counted apart from the events: entries in the indexes themselves.
             && count("lifeEntries") == count("keys")
-            && count("holdEntries") >= count("blocked") + count("cooling")
-            && count("holdEntries") <= count("keys")
+            && count("blockEntries") >= count("blocked") + count("cooling")
+            && count("blockEntries") <= count("keys")
             && count("waiting") == 0;
         if is_right {
             return;

@@ -1,4 +1,4 @@
-//! Heads, fields, paths and ids that are as large or as odd as may be, and more so.
+//! Heads, fields, paths and ids that are as large or as odd as is allowed, and beyond.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const FIELDS_MAX: usize = 100;
 const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 
-/// A request whose head is so long, filled by one field or many.
+/// A request whose head has this length, filled by one field or by many.
 fn head(path: &str, length: usize, is_one: bool) -> String {
     let mut head = format!("GET {path} HTTP/1.1\r\n");
     while !is_one && head.len() + 600 < length {
@@ -120,7 +120,7 @@ fn long_paths_are_refused() {
     siege.end();
 }
 
-/// Ids that are none, but for their length and all that a path may hold.
+/// Malformed ids: of wrong lengths, and with every character that a path may contain.
 fn malformed() -> Vec<String> {
     let mut ids = vec![
         String::new(),
@@ -161,7 +161,7 @@ fn malformed() -> Vec<String> {
 }
 
 #[test]
-fn every_malformed_id_is_as_good_as_an_unknown_one() {
+fn a_malformed_id_is_treated_as_an_unknown_one() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     siege.attack("malformed ids", |server| {
         let mut client = server.connect();
@@ -187,7 +187,7 @@ fn every_malformed_id_is_as_good_as_an_unknown_one() {
             );
         }
         assert_eq!(client.send("GET", &format!("/keys/{id}/"), "").unwrap().status, 404);
-        // What no path may hold is not HTTP.
+        // A character that no path may contain is not HTTP.
         for odd in ["\0", "\n", "\r", "\x7f", " "] {
             let mut client = server.connect();
             let answer = client.send("GET", &format!("/keys/{odd}{}", &ID[1..]), "");

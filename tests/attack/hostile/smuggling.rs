@@ -9,9 +9,9 @@ use super::siege::Siege;
 use super::statuses;
 use crate::server::Server;
 
-/// Longer than the server waits for anything.
+/// Longer than any timeout of the server.
 const PATIENCE: Duration = Duration::from_secs(100);
-/// So that what is sent before is read alone.
+/// Long enough for the server to read the earlier part alone.
 const PAUSE: Duration = Duration::from_millis(3);
 const UNKNOWN: &str = "/keys/936da01f-9abd-4d9d-80c7-02af85c822a8";
 /// Leads a connection to hyper.
@@ -19,7 +19,8 @@ const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\n\r\n";
 /// What follows, to be seen as a request or as a body.
 const MARK: &str = "DELETE /keys/mark HTTP/1.1\r\n\r\n";
 
-/// Sends parts, the first of which is answered before; what is answered, but for the time of day.
+/// Sends a request in parts, and returns the answers without the time of day. The first part is answered
+/// before the rest is sent.
 pub(crate) fn answers(server: &Server, to_hyper: bool, bytes: &[u8], cuts: &[usize]) -> String {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -198,9 +199,9 @@ fn both_paths_agree_on_where_a_request_ends() {
             }
         }
         println!("{} kinds of answers: {kinds:?}", kinds.len());
-        // All that can happen has.
+        // Every kind of answer has occurred.
         for kind in ["404 404", "400", "404 400"] {
-            assert!(kinds.contains(kind), "{kind} has not happened");
+            assert!(kinds.contains(kind), "{kind} did not occur");
         }
     });
     siege.attack("odd first lines and ends of lines", |server| {
@@ -254,7 +255,7 @@ fn both_paths_agree_on_where_a_request_ends() {
 fn a_connection_does_not_change_to_http2() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     siege.attack("prefaces behind requests", |server| {
-        let preface = String::from_utf8(super::http2::HELLO.to_vec()).unwrap();
+        let preface = String::from_utf8(super::http2::PREFACE.to_vec()).unwrap();
         for count in 1..4 {
             let request = format!("GET {UNKNOWN} HTTP/1.1\r\n\r\n").repeat(count) + &preface;
             for cuts in [vec![], vec![request.len() - preface.len()], vec![request.len() - 20]] {
@@ -273,7 +274,7 @@ fn a_connection_does_not_change_to_http2() {
     siege.end();
 }
 
-/// What is known to end a request ends it, and what does not is refused.
+/// A length that is understood ends a request, and any other is refused.
 #[test]
 fn lengths_that_are_no_numbers_are_refused() {
     let siege = Siege::start(&["--key-ttl", "1h"]);

@@ -1,6 +1,6 @@
 //! Clients that stall: in the head, in the body, and when they should take answers.
 //!
-//! All at the same time, since each waits for a timeout of the server.
+//! All stall at the same time, since each waits for a timeout of the server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,9 +11,9 @@ use super::siege::Siege;
 use super::statuses;
 use crate::client::Client;
 
-/// The longest that a head, a body or an unwanted answer is waited for.
+/// The longest that the server waits for a head, for a body, or for a client to take an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// A client is not given up before.
+/// A client is not disconnected earlier.
 const LEAST: Duration = Duration::from_secs(14);
 /// A connection that is over may be seen to be so this much later, on a busy machine.
 const GRACE: Duration = Duration::from_secs(6);
@@ -27,8 +27,8 @@ const POST: &str = "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n
 const CHUNKED: &str = "POST /keys HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
 const BATCH: &str = "PUT /keys HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n";
 
-/// Sends `first`, then `drops` one byte after the other, and then nothing; answers what comes, and
-/// after how long the connection ends.
+/// Sends `first`, then `drops` byte by byte, and then nothing. Returns what comes, and after how long the
+/// connection ends.
 fn stall(mut stream: TcpStream, first: &str, drops: &[u8]) -> (String, Duration) {
     stream.write_all(first.as_bytes()).unwrap();
     let begin = Instant::now();
@@ -99,7 +99,8 @@ fn stalls() -> Vec<(String, Vec<u8>, &'static [&'static str])> {
     all
 }
 
-/// Sends requests and listens to nothing; how long until the server gives up once it takes no more.
+/// Sends requests and reads no answers. Returns how long it takes the server to close the connection once
+/// it takes no more requests.
 fn send_only(mut stream: TcpStream, request: &str, takes: bool) -> Duration {
     let requests = request.repeat(1000);
     stream.set_write_timeout(Some(DRIP)).unwrap();
@@ -120,7 +121,7 @@ fn send_only(mut stream: TcpStream, request: &str, takes: bool) -> Duration {
 }
 
 #[test]
-fn clients_that_stall_are_given_up_while_others_are_served() {
+fn stalled_clients_are_disconnected_while_honest_ones_are_served() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     siege.attack("stalls", |server| {
         let address = server.address;
@@ -128,12 +129,12 @@ fn clients_that_stall_are_given_up_while_others_are_served() {
         for (first, drops, expected) in stalls() {
             threads.push(thread::spawn(move || {
                 let (answer, after) = stall(Client::to(address).stream, &first, &drops);
-                let told = format!("after {after:?} {answer:?} to {first:?}");
-                assert_eq!(statuses(&answer), expected, "{told}");
-                assert!(LEAST < after && after < TIMEOUT + GRACE, "{told}");
+                let report = format!("after {after:?} {answer:?} to {first:?}");
+                assert_eq!(statuses(&answer), expected, "{report}");
+                assert!(LEAST < after && after < TIMEOUT + GRACE, "{report}");
             }));
         }
-        // What is too long is known before it comes.
+        // A body that is announced as too long is refused before it comes.
         threads.push(thread::spawn(move || {
             let first = BATCH.replace("4000000", "99999999");
             let (answer, after) = stall(Client::to(address).stream, &first, &[]);
@@ -152,7 +153,7 @@ fn clients_that_stall_are_given_up_while_others_are_served() {
         let begin = Instant::now();
         let failures: Vec<_> = threads.into_iter().filter_map(|one| one.join().err()).collect();
         assert!(failures.is_empty(), "{} of the stalls failed", failures.len());
-        assert!(begin.elapsed() > LEAST, "nothing was waited for");
+        assert!(begin.elapsed() > LEAST, "the stalls ended too early");
     });
     siege.end();
 }

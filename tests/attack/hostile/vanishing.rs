@@ -1,4 +1,4 @@
-//! Clients that go at any moment: without a word, with a reset, or with one half only.
+//! Clients that vanish at any moment: by a close, by a reset, or by closing one half only.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,7 +9,7 @@ use rustix::net::sockopt::set_socket_linger;
 use super::siege::Siege;
 use super::statuses;
 
-/// Longer than the server waits for anything.
+/// Longer than any timeout of the server.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A dialogue on both paths.

@@ -1,0 +1,50 @@
+//! A record whose guard is held.
+
+use std::ops::Deref;
+
+use super::record::Record;
+use super::shard::Shard;
+use super::short_id::ShortId;
+use crate::time::Timestamp;
+
+/// A record that no other thread can reach meanwhile, and the time there.
+pub(super) struct Guarded<'a> {
+    pub(super) key: ShortId,
+    record: &'a mut Record,
+    pub(super) shard: &'a Shard,
+    /// The time of this operation: see [`Shard::observe`].
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Guarded<'a> {
+    pub(super) fn new(
+        key: ShortId,
+        record: &'a mut Record,
+        shard: &'a Shard,
+        now: Timestamp,
+    ) -> Self {
+        Self { key, record, shard, now }
+    }
+
+    /// To change the record. Only `transition.rs` does.
+    pub(super) fn record_mut(&mut self) -> &mut Record {
+        self.record
+    }
+
+    /// Whether this is the key with that half of an id, and it lives.
+    pub(super) fn is_living(&self, half: [u8; 8]) -> bool {
+        self.id() == half && !self.is_dead()
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.record.life_ends() <= self.now
+    }
+}
+
+impl Deref for Guarded<'_> {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        self.record
+    }
+}

@@ -1,0 +1,53 @@
+//! What happens to keys that is not about who has them: keeping alive, deleting, looking.
+
+use super::journal::Journal;
+use super::pool::{Pool, check};
+use super::short_id::ShortId;
+use super::transition::{Change, Removal};
+use crate::error::Error;
+use crate::key::{Fence, KeyId, KeyInfo};
+use crate::time::Timestamp;
+
+impl<J: Journal> Pool<J> {
+    /// Lets a key live for the key TTL from now, and answers when that ends; its lease stays as it is.
+    /// O(1), but for O(log n) every 49 days.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]
+    pub fn keep_alive(&self, id: &KeyId, now: Timestamp) -> Result<Timestamp, Error> {
+        self.pay_for_lives(now, 1);
+        self.with(id, now, Fence::Any, |guarded| {
+            let end = guarded.now.plus_ms(self.ttl.key_ttl_ms);
+            let life_ends = guarded.life_ends().max(end);
+            self.apply(Change::KeepAlive { life_ends }, guarded, &mut &self.blocks);
+            Ok(life_ends)
+        })
+    }
+
+    /// Removes a key, leased or not. O(log n).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`]
+    pub fn delete(&self, id: &KeyId, now: Timestamp, fence: Fence<'_>) -> Result<(), Error> {
+        let (half, key) = ShortId::split(id);
+        let mut result = Err(Error::NotFound);
+        self.remove_if(key, now, Removal::Deleted, |guarded| {
+            if guarded.is_living(half) {
+                result = check(fence, guarded);
+            }
+            result.is_ok()
+        });
+        result
+    }
+
+    /// What is known of a key. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`]
+    pub fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
+        self.with(id, now, Fence::Any, |guarded| Ok(guarded.info(guarded.key, guarded.now)))
+    }
+}

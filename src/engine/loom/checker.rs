@@ -1,0 +1,104 @@
+//! Running the pool in every interleaving of two or three threads.
+//!
+//! `tests/loom` runs them. The pool under test is the real one, but for what libraries do, its table
+//! of records and the time buckets of its indexes (maps behind locks), for one stripe of each index
+//! instead of many, and for one sample a draw. loom treats
+//! `SeqCst` accesses as `AcqRel`, so what is shown here holds under weaker promises than the hardware's.
+
+use ::loom::model::Builder;
+use ::loom::sync::Arc;
+use ::loom::thread;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::super::pool::Pool;
+use crate::error::Error;
+use crate::key::{KeyId, Lease, Ttl};
+use crate::time::Timestamp;
+
+pub(super) const TTL: Ttl = Ttl { key_ttl_ms: 100, lease_ttl_ms: 10 };
+pub(super) const LEASE_MS: u32 = 10;
+/// The id of this number is kept in another shard than that of 0.
+pub(super) const OTHER: u8 = 0x3f;
+
+pub(super) fn at(ms: u64) -> Timestamp {
+    Timestamp::from_ms(ms)
+}
+
+pub(super) fn id(n: u8) -> KeyId {
+    KeyId::from_random_bytes([n; 16])
+}
+
+pub(super) fn lease(pool: &Pool, ms: u64) -> Result<Lease, Error> {
+    pool.lease(at(ms), LEASE_MS, &mut SmallRng::seed_from_u64(7))
+}
+
+/// A pool with so many keys, born at 0.
+pub(super) fn pool_of(keys: u8) -> Pool {
+    let pool = Pool::new(TTL, 4, 2);
+    let mut room = pool.reserve(usize::from(keys), at(0)).unwrap();
+    assert!((0..keys).all(|n| room.create(id(n * OTHER), at(0))));
+    drop(room);
+    pool
+}
+
+/// A pool with one key, which is leased until 10.
+pub(super) fn leased() -> Pool {
+    let pool = pool_of(1);
+    lease(&pool, 0).unwrap();
+    pool
+}
+
+/// Looks at every interleaving with at most four preemptions.
+pub(super) fn checker() -> Builder {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(4);
+    builder.max_branches = 10_000;
+    builder
+}
+
+/// Runs `threads` on what `make` made, in every interleaving that can make a difference and has at
+/// most four preemptions; `check` sees what they answered. The pool's invariants hold in the end.
+pub(super) fn exhaust<T: Send + 'static>(
+    make: fn() -> Pool,
+    threads: &'static [fn(&Pool) -> T],
+    check: fn(&Pool, &[T]),
+) {
+    let runs = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counted = std::sync::Arc::clone(&runs);
+    checker().check(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let pool = Arc::new(make());
+        let (first, others) = threads.split_first().expect("a thread");
+        let others: Vec<_> = others
+            .iter()
+            .map(|other| {
+                let pool = Arc::clone(&pool);
+                thread::spawn(move || other(&pool))
+            })
+            .collect();
+        let mut answers = vec![first(&pool)];
+        answers.extend(others.into_iter().map(|other| other.join().unwrap()));
+        pool.check_invariants();
+        check(&pool, &answers);
+    });
+    let runs = runs.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{runs} interleavings");
+    assert!(runs > 1, "they never met");
+}
+
+/// Whether all keys that live are found by those who ask for them, and none twice.
+pub(super) fn drains(pool: &Pool, ms: u64, keys: usize) {
+    let mut leased: Vec<_> =
+        (0..keys).map(|_| lease(pool, ms).expect("a key was lost").id).collect();
+    leased.sort();
+    leased.dedup();
+    assert_eq!(leased.len(), keys, "a key was served twice");
+    assert_eq!(lease(pool, ms), Err(Error::EXHAUSTED));
+}
+
+/// How many entries are left in the indexes of lives and of blocks.
+pub(super) fn entries(pool: &Pool) -> (u64, u64) {
+    let sizes = pool.index_sizes();
+    (sizes.life_entries, sizes.block_entries)
+}

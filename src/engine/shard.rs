@@ -1,0 +1,70 @@
+//! What a pool keeps for each shard of its records: the latest time seen there, and counters.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::time::Timestamp;
+
+/// What has happened to keys.
+#[derive(Clone, Copy)]
+pub(super) enum Event {
+    Created,
+    Leased,
+    Released,
+    LeaseTimeout,
+    LeaseLost,
+    Expired,
+    Deleted,
+    StaleRefusal,
+    CoolDown,
+    CoolDownEnd,
+}
+
+impl Event {
+    pub(super) const COUNT: usize = Self::CoolDownEnd as usize + 1;
+}
+
+/// How often each [`Event`] has happened.
+pub(super) type Counts = [u64; Event::COUNT];
+
+/// The state of one shard beside its records.
+///
+/// It is read and written only under the guard of a record of the shard, or under the shard's lock.
+/// So a look at it fits the records, and plain loads and stores of the atomics are enough.
+#[derive(Default)]
+pub(super) struct Shard {
+    seen_ms: AtomicU64,
+    counts: [AtomicU64; Event::COUNT],
+}
+
+impl Shard {
+    /// The time of an operation that was called with `now`: never before that of an earlier
+    /// operation of this shard.
+    ///
+    /// A thread may be held up between reading a clock and taking the guard. Without this it could
+    /// bring back what another thread has already shown as over.
+    pub(super) fn observe(&self, now: Timestamp) -> Timestamp {
+        let seen = Timestamp::from_ms(self.seen_ms.load(Relaxed));
+        if now > seen {
+            self.seen_ms.store(now.as_ms(), Relaxed);
+        }
+        now.max(seen)
+    }
+
+    pub(super) fn count(&self, event: Event) {
+        let count = &self.counts[event as usize];
+        count.store(count.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// Takes back what was counted.
+    pub(super) fn uncount(&self, event: Event) {
+        let count = &self.counts[event as usize];
+        count.store(count.load(Relaxed) - 1, Relaxed);
+    }
+
+    /// Adds the counts of this shard to `sums`.
+    pub(super) fn add_to(&self, sums: &mut Counts) {
+        for (sum, count) in sums.iter_mut().zip(&self.counts) {
+            *sum += count.load(Relaxed);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether a client has been answered and asks for nothing.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, SizeHint};
+
+/// What goes on on a connection of HTTP/1.1. One task at a time looks at it.
+#[derive(Default)]
+pub(super) struct Activity {
+    begun: AtomicU32,
+    ended: AtomicU32,
+    /// The client does not take what is sent.
+    is_blocked: AtomicBool,
+}
+
+impl Activity {
+    /// Counts a request that goes on until [`InFlight`] is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.begun.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    pub(super) fn set_blocked(&self, is_blocked: bool) {
+        self.is_blocked.store(is_blocked, Relaxed);
+    }
+
+    /// How many requests have begun, if all of them were answered to the end.
+    pub(super) fn all_ended(&self) -> Option<u32> {
+        let begun = self.begun.load(Relaxed);
+        (begun == self.ended.load(Relaxed) && !self.is_blocked.load(Relaxed)).then_some(begun)
+    }
+}
+
+/// A request that is not answered to the end.
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Relaxed);
+    }
+}
+
+/// The body of an answer. Hyper drops it when it has taken all of it.
+pub(super) struct Answer {
+    pub(super) body: Body,
+    pub(super) _request: InFlight,
+}
+
+impl hyper::body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,110 @@
+//! HTTP/1.1 until the client rests.
+//!
+//! An idle connection of hyper needs 20 kB and more, most of it for buffers. So it is taken apart when
+//! the client has sent nothing for a while, and put together again when more comes.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io::Cursor;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::response::Response;
+use futures_util::FutureExt;
+use hyper::body::Incoming;
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+use tracing::debug;
+
+use super::activity::{Activity, Answer};
+
+/// A client that was answered and sends nothing for so long rests. To take a connection apart and to put it
+/// together again costs about as much as a request, so it should not come with each of them.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// The two ways of a connection, and what was read of it and is not answered.
+pub(super) struct Ways<R, W> {
+    pub(super) input: R,
+    pub(super) output: W,
+    pub(super) read: Bytes,
+}
+
+/// Speaks HTTP/1.1 until a client that was answered rests: then what it needs is given back. Otherwise to
+/// the end of the connection, and after `stopped` has changed to that of the request in flight.
+pub(super) async fn speak<R, W, F>(
+    hyper: &Builder,
+    Ways { input, output, read }: Ways<R, W>,
+    activity: &Arc<Activity>,
+    stopped: &mut watch::Receiver<()>,
+    answer: impl Fn(Request<Incoming>) -> F,
+) -> Option<Ways<R, W>>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+    F: Future<Output = Response>,
+{
+    let service = service_fn(|request| {
+        let in_flight = activity.begin();
+        Box::pin(answer(request).map(|response| {
+            Ok::<_, Infallible>(response.map(|body| Answer { body, _request: in_flight }))
+        }))
+    });
+    let stream = TokioIo::new(join(Cursor::new(read).chain(input), output));
+    let mut connection = hyper.serve_connection(stream, service);
+    let mut rest = pin!(sleep(REST_AFTER));
+    // A client that comes back does so with a request.
+    let (mut resting, mut is_ending) = (activity.all_ended(), false);
+    let first = resting;
+    loop {
+        let ended_or_rests = poll_fn(|cx| {
+            if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(Some(ended));
+            }
+            let ended = activity.all_ended();
+            if ended != resting {
+                resting = ended;
+                rest.as_mut().reset(Instant::now() + REST_AFTER);
+            }
+            if resting.is_none() || resting == first || is_ending {
+                return Poll::Pending;
+            }
+            rest.as_mut().poll(cx).map(|()| None)
+        });
+        let ended = tokio::select! {
+            // Told to stop before it has looked at what was read, it would drop that unanswered.
+            biased;
+            ended = ended_or_rests => ended,
+            _ = stopped.changed(), if !is_ending => {
+                is_ending = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+        };
+        if let Some(ended) = ended {
+            if let Err(error) = ended {
+                debug!("a connection failed: {error}");
+            }
+            return None;
+        }
+        Pin::new(&mut connection).graceful_shutdown();
+        let closed = poll_fn(|cx| connection.poll_without_shutdown(cx)).now_or_never();
+        if !matches!(closed, Some(Ok(()))) {
+            // It has still to read what its client goes on to send, and ends with that.
+            is_ending = true;
+            continue;
+        }
+        let parts = connection.into_parts();
+        let (input, output) = parts.io.into_inner().into_inner();
+        // Copied, as hyper's buffer stays as large as it was for whatever is in it.
+        let read = Bytes::copy_from_slice(&parts.read_buf);
+        return Some(Ways { input: input.into_inner().1, output, read });
+    }
+}

@@ -1,0 +1,297 @@
+//! Each operation as an async method: a batch of one, or of a few.
+
+use std::future::poll_fn;
+use std::mem::take;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use parking_lot::Mutex;
+
+use super::give_way::give_way;
+use super::operation::{
+    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, Ticket,
+};
+use super::port::{Complete, Later, Store};
+use crate::error::Error;
+use crate::key::{Fence, KeyId, KeyInfo, Lease};
+use crate::time::Timestamp;
+
+/// How many keys are leased by one batch before others get a chance to run: some 50 µs.
+const BATCH: usize = 64;
+
+/// The operations of a [`Store`], one at a time.
+///
+/// A future that is dropped before its end leaves the queue of those that wait for a key, and takes no
+/// key with it. Other operations have happened or not by then.
+pub trait StoreExt: Store {
+    /// Executes a batch, and waits for all outcomes.
+    fn call_all(&self, operations: &[Operation<'_>]) -> impl Future<Output = Vec<Outcome>> + Send {
+        // Executed here, so that the future does not borrow the operations.
+        let call = Call::begin(self, operations);
+        async move {
+            let mut call = call;
+            call.outcomes().await
+        }
+    }
+
+    /// [`Operation::Create`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`], [`Error::Unavailable`]
+    fn create(&self, count: usize) -> impl Future<Output = Result<Created, Error>> + Send {
+        one(self, Operation::Create { count }, |reply| match reply {
+            Reply::Created(created) => Some(created),
+            _ => None,
+        })
+    }
+
+    /// [`Operation::Lease`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`], [`Error::TooManyWaiters`], [`Error::Unavailable`]
+    fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Lease, Error>> + Send {
+        one(self, Operation::Lease(leasing), |reply| match reply {
+            Reply::Leased(lease) => Some(lease),
+            _ => None,
+        })
+    }
+
+    /// Leases up to `count` random free keys, at least one, in batches. It waits for the first only.
+    /// If the future is dropped, the keys that it has leased are soon free.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreExt::lease`].
+    fn lease_many(
+        &self,
+        leasing: Leasing,
+        count: usize,
+    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send {
+        async move {
+            let mut given = Given { store: self, leases: Vec::with_capacity(count.min(BATCH)) };
+            let at_once = Leasing { wait_ms: 0, ..leasing };
+            while given.leases.len() < count {
+                let wanted = BATCH.min(count - given.leases.len());
+                let mut refusal = None;
+                for outcome in self.call_all(&vec![Operation::Lease(at_once); wanted]).await {
+                    match outcome {
+                        Ok(Reply::Leased(lease)) => given.leases.push(lease),
+                        Ok(reply) => unreachable!("{reply:?} answers no lease"),
+                        Err(error) => refusal = Some(error),
+                    }
+                }
+                match refusal {
+                    None => give_way().await,
+                    Some(_) if !given.leases.is_empty() => break,
+                    Some(Error::Exhausted { .. }) if leasing.wait_ms > 0 => {
+                        given.leases.push(self.lease(leasing).await?);
+                    }
+                    Some(error) => return Err(error),
+                }
+            }
+            Ok(take(&mut given.leases))
+        }
+    }
+
+    /// [`Operation::Renew`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`], [`Error::NotLeased`], [`Error::Unavailable`]
+    fn renew(
+        &self,
+        id: &KeyId,
+        renewal: Renewal<'_>,
+    ) -> impl Future<Output = Result<Lease, Error>> + Send {
+        one(self, Operation::Renew(*id, renewal), |reply| match reply {
+            Reply::Renewed(lease) => Some(lease),
+            _ => None,
+        })
+    }
+
+    /// [`Operation::Release`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`], [`Error::Unavailable`]
+    fn release(
+        &self,
+        id: &KeyId,
+        release: Release<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        one(self, Operation::Release(*id, release), |reply| match reply {
+            Reply::Released => Some(()),
+            _ => None,
+        })
+    }
+
+    /// [`Operation::KeepAlive`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Unavailable`]
+    fn keep_alive(&self, id: &KeyId) -> impl Future<Output = Result<Timestamp, Error>> + Send {
+        one(self, Operation::KeepAlive(*id), |reply| match reply {
+            Reply::KeptAlive(life_ends) => Some(life_ends),
+            _ => None,
+        })
+    }
+
+    /// [`Operation::Delete`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`], [`Error::Unavailable`]
+    fn delete(
+        &self,
+        id: &KeyId,
+        fence: Fence<'_>,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        one(self, Operation::Delete(*id, fence), |reply| match reply {
+            Reply::Deleted => Some(()),
+            _ => None,
+        })
+    }
+
+    /// [`Operation::Show`]
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Unavailable`]
+    fn get(&self, id: &KeyId) -> impl Future<Output = Result<KeyInfo, Error>> + Send {
+        one(self, Operation::Show(*id), |reply| match reply {
+            Reply::Shown(info) => Some(info),
+            _ => None,
+        })
+    }
+}
+
+impl<S: Store> StoreExt for S {}
+
+/// Executes one operation, whose reply `read` knows.
+fn one<S: Store + ?Sized, T>(
+    store: &S,
+    operation: Operation<'_>,
+    read: impl FnOnce(Reply) -> Option<T> + Send,
+) -> impl Future<Output = Result<T, Error>> + Send {
+    let call = Call::begin(store, &[operation]);
+    async move {
+        let mut call = call;
+        let reply = call.outcomes().await.remove(0)?;
+        Ok(read(reply).expect("a store answers what it was asked"))
+    }
+}
+
+/// A batch that was begun, and the outcomes that are there.
+struct Call<'a, S: Store + ?Sized> {
+    store: &'a S,
+    gathered: Arc<Gathered>,
+    tickets: Vec<Ticket>,
+}
+
+#[derive(Default)]
+struct Gathered(Mutex<Gathering>);
+
+#[derive(Default)]
+struct Gathering {
+    outcomes: Vec<Option<Outcome>>,
+    missing: usize,
+    waker: Option<Waker>,
+    is_abandoned: bool,
+}
+
+impl Complete for Gathered {
+    fn complete(&self, token: u64, outcome: Outcome) -> bool {
+        let mut gathering = self.0.lock();
+        if gathering.is_abandoned {
+            return false;
+        }
+        let place = usize::try_from(token).expect("tokens begin at 0");
+        gathering.put(place, outcome);
+        gathering.missing = gathering.missing.wrapping_sub(1);
+        if gathering.missing == 0
+            && let Some(waker) = gathering.waker.take()
+        {
+            waker.wake();
+        }
+        true
+    }
+}
+
+impl Gathering {
+    fn put(&mut self, place: usize, outcome: Outcome) {
+        if self.outcomes.len() <= place {
+            self.outcomes.resize(place + 1, None);
+        }
+        self.outcomes[place] = Some(outcome);
+    }
+}
+
+impl<'a, S: Store + ?Sized> Call<'a, S> {
+    fn begin(store: &'a S, operations: &[Operation<'_>]) -> Self {
+        let gathered = Arc::<Gathered>::default();
+        let receiver = Arc::clone(&gathered) as Arc<dyn Complete>;
+        let mut answers = Vec::with_capacity(operations.len());
+        store.execute(operations, &mut answers, &Later { receiver, first_token: 0 });
+        let mut tickets = Vec::new();
+        let mut gathering = gathered.0.lock();
+        for (place, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Answer::Now(outcome) => gathering.put(place, outcome),
+                Answer::Later(ticket) => tickets.push(ticket),
+            }
+        }
+        // Some of these may have come already, and were subtracted.
+        gathering.missing = gathering.missing.wrapping_add(tickets.len());
+        drop(gathering);
+        Self { store, gathered, tickets }
+    }
+
+    async fn outcomes(&mut self) -> Vec<Outcome> {
+        let outcomes = poll_fn(|context| {
+            let mut gathering = self.gathered.0.lock();
+            if gathering.missing > 0 {
+                gathering.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(take(&mut gathering.outcomes))
+        });
+        outcomes.await.into_iter().map(|outcome| outcome.expect("none is missing")).collect()
+    }
+}
+
+impl<S: Store + ?Sized> Drop for Call<'_, S> {
+    fn drop(&mut self) {
+        let mut gathering = self.gathered.0.lock();
+        gathering.is_abandoned = true;
+        let (outcomes, missing) = (take(&mut gathering.outcomes), gathering.missing);
+        drop(gathering);
+        if missing > 0 {
+            self.tickets.iter().for_each(|ticket| self.store.cancel(*ticket));
+        }
+        let leases = outcomes.into_iter().filter_map(|outcome| match outcome {
+            Some(Ok(Reply::Leased(lease))) => Some(lease),
+            _ => None,
+        });
+        let leases: Vec<_> = leases.collect();
+        if !leases.is_empty() {
+            self.store.give_back(leases);
+        }
+    }
+}
+
+/// Leases for a client that may go away before it hears of them.
+struct Given<'a, S: Store + ?Sized> {
+    store: &'a S,
+    leases: Vec<Lease>,
+}
+
+impl<S: Store + ?Sized> Drop for Given<'_, S> {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            self.store.give_back(take(&mut self.leases));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Creating keys: a few at once, many step by step in the sweep.
+
+use std::sync::Arc;
+
+use super::creation::Creation;
+use super::state::{Memory, Shared};
+use crate::engine::Reservation;
+use crate::key::KeyId;
+use crate::store::give_way::give_way;
+use crate::store::operation::{Answer, Created, Outcome, Reply, Ticket};
+use crate::store::port::Later;
+use crate::time::{Clock, Timestamp};
+
+impl<C: Clock> Memory<C> {
+    /// Creates keys, or has the sweep do it if they are many, or if many dead ones are in their way.
+    pub(super) fn create_or_defer(
+        &self,
+        count: usize,
+        now: Timestamp,
+        later: &Later,
+        token: u64,
+    ) -> Answer {
+        let Shared { pool, creations, alarm, .. } = &*self.shared;
+        if count <= Self::STEP {
+            let room = pool.reserve(count, now).or_else(|_| {
+                let is_swept = pool.expire(now, Self::STEP) < Self::STEP;
+                self.serve_waiters();
+                // Another thread may have swept the last of the dead ones meanwhile.
+                pool.reserve(count, now).map_err(|error| (is_swept, error))
+            });
+            match room {
+                Ok(mut room) => {
+                    let mut created = Created { ids: Vec::with_capacity(count), life_ends: now };
+                    while created.ids.len() < count {
+                        self.create_some(&mut room, count, &mut created);
+                    }
+                    return Answer::Now(Ok(Reply::Created(created)));
+                }
+                Err((true, error)) => return Answer::Now(Err(error)),
+                Err((false, _)) => {}
+            }
+        }
+        let ticket = creations.lock().add(count, Arc::clone(&later.receiver), token);
+        alarm.ring();
+        Answer::Later(ticket)
+    }
+
+    /// Carries out a creation in steps.
+    pub(super) async fn create_in_steps(self, creation: Creation) {
+        let outcome = self.create_all(creation.count, creation.ticket).await;
+        self.shared.creations.lock().forget(creation.ticket);
+        creation.complete(outcome);
+    }
+
+    /// Creates all keys, or as many as until nobody waits for them any more.
+    async fn create_all(&self, count: usize, ticket: Ticket) -> Outcome {
+        let Shared { pool, clock, creations, .. } = &*self.shared;
+        let mut room = loop {
+            let now = clock.now();
+            if let Ok(room) = pool.reserve(count, now) {
+                break room;
+            }
+            // Dead keys take room until they are swept.
+            if pool.expire(now, Self::STEP) == 0 {
+                // Another may have swept the last of them meanwhile.
+                break pool.reserve(count, now)?;
+            }
+            self.serve_waiters();
+            give_way().await;
+        };
+        let mut created = Created { ids: Vec::with_capacity(count), life_ends: clock.now() };
+        while created.ids.len() < count && creations.lock().is_wanted(ticket) {
+            self.create_some(&mut room, count, &mut created);
+            give_way().await;
+        }
+        Ok(Reply::Created(created))
+    }
+
+    /// Creates some of the keys that are still to be created of `count`.
+    fn create_some(&self, room: &mut Reservation<'_>, count: usize, created: &mut Created) {
+        let Shared { pool, clock, alarm, .. } = &*self.shared;
+        let now = clock.now();
+        let life_ends = now.plus_ms(pool.ttl().key_ttl_ms);
+        if created.ids.is_empty() {
+            created.life_ends = life_ends;
+        }
+        for _ in 0..Self::STEP.min(count - created.ids.len()) {
+            let id = KeyId::random(&mut rand::rng());
+            // In the next step another id is tried for one that was taken.
+            if room.create(id, now) {
+                created.ids.push(id);
+            }
+        }
+        alarm.note_deadline(life_ends);
+        self.serve_waiters();
+    }
+}

@@ -1,0 +1,86 @@
+//! What a store in memory consists of.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::alarm::Alarm;
+use super::creation::Creations;
+use super::queue::Waiters;
+use crate::engine::Pool;
+use crate::key::{Lease, Ttl};
+use crate::time::Clock;
+
+/// What a [`Memory`] is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long keys live and leases last.
+    pub ttl: Ttl,
+    /// The most keys there may be at once.
+    pub keys_max: usize,
+    /// Into how many shards the keys are divided: a power of two from 2 to 4096.
+    pub shards: usize,
+    /// The most clients that may wait for a key at once.
+    pub waiters_max: usize,
+}
+
+impl Options {
+    /// Enough for threads not to meet, few enough for a walk over them to be short.
+    pub const SHARDS: usize = 256;
+    /// About 1.3 GB.
+    pub const KEYS_MAX: usize = 10_000_000;
+    /// Over HTTP/2 they need about 40 MB, over HTTP/1.1 about 200 MB with their connections. The memory
+    /// comes back when they have gone.
+    pub const WAITERS_MAX: usize = 10_000;
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ttl: Ttl::default(),
+            keys_max: Self::KEYS_MAX,
+            shards: Self::SHARDS,
+            waiters_max: Self::WAITERS_MAX,
+        }
+    }
+}
+
+/// A [`Store`](crate::store::Store) in memory. Clones share their keys. Run [`Memory::sweep`] beside it.
+#[derive(Clone)]
+pub struct Memory<C> {
+    pub(super) shared: Arc<Shared<C>>,
+}
+
+pub(super) struct Shared<C> {
+    pub(super) pool: Pool,
+    pub(super) clock: C,
+    /// What wakes the sweep.
+    pub(super) alarm: Alarm,
+    pub(super) waiters: Waiters,
+    /// Creations of many keys, for the sweep to carry out.
+    pub(super) creations: Mutex<Creations>,
+    /// Leases that no client has heard of, for the sweep to take back.
+    pub(super) given_up: Mutex<Vec<Lease>>,
+}
+
+impl<C: Clock> Memory<C> {
+    /// An empty store. It starts nothing.
+    ///
+    /// # Panics
+    ///
+    /// As [`Pool::new`] does.
+    #[must_use]
+    pub fn new(options: Options, clock: C) -> Self {
+        let pool = Pool::new(options.ttl, options.keys_max, options.shards);
+        let waiters = Waiters::new(options.waiters_max);
+        let (alarm, creations, given_up) = Default::default();
+        let shared = Shared { pool, clock, alarm, waiters, creations, given_up };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The pool, to look at.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
+    }
+}

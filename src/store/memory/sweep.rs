@@ -1,0 +1,93 @@
+//! The sweep: it ends what is over, serves waiters, and does what takes long, in small steps.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::pending;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::sleep;
+use tracing::error;
+
+use super::state::{Memory, Shared};
+use crate::store::give_way::give_way;
+use crate::time::{Clock, Timestamp};
+
+/// Pause after a panic of the sweep, so that a lasting one does not fill the log.
+const PANIC_PAUSE: Duration = Duration::from_secs(1);
+
+/// Creations that are being carried out.
+type Creations = VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+impl<C: Clock> Memory<C> {
+    /// Ends leases and lives when they are due, serves waiters when keys are freed by time and tells
+    /// them when their time is up, and creates keys where that takes long: all in small steps. Then it
+    /// sleeps until the next deadline; it never returns. A panic is logged, and the sweep goes on
+    /// after a second.
+    ///
+    /// Deadlines are exact without it, but for waiters. It also makes keys whose leases have lapsed
+    /// known to the draw early, and gives the memory of dead keys back. Creations of more than 64 keys
+    /// are never carried out without it.
+    pub async fn sweep(self) {
+        let mut creations = Creations::new();
+        loop {
+            let turns = AssertUnwindSafe(self.sweep_until_panic(&mut creations));
+            let Err(_) = turns.catch_unwind().await;
+            error!("the sweep panicked; it goes on in {PANIC_PAUSE:?}");
+            sleep(PANIC_PAUSE).await;
+        }
+    }
+
+    async fn sweep_until_panic(&self, creations: &mut Creations) -> Infallible {
+        let Shared { pool, clock, .. } = &*self.shared;
+        loop {
+            let is_behind = pool.expire(clock.now(), Self::STEP) == Self::STEP;
+            let new = self.shared.creations.lock().take_new();
+            creations.extend(new.into_iter().map(|new| self.clone().create_in_steps(new).boxed()));
+            // A step of one of them, in turn.
+            if let Some(mut creation) = creations.pop_front()
+                && creation.as_mut().now_or_never().is_none()
+            {
+                creations.push_back(creation);
+            }
+            let is_taken_back = self.take_back_some();
+            let is_done = self.serve_some_waiters() && self.end_waits();
+            if is_done && is_taken_back && !is_behind && creations.is_empty() {
+                self.sleep_until_next_deadline().await;
+            } else {
+                give_way().await;
+            }
+        }
+    }
+
+    async fn sleep_until_next_deadline(&self) {
+        let Shared { pool, clock, alarm, waiters, .. } = &*self.shared;
+        let next = || {
+            let end = waiters.lock().next_end();
+            [pool.next_deadline(), end]
+                .into_iter()
+                .flatten()
+                .min()
+                .map_or(u64::MAX, Timestamp::as_ms)
+        };
+        let wakes_ms = next();
+        alarm.wakes_ms.store(wakes_ms, SeqCst);
+        // An operation that armed an earlier deadline before this was stored has rung for nobody.
+        if next() >= wakes_ms {
+            let deadline = async {
+                match wakes_ms {
+                    u64::MAX => pending().await,
+                    ms => clock.sleep_until(Timestamp::from_ms(ms)).await,
+                }
+            };
+            tokio::select! {
+                () = deadline => {}
+                () = alarm.bell.notified() => {}
+            }
+        }
+        alarm.wakes_ms.store(0, SeqCst);
+    }
+}

@@ -1,0 +1,171 @@
+//! What a [`Memory`] does beside the contract of a store: the sweep.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::task::yield_now;
+
+use super::{Memory, Options};
+use crate::error::Error;
+use crate::store::{Leasing, StoreExt};
+use crate::time::{Clock, ManualClock, Timestamp};
+
+/// A store with a sweep, and the clock of both.
+fn swept() -> (Memory<ManualClock>, ManualClock) {
+    let clock = ManualClock::default();
+    let store = Memory::new(Options::default(), clock.clone());
+    tokio::spawn(store.clone().sweep());
+    (store, clock)
+}
+
+/// Lets other tasks run until `condition` is true.
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    for _ in 0..1_000_000 {
+        if condition() {
+            return;
+        }
+        yield_now().await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn the_sweep_frees_the_memory_of_dead_keys() {
+    let (store, clock) = swept();
+    yield_now().await;
+    store.create(1000).await.unwrap();
+    yield_now().await;
+    clock.advance_ms(299_999);
+    yield_now().await;
+    assert_eq!(store.pool().stats().keys, 1000);
+    clock.advance_ms(1);
+    until("all keys are removed", || store.pool().stats().keys == 0).await;
+    store.pool().check_invariants();
+}
+
+#[tokio::test]
+async fn the_sweep_wakes_for_a_deadline_earlier_than_the_one_it_waits_for() {
+    let (store, clock) = swept();
+    store.create(1).await.unwrap();
+    yield_now().await; // Now it waits for the end of the life.
+    store.lease(Leasing::default()).await.unwrap();
+    yield_now().await;
+    clock.advance_ms(60_000);
+    until("the lease is ended", || store.pool().stats().free == 1).await;
+    store.pool().check_invariants();
+}
+
+#[tokio::test]
+async fn the_sweep_goes_on_after_a_leased_key_has_died() {
+    let (store, clock) = swept();
+    for round in 0..5 {
+        store.create(1).await.unwrap();
+        clock.advance_ms(299_000);
+        store.lease(Leasing::default()).await.unwrap();
+        clock.advance_ms(1000);
+        until(&format!("key {round} dies"), || store.pool().stats().keys == 0).await;
+    }
+    until("no timer is left", || store.pool().index_sizes().block_entries == 0).await;
+}
+
+/// A clock that fails a few times, as if the sweep had a bug.
+#[derive(Clone)]
+struct FailingClock {
+    clock: ManualClock,
+    failures: Arc<AtomicU32>,
+}
+
+impl Clock for FailingClock {
+    fn now(&self) -> Timestamp {
+        let failed = self.failures.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        assert!(failed.is_err(), "planted");
+        self.clock.now()
+    }
+
+    fn unix_ms(&self, at: Timestamp) -> u64 {
+        self.clock.unix_ms(at)
+    }
+
+    async fn sleep_until(&self, at: Timestamp) {
+        self.clock.sleep_until(at).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_sweep_survives_panics() {
+    let clock = FailingClock { clock: ManualClock::default(), failures: Arc::default() };
+    let store = Memory::new(Options::default(), clock.clone());
+    store.create(10).await.unwrap();
+    clock.failures.store(3, SeqCst);
+    tokio::spawn(store.clone().sweep());
+    // The pauses between are over at once where time is paused.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(clock.failures.load(SeqCst), 0, "the sweep has met all failures");
+    clock.clock.advance_ms(300_000);
+    until("all keys are removed", || store.pool().stats().keys == 0).await;
+}
+
+#[tokio::test]
+async fn a_creation_that_nobody_waits_for_stops() {
+    let options = Options { keys_max: 1000, ..Options::default() };
+    let store = Memory::new(options, ManualClock::default());
+    let mut sweep = pin!(store.clone().sweep());
+    let mut turn = async || poll_fn(|cx| Poll::Ready(sweep.as_mut().poll(cx).is_pending())).await;
+    for turns in [0, 3] {
+        let creation = store.create(1000 - usize::try_from(store.pool().stats().keys).unwrap());
+        for _ in 0..turns {
+            assert!(turn().await, "it never ends");
+        }
+        drop(creation);
+        for _ in 0..30 {
+            assert!(turn().await, "it never ends");
+        }
+        let keys = store.pool().stats().keys;
+        assert!((turns == 0) == (keys == 0) && keys < 1000, "{keys} after {turns} turns");
+        store.pool().check_invariants();
+    }
+}
+
+/// However many creations there are, a waiter is told in time: one step is done a turn.
+#[tokio::test]
+async fn creations_take_turns_with_waiters() {
+    let clock = ManualClock::default();
+    let store = Memory::new(Options::default(), clock.clone());
+    let mut waiter = pin!(store.lease(Leasing { lease_ms: None, wait_ms: 50 }));
+    let creations: Vec<_> = (0..200).map(|_| store.create(1000)).collect();
+    let mut sweep = pin!(store.clone().sweep());
+    // The first step serves the waiter, and creates no more than 64 keys.
+    let polled = poll_fn(|cx| Poll::Ready(sweep.as_mut().poll(cx).is_pending())).await;
+    assert!(polled, "it never ends");
+    assert_eq!(store.pool().stats().keys, 64);
+    let polled = poll_fn(|cx| Poll::Ready(waiter.as_mut().poll(cx).is_ready())).await;
+    assert!(polled, "a key is there");
+    drop(creations);
+}
+
+#[tokio::test]
+async fn a_creation_that_is_cut_off_leaves_no_room_taken() {
+    let store =
+        Memory::new(Options { keys_max: 1000, ..Options::default() }, ManualClock::default());
+    let creation = store.create(1000);
+    {
+        let mut sweep = pin!(store.clone().sweep());
+        for _ in 0..3 {
+            let polled = poll_fn(|cx| Poll::Ready(sweep.as_mut().poll(cx).is_pending())).await;
+            assert!(polled, "it never ends");
+        }
+    }
+    let keys = usize::try_from(store.pool().stats().keys).unwrap();
+    assert!(0 < keys && keys < 1000, "{keys}");
+    store.pool().check_invariants();
+    // Its client is told, as its outcome is not known.
+    assert!(matches!(creation.await, Err(Error::Unavailable { .. })));
+    tokio::spawn(store.clone().sweep());
+    assert!(matches!(store.create(1001 - keys).await, Err(Error::Full { .. })));
+    store.create(1000 - keys).await.unwrap();
+    store.pool().check_invariants();
+}

@@ -1,0 +1,79 @@
+//! A store that cannot be reached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use token_orchestrator::error::Error;
+use token_orchestrator::key::Lease;
+use token_orchestrator::store::{Answer, Later, Operation, Stats, Store, Ticket};
+use token_orchestrator::time::Timestamp;
+
+/// After which time a store that fails may be tried again.
+pub(crate) const RETRY_AFTER_MS: u64 = 2500;
+
+/// A store that carries out some operations, and fails then: each operation, and its counts.
+#[derive(Clone)]
+pub(crate) struct Failing<S> {
+    store: S,
+    /// How many operations do not fail.
+    left: Arc<AtomicUsize>,
+}
+
+impl<S: Store> Failing<S> {
+    /// It fails at once.
+    pub(crate) fn new(store: S) -> Self {
+        Self::after(store, 0)
+    }
+
+    /// It carries out so many operations first.
+    pub(crate) fn after(store: S, operations: usize) -> Self {
+        Self { store, left: Arc::new(AtomicUsize::new(operations)) }
+    }
+
+    /// It can be reached again.
+    pub(crate) fn recover(&self) {
+        self.left.store(usize::MAX, SeqCst);
+    }
+
+    /// Whether it carries out one more operation.
+    fn admit(&self) -> Result<(), Error> {
+        let left = self.left.fetch_update(SeqCst, SeqCst, |left| match left {
+            usize::MAX => Some(left),
+            _ => left.checked_sub(1),
+        });
+        left.map(drop).map_err(|_| Error::Unavailable { retry_after_ms: RETRY_AFTER_MS })
+    }
+}
+
+impl<S: Store> Store for Failing<S> {
+    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later) {
+        for (operation, first_token) in operations.iter().zip(later.first_token..) {
+            let receiver = Arc::clone(&later.receiver);
+            match self.admit() {
+                Ok(()) => {
+                    self.store.execute(&[*operation], answers, &Later { receiver, first_token });
+                }
+                Err(error) => answers.push(Answer::Now(Err(error))),
+            }
+        }
+    }
+
+    fn cancel(&self, ticket: Ticket) {
+        self.store.cancel(ticket);
+    }
+
+    fn give_back(&self, leases: Vec<Lease>) {
+        self.store.give_back(leases);
+    }
+
+    async fn stats(&self) -> Result<Stats, Error> {
+        if self.left.load(SeqCst) == 0 {
+            return Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS });
+        }
+        self.store.stats().await
+    }
+
+    fn unix_ms(&self, at: Timestamp) -> u64 {
+        self.store.unix_ms(at)
+    }
+}
