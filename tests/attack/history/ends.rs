@@ -206,8 +206,27 @@ fn make_leases(client: &mut Client, clock: Clock, clients: &[Sender<End>]) -> Ve
     operations
 }
 
-/// Has clients meet at ends, and checks what they saw.
+/// How often it is tried to have clients meet at ends: on a busy machine they come too late.
+const TRIES: usize = 10;
+
+/// Has clients meet at ends, until they have met at enough of them, and checks what they saw each time.
 fn try_ends(options: &[&str], key_ttl_ms: u32, make: Maker) {
+    let least = ENDS as usize / 50;
+    let (mut seen, mut put_off, mut missed) = (0, 0, 0);
+    for _ in 0..TRIES {
+        let (seen_now, put_off_now) = try_once(options, key_ttl_ms, make);
+        seen += seen_now;
+        put_off += put_off_now;
+        missed += ENDS as usize - put_off_now;
+        if seen >= least && put_off >= least && missed >= least {
+            return;
+        }
+    }
+    panic!("the clients never meet: {seen} ends were seen, {put_off} put off, {missed} not");
+}
+
+/// Answers how many ends were seen and how many were put off, of [`ENDS`].
+fn try_once(options: &[&str], key_ttl_ms: u32, make: Maker) -> (usize, usize) {
     let (server, clock) = (Server::start(options), Clock(Instant::now()));
     // Connections that come one after the other are served by different threads.
     let (mut watcher, mut extender) =
@@ -225,9 +244,7 @@ fn try_ends(options: &[&str], key_ttl_ms: u32, make: Maker) {
     let found = check(&History { key_ttl_ms, slack_ns: SLACK_NS, operations })
         .unwrap_or_else(|v| panic!("{v}"));
     println!("{ENDS} ends, of which {seen} were seen and {put_off} put off: {found:#?}");
-    let least = ENDS as usize / 50;
-    assert!(seen >= least && put_off >= least, "the clients miss the moment");
-    assert!(put_off <= ENDS as usize - least, "the clients are always in time");
+    (seen, put_off)
 }
 
 #[test]
