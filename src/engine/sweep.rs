@@ -31,21 +31,15 @@ impl<J: Journal> Pool<J> {
     /// leases have lapsed join the draw. O(1) if none is due.
     pub(super) fn pay_for_blocks(&self, now: Timestamp, adds: usize) {
         self.blocks.each_overdue(now, Self::SHARE_MIN + adds / 2, |due| {
-            self.records.prefetch(due.iter().map(|(_, key)| *key));
             let mut cursor = self.blocks.cursor();
-            for (at, key) in due {
-                self.end_block(at, key, now, &mut cursor);
-            }
+            self.look_at(due, |at, key| self.end_block(at, key, now, &mut cursor));
         });
     }
 
     /// The same for lives.
     pub(super) fn pay_for_lives(&self, now: Timestamp, adds: usize) {
         self.lives.each_overdue(now, Self::SHARE_MIN + adds / 2, |due| {
-            self.records.prefetch(due.iter().map(|(_, key)| *key));
-            for (at, key) in due {
-                self.end_life(at, key, now);
-            }
+            self.look_at(due, |at, key| self.end_life(at, key, now));
         });
     }
 
@@ -60,8 +54,7 @@ impl<J: Journal> Pool<J> {
         self.each_due(&self.lives, now, limit, |at, key| self.end_life(at, key, now))
     }
 
-    /// Looks at up to `limit` entries whose time has come, and answers how many those were. Their
-    /// records are asked for together.
+    /// Looks at up to `limit` entries whose time has come, and answers how many those were.
     fn each_due(
         &self,
         index: &ExpiryIndex,
@@ -75,13 +68,18 @@ impl<J: Journal> Pool<J> {
             if due.is_empty() {
                 break;
             }
-            self.records.prefetch(due.iter().map(|(_, key)| *key));
             looked += due.len();
-            for (at, key) in due {
-                look(at, key);
-            }
+            self.look_at(due, &mut look);
         }
         looked
+    }
+
+    /// Looks at entries, whose records are asked for together.
+    fn look_at(&self, due: Vec<(Timestamp, ShortId)>, mut look: impl FnMut(Timestamp, ShortId)) {
+        self.records.prefetch(due.iter().map(|(_, key)| *key));
+        for (at, key) in due {
+            look(at, key);
+        }
     }
 
     /// Handles an entry of a block that is due.

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::give_way::give_way;
 use super::operation::{
-    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, Ticket,
+    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, Ticket, lease_of,
 };
 use super::port::{Complete, Later, Store};
 use crate::error::Error;
@@ -271,11 +271,7 @@ impl<S: Store + ?Sized> Drop for Call<'_, S> {
         if missing > 0 {
             self.tickets.iter().for_each(|ticket| self.store.cancel(*ticket));
         }
-        let leases = outcomes.into_iter().filter_map(|outcome| match outcome {
-            Some(Ok(Reply::Leased(lease))) => Some(lease),
-            _ => None,
-        });
-        let leases: Vec<_> = leases.collect();
+        let leases: Vec<_> = outcomes.iter().flatten().filter_map(lease_of).collect();
         if !leases.is_empty() {
             self.store.give_back(leases);
         }

@@ -13,6 +13,7 @@ mod port;
 pub use self::calls::StoreExt;
 pub(crate) use self::give_way::give_way;
 pub use self::memory::{Memory, Options};
+pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, Ticket,
 };

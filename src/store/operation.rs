@@ -104,6 +104,14 @@ pub struct Created {
 /// What became of an operation.
 pub type Outcome = Result<Reply, Error>;
 
+/// The lease that an outcome gives, which must be given back if no client hears of it.
+pub(crate) fn lease_of(outcome: &Outcome) -> Option<Lease> {
+    match outcome {
+        Ok(Reply::Leased(lease)) => Some(*lease),
+        _ => None,
+    }
+}
+
 /// What a store says at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {

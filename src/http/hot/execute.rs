@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::event_loop::{ColdConnection, Loop};
 use super::pending::PendingAnswer;
 use crate::key::Lease;
-use crate::store::{Answer, Outcome, Reply, Store};
+use crate::store::{Answer, Outcome, Store, lease_of};
 
 impl<S: Store> Loop<S> {
     /// Does what was read, and sends the answers of each connection in the order of its requests.
@@ -60,10 +60,7 @@ impl<S: Store> Loop<S> {
         });
         let Some((index, connection, request, began)) = waiting else {
             // Its client has gone.
-            if let Ok(Reply::Leased(lease)) = outcome {
-                self.store.give_back(vec![*lease]);
-            }
-            return;
+            return self.give_back(lease_of(outcome).into_iter().collect());
         };
         self.answers.add(&*self.store, request, outcome);
         self.answers.count(&self.tally, began.elapsed());

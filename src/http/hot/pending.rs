@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::parse::Hot;
 use crate::key::Lease;
-use crate::store::{Outcome, Reply};
+use crate::store::{Outcome, lease_of};
 
 /// The answers to pipelined requests, in their order, from the first one that the store completes
 /// later.
@@ -22,11 +22,7 @@ pub(super) struct PendingAnswer {
 
 impl PendingAnswer {
     pub(super) fn new(bytes: Vec<u8>, outcome: &Outcome) -> Self {
-        let lease = match outcome {
-            Ok(Reply::Leased(lease)) => Some(*lease),
-            _ => None,
-        };
-        Self { bytes, lease }
+        Self { bytes, lease: lease_of(outcome) }
     }
 }
 
