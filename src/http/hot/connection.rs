@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::mailbox::Arrival;
+use super::mailbox::Transfer;
 use super::parse::Hot;
 use super::pending::{Pending, PendingAnswer};
 use crate::http::auth::{Access, CachedRole};
@@ -43,7 +43,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(Arrival { stream, permit, read, is_new }: Arrival) -> Self {
+    pub(super) fn new(Transfer { stream, permit, read, is_new, .. }: Transfer) -> Self {
         Self {
             stream,
             permit,

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,13 +10,14 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use slab::Slab;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::answers::Answers;
 use super::batch::Batch;
+use super::completions::Completions;
 use super::connection::Connection;
-use super::mailbox::{Arrival, Completions, Mailbox, Message};
+use super::mailbox::{Mailbox, Message, Transfer};
 use super::parse::{Parsed, parse};
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
@@ -45,24 +45,6 @@ const GONE: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
 /// The event of the mailbox. No connection has this number.
 const MAIL: u64 = u64::MAX;
 
-/// A connection that has left the hot path, with what was read of it.
-pub(in crate::http) struct ColdConnection {
-    pub(in crate::http) stream: TcpStream,
-    pub(in crate::http) read: Vec<u8>,
-    /// Nothing was answered yet: it may be one of HTTP/2.
-    pub(in crate::http) is_new: bool,
-    pub(in crate::http) permit: OwnedSemaphorePermit,
-    /// Where it goes back to when it rests.
-    pub(in crate::http) home: Option<Arc<Mailbox>>,
-}
-
-impl ColdConnection {
-    /// One that never was hot, nor will be.
-    pub(in crate::http) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
-        Self { stream, read: Vec::new(), is_new: true, permit, home: None }
-    }
-}
-
 /// What all threads share.
 pub(in crate::http) struct Shared<S> {
     pub(in crate::http) store: Arc<S>,
@@ -87,7 +69,7 @@ pub(super) struct Loop<S> {
     pub(super) generation: u64,
     /// Where the store completes operations later, and the token of the next one.
     pub(super) later: Later,
-    pub(super) cold: mpsc::UnboundedSender<ColdConnection>,
+    pub(super) cold: mpsc::UnboundedSender<Transfer>,
     /// Half the head timeout.
     period: Duration,
     next_tick: Instant,
@@ -108,7 +90,7 @@ impl<S: Store> Loop<S> {
         shared: Shared<S>,
         tally: Arc<Tally>,
         mailbox: Arc<Mailbox>,
-        cold: mpsc::UnboundedSender<ColdConnection>,
+        cold: mpsc::UnboundedSender<Transfer>,
     ) -> io::Result<Self> {
         let Shared { store, access, head_timeout } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -135,6 +117,8 @@ impl<S: Store> Loop<S> {
         })
     }
 
+    /// Serves connections until the mailbox says to stop and all is answered, or to end at once. Nothing
+    /// can come by the mailbox after that.
     pub(super) fn run(&mut self) {
         let mut ready = Vec::new();
         let mut now = Instant::now();
@@ -152,7 +136,7 @@ impl<S: Store> Loop<S> {
                 }
             }
             self.answer();
-            if self.is_done() {
+            if self.is_done() && self.mailbox.close_if_empty() {
                 return;
             }
             now = Instant::now();
@@ -161,6 +145,7 @@ impl<S: Store> Loop<S> {
                 self.tick();
             }
         }
+        self.mailbox.close(&*self.store);
     }
 
     fn is_done(&self) -> bool {
@@ -207,7 +192,7 @@ impl<S: Store> Loop<S> {
         ready.append(&mut self.again);
     }
 
-    fn add(&mut self, arrival: Arrival) {
+    fn add(&mut self, arrival: Transfer) {
         let entry = self.connections.vacant_entry();
         let data = EventData::new_u64(entry.key() as u64);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustix::event::epoll;
 
 use super::connection::Connection;
-use super::event_loop::{ColdConnection, Loop};
+use super::event_loop::Loop;
+use super::mailbox::Transfer;
 use super::pending::PendingAnswer;
 use crate::key::Lease;
 use crate::store::{Answer, Outcome, Store, lease_of};
@@ -116,6 +117,6 @@ impl<S: Store> Loop<S> {
         // If it fails it is closed below, and the server is ending.
         let _ = epoll::delete(&self.poll, &stream);
         let home = Some(Arc::clone(&self.mailbox));
-        let _ = self.cold.send(ColdConnection { stream, read, is_new, permit, home });
+        let _ = self.cold.send(Transfer { stream, read, is_new, permit, home });
     }
 }

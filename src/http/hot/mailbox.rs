@@ -11,11 +11,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::store::{Complete, Outcome};
+use crate::store::{Outcome, Store, lease_of};
 
 pub(super) enum Message {
     /// A connection that is new, or back from hyper.
-    Arrived(Arrival),
+    Arrived(Transfer),
     /// What a store completed later.
     Completed {
         /// That of the loop that asked for it.
@@ -25,14 +25,24 @@ pub(super) enum Message {
     },
 }
 
-/// A connection that comes to a thread.
-pub(super) struct Arrival {
-    pub(super) stream: TcpStream,
-    pub(super) permit: OwnedSemaphorePermit,
+/// A connection that goes from one path to the other.
+pub(in crate::http) struct Transfer {
+    pub(in crate::http) stream: TcpStream,
     /// What was read of it and is not answered.
-    pub(super) read: Vec<u8>,
-    /// Nothing was answered yet.
-    pub(super) is_new: bool,
+    pub(in crate::http) read: Vec<u8>,
+    /// Nothing was answered yet: it may be one of HTTP/2.
+    pub(in crate::http) is_new: bool,
+    /// Among the connections that the server may have.
+    pub(in crate::http) permit: OwnedSemaphorePermit,
+    /// Where it goes back to when it rests, if it has been hot.
+    pub(in crate::http) home: Option<Arc<Mailbox>>,
+}
+
+impl Transfer {
+    /// A connection that was just accepted.
+    pub(in crate::http) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
+        Self { stream, read: Vec::new(), is_new: true, permit, home: None }
+    }
 }
 
 const SERVING: u8 = 0;
@@ -40,7 +50,8 @@ const STOPPING: u8 = 1;
 const CUT_OFF: u8 = 2;
 
 pub(in crate::http) struct Mailbox {
-    messages: Mutex<Vec<Message>>,
+    /// `None` when no loop will take them any more.
+    messages: Mutex<Option<Vec<Message>>>,
     phase: AtomicU8,
     generations: AtomicU64,
     /// Readable while there is something new.
@@ -53,23 +64,20 @@ impl Mailbox {
     /// If the system has no more file descriptors.
     pub(in crate::http) fn new() -> io::Result<Self> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (messages, generations) = Default::default();
-        Ok(Self { messages, phase: AtomicU8::new(SERVING), generations, bell })
+        let (messages, phase) = (Mutex::new(Some(Vec::new())), AtomicU8::new(SERVING));
+        Ok(Self { messages, phase, generations: AtomicU64::default(), bell })
     }
 
-    /// Gives the thread a new connection.
-    pub(in crate::http) fn add(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
-        self.put(Message::Arrived(Arrival { stream, permit, read: Vec::new(), is_new: true }));
-    }
-
-    /// Gives it one back that it had handed over, with what was read and is not answered.
-    pub(in crate::http) fn give_back(
-        &self,
-        stream: TcpStream,
-        permit: OwnedSemaphorePermit,
-        read: Vec<u8>,
-    ) {
-        self.put(Message::Arrived(Arrival { stream, permit, read, is_new: false }));
+    /// Gives the thread a connection, unless it has ended.
+    ///
+    /// # Errors
+    ///
+    /// With the connection, if the thread has ended.
+    pub(in crate::http) fn add(&self, connection: Transfer) -> Result<(), Transfer> {
+        match self.put(Message::Arrived(connection)) {
+            Err(Message::Arrived(connection)) => Err(connection),
+            _ => Ok(()),
+        }
     }
 
     /// Lets the thread end when all that has come is answered.
@@ -85,7 +93,7 @@ impl Mailbox {
     }
 
     /// One that no loop had before.
-    fn next_generation(&self) -> u64 {
+    pub(super) fn next_generation(&self) -> u64 {
         self.generations.fetch_add(1, SeqCst)
     }
 
@@ -97,15 +105,45 @@ impl Mailbox {
         self.phase.load(SeqCst) == CUT_OFF
     }
 
-    pub(super) fn put(&self, message: Message) {
-        self.messages.lock().push(message);
+    /// # Errors
+    ///
+    /// With the message, if nobody will take it.
+    pub(super) fn put(&self, message: Message) -> Result<(), Message> {
+        match &mut *self.messages.lock() {
+            Some(messages) => messages.push(message),
+            None => return Err(message),
+        }
         self.ring();
+        Ok(())
     }
 
     pub(super) fn take(&self) -> Vec<Message> {
         // Silent before the messages are taken, so that one that comes now rings again.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
-        take(&mut self.messages.lock())
+        self.messages.lock().as_mut().map_or_else(Vec::new, take)
+    }
+
+    /// Takes no more messages, if all that came were taken. False if there are some.
+    pub(super) fn close_if_empty(&self) -> bool {
+        let mut messages = self.messages.lock();
+        if messages.as_ref().is_some_and(|messages| !messages.is_empty()) {
+            return false;
+        }
+        *messages = None;
+        true
+    }
+
+    /// Takes no more messages. Connections that came are closed, and leases go back to the store.
+    pub(super) fn close(&self, store: &impl Store) {
+        let messages = self.messages.lock().take().unwrap_or_default();
+        let lease = |message: &Message| match message {
+            Message::Completed { outcome, .. } => lease_of(outcome),
+            Message::Arrived(_) => None,
+        };
+        let leases: Vec<_> = messages.iter().filter_map(lease).collect();
+        if !leases.is_empty() {
+            store.give_back(leases);
+        }
     }
 
     pub(super) fn bell(&self) -> &OwnedFd {
@@ -115,32 +153,5 @@ impl Mailbox {
     fn ring(&self) {
         // It fails only if it has rung 2^64 times.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
-    }
-}
-
-/// Receives what a store completes later, for one loop.
-pub(super) struct Completions {
-    mailbox: Arc<Mailbox>,
-    generation: u64,
-}
-
-impl Completions {
-    pub(super) fn new(mailbox: &Arc<Mailbox>) -> Self {
-        Self { mailbox: Arc::clone(mailbox), generation: mailbox.next_generation() }
-    }
-
-    /// Among the loops that had this mailbox.
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
-    }
-}
-
-impl Complete for Completions {
-    fn complete(&self, token: u64, outcome: Outcome) -> bool {
-        let is_wanted = !self.mailbox.is_cut_off();
-        if is_wanted {
-            self.mailbox.put(Message::Completed { generation: self.generation, token, outcome });
-        }
-        is_wanted
     }
 }

@@ -15,14 +15,17 @@
 
 mod answers;
 mod batch;
+mod completions;
 mod connection;
 mod event_loop;
 mod execute;
 mod mailbox;
 mod parse;
 mod pending;
+#[cfg(test)]
+mod tests;
 mod thread;
 
-pub(super) use self::event_loop::{ColdConnection, Shared};
-pub(super) use self::mailbox::Mailbox;
+pub(super) use self::event_loop::Shared;
+pub(super) use self::mailbox::{Mailbox, Transfer};
 pub(super) use self::thread::start;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::error;
 
-use super::event_loop::{ColdConnection, Loop, Shared};
-use super::mailbox::Mailbox;
+use super::event_loop::{Loop, Shared};
+use super::mailbox::{Mailbox, Transfer};
 use crate::http::meter::Tally;
 use crate::store::Store;
 
@@ -18,19 +18,19 @@ use crate::store::Store;
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts a thread that serves the connections that come by `mailbox`, until that says to stop and
-/// all that came before is answered. Connections whose requests are not hot go to `cold`. Answers are counted in
-/// `tally`.
+/// all that came before is answered. Connections whose requests are not hot go to `cold`. Answers are
+/// counted in `tally`.
 ///
 /// # Errors
 ///
 /// If the system has no more file descriptors or threads.
 pub(in crate::http) fn start<S: Store>(
     mailbox: Arc<Mailbox>,
-    cold: mpsc::UnboundedSender<ColdConnection>,
+    cold: mpsc::UnboundedSender<Transfer>,
     shared: Shared<S>,
     tally: Arc<Tally>,
 ) -> io::Result<()> {
-    let stopping = Arc::clone(&mailbox);
+    let (stopping, store) = (Arc::clone(&mailbox), Arc::clone(&shared.store));
     let new =
         move || Loop::new(shared.clone(), Arc::clone(&tally), Arc::clone(&mailbox), cold.clone());
     let mut hot = new()?;
@@ -40,7 +40,7 @@ pub(in crate::http) fn start<S: Store>(
             hot = loop {
                 match new() {
                     Ok(hot) => break hot,
-                    Err(_) if stopping.is_stopping() => return,
+                    Err(_) if stopping.is_stopping() => return stopping.close(&*store),
                     Err(_) => sleep(PANIC_PAUSE),
                 }
             }

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use super::permits::Permits;
 use super::workers::Handover;
-use crate::http::hot::{ColdConnection, Mailbox};
+use crate::http::hot::{Mailbox, Transfer};
 
 /// Pause after a failed accept, as when file descriptors have run out: connections may end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -77,12 +77,11 @@ pub(in crate::http) async fn accept(listener: TcpListener, permits: &Permits, ta
     let mut acceptor = Acceptor::new(listener);
     for turn in (0_usize..).cycle() {
         let (stream, permit) = acceptor.next(permits).await;
+        let connection = Transfer::new(stream, permit);
+        // If it fails the server is ending.
         match &takers {
-            Takers::Hot(threads) => threads[turn % threads.len()].add(stream, permit),
-            // If it fails the server is ending.
-            Takers::Workers(ways) => {
-                drop(ways[turn % ways.len()].send(ColdConnection::new(stream, permit)));
-            }
+            Takers::Hot(threads) => drop(threads[turn % threads.len()].add(connection)),
+            Takers::Workers(ways) => drop(ways[turn % ways.len()].send(connection)),
         }
     }
 }

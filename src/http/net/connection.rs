@@ -29,7 +29,7 @@ use super::http1::{Ways, speak};
 use super::peer::{Output, Peer};
 use super::tls::Tls;
 use crate::http::api::Client;
-use crate::http::hot::ColdConnection;
+use crate::http::hot::Transfer;
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// Requests at once on a connection of HTTP/2; the least that RFC 9113, section 6.5.2, recommends.
@@ -77,7 +77,7 @@ impl<H: Handler> Server<H> {
     pub(super) fn spawn(
         self: &Arc<Self>,
         tasks: &mut JoinSet<()>,
-        connection: ColdConnection,
+        connection: Transfer,
         stopped: watch::Receiver<()>,
     ) {
         let server = Arc::clone(self);
@@ -89,12 +89,8 @@ impl<H: Handler> Server<H> {
 
     /// Serves a connection to its end, or until it rests and goes back to where it came from. After `stopped`
     /// has changed, to the end of its requests.
-    async fn connection(
-        self: Arc<Self>,
-        connection: ColdConnection,
-        mut stopped: watch::Receiver<()>,
-    ) {
-        let ColdConnection { stream, mut read, is_new, permit, home } = connection;
+    async fn connection(self: Arc<Self>, connection: Transfer, mut stopped: watch::Receiver<()>) {
+        let Transfer { stream, mut read, is_new, mut permit, mut home } = connection;
         let Some(mut peer) = peer(stream) else { return };
         let is_http2 = is_new && {
             let is_http2 = timeout(self.head_timeout, is_http2(&mut peer, &mut read));
@@ -115,13 +111,18 @@ impl<H: Handler> Server<H> {
             let rested = Box::pin(self.speak_http1(ways, &activity, &peer, &mut stopped)).await;
             let Some(rest) = rested.map(|ways| ways.read) else { return };
             read = rest;
-            if let Some(home) = &home {
-                let Some(socket) = peer.into_socket() else { return };
-                return home.give_back(socket, permit, read.into());
-            }
-            if !self.comes_back(&peer, &mut stopped).await {
+            let Some(thread) = home.take() else {
+                if self.comes_back(&peer, &mut stopped).await {
+                    continue;
+                }
                 return;
-            }
+            };
+            let Some(stream) = peer.into_socket() else { return };
+            let rests = Transfer { stream, read: read.into(), is_new: false, permit, home: None };
+            let Err(connection) = thread.add(rests) else { return };
+            // The server stops, and the thread has ended. What has come by now is answered here.
+            let Some(same) = self::peer(connection.stream) else { return };
+            (peer, read, permit) = (same, connection.read.into(), connection.permit);
         }
     }
 
@@ -129,10 +130,10 @@ impl<H: Handler> Server<H> {
     async fn secured(
         self: Arc<Self>,
         tls: Tls,
-        connection: ColdConnection,
+        connection: Transfer,
         mut stopped: watch::Receiver<()>,
     ) {
-        let ColdConnection { stream, permit: _permit, .. } = connection;
+        let Transfer { stream, permit: _permit, .. } = connection;
         let Some(peer) = peer(stream) else { return };
         let activity = Arc::<Activity>::default();
         let output = Output::new(peer.clone(), self.head_timeout, Arc::clone(&activity));

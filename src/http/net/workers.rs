@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{Handler, Server};
-use crate::http::hot::ColdConnection;
+use crate::http::hot::Transfer;
 
 /// The most threads that do what blocks, of all runtimes together.
 const BLOCKING_THREADS_MAX: usize = 512;
@@ -28,7 +28,7 @@ pub(in crate::http) struct Workers {
 }
 
 /// The way to one of the threads.
-pub(in crate::http) type Handover = mpsc::UnboundedSender<ColdConnection>;
+pub(in crate::http) type Handover = mpsc::UnboundedSender<Transfer>;
 
 impl Workers {
     /// Starts `count` threads, and answers the way to each. Their connections end with their requests
@@ -91,7 +91,7 @@ fn run(runtime: Runtime, connections: impl Future<Output = ()>, mut cut_off: wat
 /// Serves the connections that come, until no more can come and all have ended.
 async fn serve<H: Handler>(
     server: Arc<Server<H>>,
-    mut cold: mpsc::UnboundedReceiver<ColdConnection>,
+    mut cold: mpsc::UnboundedReceiver<Transfer>,
     stopped: watch::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
