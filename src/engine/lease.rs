@@ -31,23 +31,26 @@ impl<J: Journal> Pool<J> {
     /// other calls were about to lease.
     pub fn lease(&self, now: Timestamp, lease_ms: u32, rng: &mut impl Rng) -> Result<Lease, Error> {
         loop {
-            if let Some(result) = self.lease_within(now, lease_ms, rng, usize::MAX) {
+            let mut steps = usize::MAX;
+            if let Some(result) = self.lease_within(now, lease_ms, rng, &mut steps) {
                 return result;
             }
         }
     }
 
-    /// As [`Pool::lease`], but gives up after `steps` keys or entries that were of no use: `None`.
+    /// As [`Pool::lease`], but gives up when `steps` are used up: `None`. A step is a dead key, a stale
+    /// hint or an ended lease that it has met.
     pub fn lease_within(
         &self,
         now: Timestamp,
         lease_ms: u32,
         rng: &mut impl Rng,
-        steps: usize,
+        steps: &mut usize,
     ) -> Option<Result<Lease, Error>> {
         self.pay_for_blocks(now, 1);
         let mut cursor = self.blocks.cursor();
-        for _ in 0..steps {
+        while *steps > 0 {
+            let mut met = 1;
             match self.free.draw(rng) {
                 Ok(hint) => {
                     if let Some(lease) = self.try_lease(hint, now, lease_ms, &mut cursor) {
@@ -57,11 +60,14 @@ impl<J: Journal> Pool<J> {
                 Err(empty) => {
                     // A lease that has ended stays in the index until its hint is pushed. So if
                     // none is there, and no hint came meanwhile, no key was free just now.
-                    if self.end_blocks(now, Self::LEASE_SWEEP) == 0 && self.free.is_still(empty) {
+                    let ended = self.end_blocks(now, Self::LEASE_SWEEP);
+                    if ended == 0 && self.free.is_still(empty) {
                         return Some(Err(Error::EXHAUSTED));
                     }
+                    met = ended.max(1);
                 }
             }
+            *steps = steps.saturating_sub(met);
         }
         None
     }

@@ -143,7 +143,7 @@ fn a_lease_among_many_dead_gives_way_to_others() {
     let pool = pool(4);
     create(&pool, 1000, &mut rng);
     let dead = at(300_000);
-    assert_eq!(pool.lease_within(dead, LEASE_MS, &mut rng, 64), None);
+    assert_eq!(pool.lease_within(dead, LEASE_MS, &mut rng, &mut 64), None);
     assert_eq!(pool.stats().keys, 1000 - 64);
     assert_eq!(pool.lease(dead, LEASE_MS, &mut rng), Err(Error::EXHAUSTED));
     assert_eq!(pool.stats().keys, 0);

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 
+use super::queue::Waiter;
 use super::{Memory, Options};
 use crate::error::Error;
-use crate::store::{Leasing, StoreExt};
+use crate::store::{Complete, Leasing, Outcome, StoreExt};
 use crate::time::{Clock, ManualClock, Timestamp};
 
 /// A store with a sweep, and the clock of both.
@@ -168,4 +169,43 @@ async fn a_creation_that_is_cut_off_leaves_no_room_taken() {
     assert!(matches!(store.create(1001 - keys).await, Err(Error::Full { .. })));
     store.create(1000 - keys).await.unwrap();
     store.pool().check_invariants();
+}
+
+/// Takes whatever it is given.
+struct Taker;
+
+impl Complete for Taker {
+    fn complete(&self, _: u64, _: Outcome) -> bool {
+        true
+    }
+}
+
+#[tokio::test]
+async fn waiters_are_served_in_small_steps_among_masses_of_dead_keys() {
+    let clock = ManualClock::default();
+    let store = Memory::new(Options::default(), clock.clone());
+    for _ in 0..100 {
+        store.create(40).await.unwrap();
+    }
+    clock.advance_ms(299_999);
+    for _ in 0..8 {
+        store.create(40).await.unwrap();
+    }
+    clock.advance_ms(1);
+    let waiters = &store.shared.waiters;
+    for token in 0..16 {
+        let until = clock.now().plus_ms(1000);
+        let waiter = Waiter { lease_ms: 1000, until, receiver: Arc::new(Taker), token };
+        waiters.join(&mut waiters.lock(), waiter, true).unwrap();
+    }
+    let mut turns = 0;
+    while !waiters.is_empty() {
+        let before = store.pool().stats();
+        store.serve_some_waiters();
+        let after = store.pool().stats();
+        assert!(before.keys - after.keys <= 64, "{before:?} {after:?}");
+        turns += 1;
+    }
+    assert!(turns > 1, "one in 13 keys lives: it takes some 200 tries");
+    assert_eq!(store.pool().stats().leased, 16);
 }

@@ -22,9 +22,10 @@ enum Served {
 }
 
 impl<C: Clock> Memory<C> {
-    /// How many waiters are served under one lock of the queue, and how many keys are tried for each:
-    /// some 50 µs at most.
+    /// How many waiters are served under one lock of the queue.
     const SERVED_MAX: usize = 16;
+    /// How many keys may be tried for them in vain, all together.
+    const SERVED_STEPS: usize = 64;
 
     /// After something that may have freed keys: gives them to the waiters.
     pub(super) fn serve_waiters(&self) {
@@ -42,10 +43,11 @@ impl<C: Clock> Memory<C> {
 
     fn serve_queue(&self, queue: &mut Queue) -> Served {
         let Shared { pool, clock, waiters, alarm, .. } = &*self.shared;
+        let mut steps = Self::SERVED_STEPS;
         for _ in 0..Self::SERVED_MAX {
             let Some(ms) = queue.next_lease_ms() else { return Served::All };
             let now = clock.now();
-            match pool.lease_within(now, ms, &mut rand::rng(), Self::SERVED_MAX) {
+            match pool.lease_within(now, ms, &mut rand::rng(), &mut steps) {
                 None => return Served::Unknown,
                 Some(Err(_)) => return Served::Exhausted,
                 Some(Ok(lease)) => {
@@ -110,9 +112,10 @@ impl<C: Clock> Memory<C> {
         let lease_ms = self.lease_ms(leasing);
         let served =
             if waiters.is_empty() { Served::All } else { self.serve_queue(&mut waiters.lock()) };
+        let mut steps = Self::STEP;
         let served = match served {
             Served::All => loop {
-                match pool.lease_within(now, lease_ms, &mut rand::rng(), Self::STEP) {
+                match pool.lease_within(now, lease_ms, &mut rand::rng(), &mut steps) {
                     Some(Ok(lease)) => {
                         alarm.note_deadline(lease.until);
                         return Answer::Now(Ok(Reply::Leased(lease)));
