@@ -69,11 +69,16 @@ pub(super) enum Need {
 }
 
 impl Route {
+    /// Whether a request waits until a key is free. A lease without `wait` waits only for a store that is slow.
+    pub(super) fn may_wait(self) -> bool {
+        self == Self::LeaseOrWait
+    }
+
     /// The route of a request. O(length of its target).
     pub(super) fn of(method: &Method, target: &Uri) -> Self {
         let path = target.path();
         let template = match path {
-            "/keys" if may_wait(target) && method == Method::GET => "/keys?wait",
+            "/keys" if has_wait(target) && method == Method::GET => "/keys?wait",
             "/keys/" => "/keys/{id}",
             "/keepalive/" => "/keepalive/{id}",
             _ => template(path),
@@ -87,7 +92,7 @@ impl Route {
 }
 
 /// Whether a request may wait for a key. Its latency is counted apart.
-fn may_wait(target: &Uri) -> bool {
+fn has_wait(target: &Uri) -> bool {
     // Names may be escaped.
     let is_wait = |part: &str| part.starts_with("wait=") || part.contains('%');
     target.query().is_some_and(|query| query.split('&').any(is_wait))

@@ -108,8 +108,12 @@ pub async fn serve<S: Store>(
     let (api, main_server) = server(&stopped, scope);
     let (workers, handovers) = Workers::start(&main_server, count, &stopped)?;
     let mut threads = Threads::default();
-    let shared =
-        hot::Shared { store: Arc::clone(&store), access: options.access.clone(), head_timeout };
+    let shared = hot::Shared {
+        store: Arc::clone(&store),
+        access: options.access.clone(),
+        limits,
+        head_timeout,
+    };
     // The hot path cannot read TLS.
     let takers = if options.tls.is_some() {
         Takers::Workers(handovers)

@@ -173,6 +173,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
+    /// Closes the half that it sends by.
+    pub(crate) async fn end(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// The next answer, to a request of this method.
     pub(crate) async fn read(&mut self, method: &str) -> Answer {
         let head_end = loop {

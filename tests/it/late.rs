@@ -14,7 +14,7 @@ use crate::fakes::Delayed;
 /// No key has this id.
 const UNKNOWN: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 /// A field that leaves a request to hyper and the router, and changes nothing.
-const SLOW: &str = "If-Match: *\r\n";
+const SLOW: &str = "Connection: x\r\n";
 
 /// A server whose store answers at once.
 async fn prompt() -> Server {

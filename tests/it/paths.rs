@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::store::{Options, Store};
 
-use crate::client::{Answer, Client, Server};
+use crate::client::{Answer, Client, Server, until};
 
 /// Head and body, but for the time of day and the digits of the generation, which each lease moves.
 pub(crate) fn bytes(answer: &Answer) -> String {
@@ -60,6 +60,126 @@ async fn every_route_answers_the_same_bytes_whichever_path_it_took() {
     let id = server.create().await;
     assert_eq!(bytes(&deleted), bytes(&send_slowly(slow, "DELETE", &format!("/keys/{id}")).await));
     assert!(answers.iter().any(|answer| answer.contains("true")));
+}
+
+/// A field that leaves a request to hyper and the router, and changes nothing.
+const SLOW: &str = "Connection: x\r\n";
+
+/// Fences and parameters, creations and waiting: the cycle of a careful client, in the same steps on either
+/// path.
+#[tokio::test]
+async fn a_careful_cycle_has_the_same_answers_whichever_path_it_took() {
+    let mut both = Vec::new();
+    for path in ["", SLOW] {
+        let server = Server::default().await;
+        let mut client = server.connect().await;
+        let mut send = async |method: &str, target: &str, fields: &str| {
+            client
+                .write(&format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}{path}\r\n"))
+                .await;
+            client.read(method).await
+        };
+        let created = send("POST", "/keys", "").await;
+        let id = created.json()["keyId"].as_str().unwrap().to_owned();
+        assert_eq!(created.header("location"), Some(&*format!("/keys/{id}")));
+        let key = format!("/keys/{id}");
+        let mut answers = vec![created];
+        let mut tag = String::new();
+        for (method, target, fence) in [
+            ("GET", "/keys?lease=5s&wait=1s", ""),
+            ("GET", "/keys?lease=5s", ""),
+            ("PUT", "KEY/lease?lease=30s", "now"),
+            ("PUT", "KEY/lease", "\"999\""),
+            ("PUT", "KEY?cooldown=2s", "\"999\""),
+            ("DELETE", "KEY", "\"999\""),
+            ("PUT", "KEY?cooldown=2s", "now"),
+            ("PUT", "KEY/lease", "now"),
+            ("PUT", "KEY/lease", "*"),
+            ("PUT", "KEY", ""),
+            ("PUT", "KEY/lease", ""),
+            ("GET", "/keys?wait=1s", ""),
+            ("PUT", "KEY", "7x"),
+            ("PUT", "KEY", "now"),
+            ("DELETE", "KEY", "*"),
+            ("DELETE", "KEY", "*"),
+            ("PUT", "KEY/lease", "now"),
+            ("PUT", "KEY?cooldown=2s", ""),
+        ] {
+            let fence = if fence == "now" { &tag } else { fence };
+            let field = match fence {
+                "" => String::new(),
+                fence => format!("If-Match: {fence}\r\n"),
+            };
+            let answer = send(method, &target.replace("KEY", &key), &field).await;
+            tag = answer.header("etag").map_or(tag, str::to_owned);
+            answers.push(answer);
+        }
+        let texts: Vec<_> = answers.iter().map(|answer| bytes(answer).replace(&id, "ID")).collect();
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(
+            statuses,
+            [
+                201, 200, 404, 200, 412, 412, 412, 200, 412, 409, 200, 409, 200, 400, 200, 200,
+                404, 404, 404
+            ]
+        );
+        both.push(texts);
+    }
+    assert_eq!(both[0], both[1]);
+}
+
+/// A client waits in the queue, whichever path it took; what ends the wait is the same on both.
+#[tokio::test]
+async fn waiting_has_the_same_answers_whichever_path_it_took() {
+    let mut both = Vec::new();
+    for path in ["", SLOW] {
+        let server = Server::default().await;
+        let id = server.create().await;
+        assert_eq!(server.send("GET", "/keys", "").await.status, 200);
+        let wait = format!("GET /keys?wait=10s HTTP/1.1\r\nHost: a\r\n{path}\r\n");
+        let waiting = async |number| {
+            until("they wait", async || server.store.stats().await.unwrap().waiting == number)
+                .await;
+        };
+        let mut answers = Vec::new();
+        // Freed.
+        let mut client = server.connect().await;
+        client.write(&wait).await;
+        waiting(1).await;
+        server.send("PUT", &format!("/keys/{id}"), "").await;
+        answers.push(client.read("GET").await);
+        // In vain.
+        client.write(&wait).await;
+        waiting(1).await;
+        server.clock.advance_ms(10_000);
+        answers.push(client.read("GET").await);
+        // Given up: by closing one half, and by hanging up.
+        client.write(&wait).await;
+        waiting(1).await;
+        client.end().await;
+        answers.push(client.read("GET").await);
+        assert!(client.is_closed().await);
+        let mut client = server.connect().await;
+        client.write(&wait).await;
+        waiting(1).await;
+        drop(client);
+        waiting(0).await;
+        assert_eq!(server.store.stats().await.unwrap().free, 0);
+        // Stopped.
+        let mut client = server.connect().await;
+        client.write(&wait).await;
+        waiting(1).await;
+        let stopped = server.stop();
+        answers.push(client.read("GET").await);
+        assert!(client.is_closed().await);
+        stopped.await.unwrap();
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        assert_eq!(statuses, [200, 404, 404, 503]);
+        let of_path =
+            |answer| bytes(answer).replace(&id, "ID").replace("connection: close\r\n", "");
+        both.push(answers.iter().map(of_path).collect::<Vec<_>>());
+    }
+    assert_eq!(both[0], both[1]);
 }
 
 #[tokio::test]

@@ -60,7 +60,7 @@ fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<bool> {
 }
 
 /// The generation in a tag that this server made.
-fn generation(tag: &[u8]) -> Option<u64> {
+pub(in crate::http) fn generation(tag: &[u8]) -> Option<u64> {
     let is_ours =
         tag.iter().all(u8::is_ascii_digit) && (tag.len() == 1 || tag.first() != Some(&b'0'));
     str::from_utf8(tag).ok().filter(|_| is_ours)?.parse().ok()

@@ -2,7 +2,7 @@
 
 pub(super) mod batches;
 mod client;
-mod if_match;
+pub(super) mod if_match;
 pub(super) mod keys;
 pub(super) mod leases;
 mod limits;

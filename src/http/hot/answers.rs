@@ -1,15 +1,14 @@
 //! What hot requests are answered.
 
-use std::mem::take;
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::parse::Hot;
 use crate::error::Error;
 use crate::http::meter::{self, Tally};
 use crate::http::route::Route;
 use crate::http::wire::{self, Fields, Refusal};
+use crate::key::KeyId;
 use crate::store::{Outcome, Reply, Store};
 
 // Each piece is put with one copy, so the constant ones are as long as can be.
@@ -17,9 +16,8 @@ const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n\
     content-type: application/json\r\ncache-control: no-store\r\n";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
     content-type: application/json\r\ncache-control: no-store\r\n";
-
-/// What nearly all hot requests are answered with.
-const STATUSES: [u16; 2] = [404, 200];
+const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\n\
+    content-type: application/json\r\ncache-control: no-store\r\n";
 
 /// Answers that are yet to be sent.
 #[derive(Default)]
@@ -30,37 +28,41 @@ pub(super) struct Answers {
     second: i64,
     /// What comes behind the length of the body.
     end: String,
-    /// Answers that are not yet counted, by status and route.
-    counts: [[u64; Hot::ROUTES.len()]; STATUSES.len()],
-    /// Those with another status.
-    rare: Vec<(Route, u16)>,
+    /// Answers that are not yet counted, by route and status: a few of them.
+    counts: Vec<(Route, u16, u64)>,
 }
 
 impl Answers {
-    /// Writes the answer to a request.
-    pub(super) fn add<S: Store>(&mut self, store: &S, request: Hot, outcome: &Outcome) {
-        match outcome {
+    /// Writes the answer to a request for this route and key.
+    pub(super) fn add<S: Store>(
+        &mut self,
+        store: &S,
+        route: Route,
+        id: Option<&KeyId>,
+        outcome: &Outcome,
+    ) {
+        let (status, line, fields) = match outcome {
             Ok(reply) => {
                 let fields = self.write_body(store, reply);
-                self.write(store, FOUND, &fields);
-                self.note(request, true);
+                let is_new = matches!(reply, Reply::Created(_));
+                if is_new { (201, CREATED, fields) } else { (200, FOUND, fields) }
             }
-            Err(Error::NotFound) => {
-                wire::empty(&mut self.body);
-                self.write(store, NOT_FOUND, &Fields::default());
-                self.note(request, false);
-            }
+            Err(Error::NotFound) => (404, NOT_FOUND, self.write_nothing(None)),
             Err(Error::Exhausted { retry_after_ms }) => {
-                wire::empty(&mut self.body);
-                self.write(store, NOT_FOUND, &Fields::of_exhausted(*retry_after_ms));
-                self.note(request, false);
+                (404, NOT_FOUND, self.write_nothing(*retry_after_ms))
             }
-            Err(error) => self.refuse(request, &Refusal::of(error)),
-        }
+            Err(error) => return self.refuse(route, id, &Refusal::of(error)),
+        };
+        let location = match outcome {
+            Ok(Reply::Created(created)) => created.ids.first(),
+            _ => None,
+        };
+        self.write(store, line, &fields, location);
+        self.note(route, id, status);
     }
 
     /// Writes a refusal.
-    fn refuse(&mut self, request: Hot, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, route: Route, id: Option<&KeyId>, refusal: &Refusal) {
         self.set_date();
         let output = &mut self.output;
         let reason = refusal.status.canonical_reason().unwrap_or_default();
@@ -73,29 +75,23 @@ impl Answers {
         output.extend_from_slice(format!("content-length: {}", refusal.body.len()).as_bytes());
         output.extend_from_slice(self.end.as_bytes());
         output.extend_from_slice(&refusal.body);
-        let route = Hot::ROUTES[request.place()];
-        self.rare.push((route, refusal.status.as_u16()));
-        meter::log(route, request.id(), refusal.status.as_u16(), None);
+        self.note(route, id, refusal.status.as_u16());
     }
 
-    /// Counts an answer.
-    fn note(&mut self, request: Hot, is_found: bool) {
-        let (found, place) = (usize::from(is_found), request.place());
-        self.counts[found][place] += 1;
-        meter::log(Hot::ROUTES[place], request.id(), STATUSES[found], None);
+    /// Counts and logs an answer.
+    fn note(&mut self, route: Route, id: Option<&KeyId>, status: u16) {
+        let is_same = |known: &&mut (Route, u16, u64)| known.0 == route && known.1 == status;
+        match self.counts.iter_mut().find(is_same) {
+            Some((.., count)) => *count += 1,
+            None => self.counts.push((route, status, 1)),
+        }
+        meter::log(route, id, status, None);
     }
 
     /// Adds what was answered since the last time to `tally`, each after `elapsed`. O(1).
     pub(super) fn count(&mut self, tally: &Tally, elapsed: Duration) {
-        for (counts, status) in self.counts.iter_mut().zip(STATUSES) {
-            for (count, route) in counts.iter_mut().zip(Hot::ROUTES) {
-                if *count > 0 {
-                    tally.add(route, status, take(count), elapsed);
-                }
-            }
-        }
-        for (route, status) in self.rare.drain(..) {
-            tally.add(route, status, 1, elapsed);
+        for (route, status, count) in self.counts.drain(..) {
+            tally.add(route, status, count, elapsed);
         }
     }
 
@@ -118,12 +114,31 @@ impl Answers {
                 wire::empty(&mut self.body);
                 Fields::default()
             }
-            Reply::Created(_) | Reply::Renewed(_) => unreachable!("no hot request asks for it"),
+            Reply::Renewed(lease) => {
+                wire::empty(&mut self.body);
+                Fields::of_lease(lease)
+            }
+            Reply::Created(created) => {
+                wire::key_id(&mut self.body, &created.ids[0]);
+                Fields::of_life(created.life_ends)
+            }
         }
     }
 
-    /// Writes the answer whose body is there.
-    fn write<S: Store>(&mut self, store: &S, status: &[u8], fields: &Fields) {
+    /// The same where there is no key.
+    fn write_nothing(&mut self, retry_after_ms: Option<u64>) -> Fields {
+        wire::empty(&mut self.body);
+        Fields::of_exhausted(retry_after_ms)
+    }
+
+    /// Writes the answer whose body is there, with the address of a key that was created.
+    fn write<S: Store>(
+        &mut self,
+        store: &S,
+        status: &[u8],
+        fields: &Fields,
+        location: Option<&KeyId>,
+    ) {
         if self.output.is_empty() {
             self.set_date();
         }
@@ -135,6 +150,11 @@ impl Answers {
             output.extend_from_slice(value);
             output.extend_from_slice(b"\r\n");
         });
+        if let Some(id) = location {
+            output.extend_from_slice(b"location: /keys/");
+            output.extend_from_slice(id.encode(&mut [0; KeyId::TEXT_LEN]).as_bytes());
+            output.extend_from_slice(b"\r\n");
+        }
         output.extend_from_slice(b"content-length: ");
         output.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
         output.extend_from_slice(self.end.as_bytes());

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 
-use super::parse::Hot;
+use super::request::Hot;
+use crate::http::route::Route;
 use crate::store::{Answer, Operation};
 
 /// Requests that were read and are not yet done, and what the store has not completed yet.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Requests, and the connections that they came by.
-    pub(super) requests: Vec<(usize, Hot)>,
+    /// The connections that requests came by, and their routes.
+    pub(super) requests: Vec<(usize, Route)>,
+    /// What they ask the store for.
     pub(super) operations: Vec<Operation<'static>>,
     pub(super) answers: Vec<Answer>,
     /// The connections that wait for operations, by their tokens.
@@ -22,7 +24,7 @@ impl Batch {
     }
 
     pub(super) fn push(&mut self, connection: usize, request: Hot) {
-        self.requests.push((connection, request));
-        self.operations.push(request.operation());
+        self.requests.push((connection, request.route));
+        self.operations.push(request.operation);
     }
 }

@@ -1,17 +1,18 @@
 //! What a thread knows of one of its connections.
 
 use std::net::TcpStream;
-use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::mailbox::Transfer;
-use super::parse::Hot;
-use super::pending::{Pending, PendingAnswer};
+use super::pending::{Pending, PendingAnswer, Waiting};
 use crate::http::auth::{Access, CachedRole};
+use crate::http::route::Route;
 use crate::key::Lease;
+use crate::store::Ticket;
 
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Connection {
@@ -62,9 +63,13 @@ impl Connection {
     }
 
     /// Whether a request may do what it asks for.
-    pub(super) fn may(&mut self, access: &Access, hot: Hot, authorization: Option<&[u8]>) -> bool {
-        let need = Hot::ROUTES[hot.place()].need();
-        access.check(authorization, need, &mut self.cached_role).is_ok()
+    pub(super) fn may(
+        &mut self,
+        access: &Access,
+        route: Route,
+        authorization: Option<&[u8]>,
+    ) -> bool {
+        access.check(authorization, route.need(), &mut self.cached_role).is_ok()
     }
 
     /// Whether answers are still to be sent.
@@ -78,13 +83,26 @@ impl Connection {
     }
 
     /// Waits for the operation of a request. O(1).
-    pub(super) fn wait_for(&mut self, token: u64, request: Hot) {
-        self.pending.get_or_insert_default().push_waiting(token, request);
+    pub(super) fn wait_for(&mut self, waiting: Waiting) {
+        self.pending.get_or_insert_default().push_waiting(waiting);
     }
 
-    /// The request that waits for an operation, and since when. O(p) for p pipelined requests.
-    pub(super) fn waits_for(&self, token: u64) -> Option<(Hot, Instant)> {
+    /// The request that waits for an operation. O(p) for p pipelined requests.
+    pub(super) fn waits_for(&self, token: u64) -> Option<Waiting> {
         self.pending.as_ref()?.request(token)
+    }
+
+    /// The leases that wait for a key. O(p) for p pipelined requests.
+    pub(super) fn waiting_leases(&self) -> impl Iterator<Item = Ticket> {
+        self.pending.iter().flat_map(|pending| pending.waiting_leases())
+    }
+
+    /// Whether the client has hung up, or has closed its half: it does not wait for a key any more.
+    pub(super) fn has_hung_up(&self) -> bool {
+        let ending = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut peer = [PollFd::new(&self.stream, PollFlags::RDHUP)];
+        let polled = poll(&mut peer, Some(&Timespec::default()));
+        polled.is_ok() && peer[0].revents().intersects(ending)
     }
 
     /// Puts an answer in its place, and adds those to `output` that can be sent now. Returns the leases

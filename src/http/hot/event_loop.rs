@@ -19,6 +19,7 @@ use super::completions::Completions;
 use super::connection::Connection;
 use super::mailbox::{Mailbox, Message, Transfer};
 use super::parse::{Parsed, parse};
+use crate::http::api::Limits;
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
 use crate::http::wire::HEAD_BYTES_MAX;
@@ -49,13 +50,14 @@ const MAIL: u64 = u64::MAX;
 pub(in crate::http) struct Shared<S> {
     pub(in crate::http) store: Arc<S>,
     pub(in crate::http) access: Access,
+    pub(in crate::http) limits: Limits,
     pub(in crate::http) head_timeout: Duration,
 }
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         let (store, access) = (Arc::clone(&self.store), self.access.clone());
-        Self { store, access, head_timeout: self.head_timeout }
+        Self { store, access, limits: self.limits, head_timeout: self.head_timeout }
     }
 }
 
@@ -63,6 +65,7 @@ impl<S> Clone for Shared<S> {
 pub(super) struct Loop<S> {
     pub(super) store: Arc<S>,
     access: Access,
+    limits: Limits,
     pub(super) tally: Arc<Tally>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Among the loops that had this mailbox.
@@ -92,7 +95,7 @@ impl<S: Store> Loop<S> {
         mailbox: Arc<Mailbox>,
         cold: mpsc::UnboundedSender<Transfer>,
     ) -> io::Result<Self> {
-        let Shared { store, access, head_timeout } = shared;
+        let Shared { store, access, limits, head_timeout } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
         let period = head_timeout / 2;
@@ -100,6 +103,7 @@ impl<S: Store> Loop<S> {
         Ok(Self {
             store,
             access,
+            limits,
             tally,
             generation: completions.generation(),
             later: Later { receiver: Arc::new(completions), first_token: 0 },
@@ -227,6 +231,8 @@ impl<S: Store> Loop<S> {
             // The answers before the pending one go on.
             if connection.has_gone || connection.flush().is_err() {
                 self.lose(index);
+            } else if connection.is_ending || self.is_stopping {
+                self.stop_waiting(index);
             }
             return;
         }
@@ -257,9 +263,9 @@ impl<S: Store> Loop<S> {
         }
         let mut input = &self.input[..length];
         loop {
-            match parse(input) {
+            match parse(input, &self.limits) {
                 Parsed::Hot(request, length, authorization)
-                    if connection.may(&self.access, request, authorization) =>
+                    if connection.may(&self.access, request.route, authorization) =>
                 {
                     self.batch.push(index, request);
                     connection.has_requests = true;

@@ -2,13 +2,17 @@
 
 use std::mem::take;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::event::epoll;
 
+use super::batch::Batch;
 use super::connection::Connection;
 use super::event_loop::Loop;
 use super::mailbox::Transfer;
-use super::pending::PendingAnswer;
+use super::pending::{PendingAnswer, Waiting};
+use crate::error::Error;
+use crate::http::wire::{Problem, Refusal};
 use crate::key::Lease;
 use crate::store::{Answer, Outcome, Store, lease_of};
 
@@ -21,25 +25,28 @@ impl<S: Store> Loop<S> {
         let first_token = self.later.first_token;
         self.store.execute(&self.batch.operations, &mut self.batch.answers, &self.later);
         self.later.first_token += self.batch.operations.len() as u64;
-        self.batch.operations.clear();
-        let (mut requests, mut answers) =
-            (take(&mut self.batch.requests), take(&mut self.batch.answers));
+        let Batch { mut requests, mut operations, mut answers, waiting } = take(&mut self.batch);
+        self.batch.waiting = waiting;
         for (n, answer) in answers.drain(..).enumerate() {
-            let (index, request) = requests[n];
+            let ((index, route), id) = (requests[n], operations[n].id());
             let connection = &mut self.connections[index];
             match answer {
                 Answer::Now(outcome) => {
                     let begin = self.answers.output.len();
-                    self.answers.add(&*self.store, request, &outcome);
+                    self.answers.add(&*self.store, route, id, &outcome);
                     if let Some(pending) = &mut connection.pending {
                         let bytes = self.answers.output.split_off(begin);
                         pending.push_answer(PendingAnswer::new(bytes, &outcome));
                     }
                 }
-                Answer::Later(_) => {
+                Answer::Later(ticket) => {
                     let token = first_token + n as u64;
                     self.batch.waiting.insert(token, index);
-                    connection.wait_for(token, request);
+                    let (id, began) = (id.copied(), Instant::now());
+                    connection.wait_for(Waiting { token, ticket, route, id, began });
+                    if route.may_wait() && (connection.is_ending || self.is_stopping) {
+                        self.store.cancel(ticket);
+                    }
                 }
             }
             if requests.get(n + 1).is_none_or(|(next, _)| *next != index) {
@@ -47,7 +54,9 @@ impl<S: Store> Loop<S> {
             }
         }
         requests.clear();
-        (self.batch.requests, self.batch.answers) = (requests, answers);
+        operations.clear();
+        let waiting = take(&mut self.batch.waiting);
+        self.batch = Batch { requests, operations, answers, waiting };
     }
 
     /// Goes on with the connection that waited for an operation.
@@ -56,14 +65,23 @@ impl<S: Store> Loop<S> {
         let index = is_ours.then(|| self.batch.waiting.remove(&token)).flatten();
         let connection = index.and_then(|index| Some((index, self.connections.get_mut(index)?)));
         let waiting = connection.and_then(|(index, connection)| {
-            let (request, began) = connection.waits_for(token)?;
-            Some((index, connection, request, began))
+            Some((index, connection.waits_for(token)?, connection))
         });
-        let Some((index, connection, request, began)) = waiting else {
+        let Some((index, Waiting { route, id, began, .. }, connection)) = waiting else {
             // Its client has gone.
             return self.give_back(lease_of(outcome).into_iter().collect());
         };
-        self.answers.add(&*self.store, request, outcome);
+        let mut outcome = outcome;
+        if route.may_wait() && outcome.is_ok() && connection.has_hung_up() {
+            // It hung up before the key came free, but that was not seen yet.
+            self.store.give_back(lease_of(outcome).into_iter().collect());
+            outcome = &Err(Error::EXHAUSTED);
+        }
+        if self.is_stopping && route.may_wait() && matches!(outcome, Err(Error::Exhausted { .. })) {
+            self.answers.refuse(route, None, &Refusal::from(&Problem::Stopping));
+        } else {
+            self.answers.add(&*self.store, route, id.as_ref(), outcome);
+        }
         self.answers.count(&self.tally, began.elapsed());
         let answer = PendingAnswer::new(take(&mut self.answers.output), outcome);
         let leases = connection.completed(token, answer, &mut self.answers.output);
@@ -74,10 +92,18 @@ impl<S: Store> Loop<S> {
         self.again.push(index);
     }
 
-    /// Drops a connection whose client has gone, and takes back the leases that it has not heard of.
+    /// Drops a connection whose client has gone. It waits for no key any more, and leases that it has not
+    /// heard of are taken back.
     pub(super) fn lose(&mut self, index: usize) {
-        let pending = self.connections.remove(index).pending;
+        let connection = self.connections.remove(index);
+        connection.waiting_leases().for_each(|ticket| self.store.cancel(ticket));
+        let pending = connection.pending;
         self.give_back(pending.map_or_else(Vec::new, |pending| pending.leases()));
+    }
+
+    /// Lets the leases of a connection that wait for a key end now.
+    pub(super) fn stop_waiting(&self, index: usize) {
+        self.connections[index].waiting_leases().for_each(|ticket| self.store.cancel(ticket));
     }
 
     fn give_back(&self, leases: Vec<Lease>) {

@@ -5,7 +5,7 @@
 //! for, and answers. That requests of many connections are done together is what makes it fast: what
 //! they need is fetched from memory at the same time, and keys are leased in groups.
 //!
-//! With a request that is not hot (see [`mod@parse`]), a connection and what was read of it go to hyper.
+//! With a request that is not hot (see [`mod@request`]), a connection and what was read of it go to hyper.
 //! They come back when the client has sent nothing for a while: an idle connection of hyper needs many
 //! kilobytes, one of this path some 200 bytes, and its next request may be hot. Both paths give the same
 //! bytes for the same request: `tests/it/paths.rs` compares them. While the store completes a request
@@ -22,6 +22,7 @@ mod execute;
 mod mailbox;
 mod parse;
 mod pending;
+mod request;
 #[cfg(test)]
 mod tests;
 mod thread;

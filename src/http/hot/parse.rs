@@ -1,14 +1,13 @@
-//! Which requests are hot.
+//! Reading heads of requests, and leaving to hyper what is not hot.
 
 use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
+use super::request::Hot;
+use crate::http::api::Limits;
 use crate::http::auth::FETCH_SITE;
-use crate::http::route::Route;
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
-use crate::key::{Fence, KeyId};
-use crate::store::{Leasing, Operation, Release};
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be
 /// waited for once more.
@@ -24,53 +23,8 @@ pub(super) enum Parsed<'a> {
     Cold,
 }
 
-#[derive(Clone, Copy)]
-pub(super) enum Hot {
-    Lease,
-    Show(KeyId),
-    Release(KeyId),
-    Delete(KeyId),
-    KeepAlive(KeyId),
-}
-
-impl Hot {
-    /// What may be asked for.
-    pub(super) const ROUTES: [Route; 5] =
-        [Route::Lease, Route::Show, Route::Release, Route::Delete, Route::KeepAlive];
-
-    /// What is asked for, as a place in [`Hot::ROUTES`].
-    pub(super) fn place(self) -> usize {
-        match self {
-            Self::Lease => 0,
-            Self::Show(_) => 1,
-            Self::Release(_) => 2,
-            Self::Delete(_) => 3,
-            Self::KeepAlive(_) => 4,
-        }
-    }
-
-    /// What the store is asked for.
-    pub(super) fn operation(self) -> Operation<'static> {
-        match self {
-            Self::Lease => Operation::Lease(Leasing::default()),
-            Self::Show(id) => Operation::Show(id),
-            Self::Release(id) => Operation::Release(id, Release::default()),
-            Self::Delete(id) => Operation::Delete(id, Fence::Any),
-            Self::KeepAlive(id) => Operation::KeepAlive(id),
-        }
-    }
-
-    /// Of which key.
-    pub(super) fn id(&self) -> Option<&KeyId> {
-        match self {
-            Self::Lease => None,
-            Self::Show(id) | Self::Release(id) | Self::Delete(id) | Self::KeepAlive(id) => Some(id),
-        }
-    }
-}
-
 /// Reads the head of a request. O(length).
-pub(super) fn parse(input: &[u8]) -> Parsed<'_> {
+pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
     if input.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(input) {
         // Hyper would wait for the rest of it for ever.
         return Parsed::Partial;
@@ -79,50 +33,43 @@ pub(super) fn parse(input: &[u8]) -> Parsed<'_> {
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(input, &mut fields) {
         Ok(Status::Complete(length)) => {
-            let mut authorization = None;
-            hot(&request, &mut authorization)
-                .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, authorization))
+            let mut special = Special::default();
+            hot(&request, &mut special, limits)
+                .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, special.authorization))
         }
         Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
         _ => Parsed::Cold,
     }
 }
 
-fn hot<'a>(request: &Request<'_, 'a>, authorization: &mut Option<&'a [u8]>) -> Option<Hot> {
-    let is_usual = |field: &Header<'a>| is_usual(field, authorization);
-    if request.version != Some(1) || !request.headers.iter().all(is_usual) {
-        return None;
-    }
-    let path = request.path?;
-    if let Some(id) = path.strip_prefix("/keys/") {
-        let id = id.parse().ok()?;
-        return match request.method? {
-            "GET" => Some(Hot::Show(id)),
-            "PUT" => Some(Hot::Release(id)),
-            "DELETE" => Some(Hot::Delete(id)),
-            _ => None,
-        };
-    }
-    match (request.method?, path) {
-        ("GET", "/keys") => Some(Hot::Lease),
-        ("PUT", _) => Some(Hot::KeepAlive(path.strip_prefix("/keepalive/")?.parse().ok()?)),
-        _ => None,
-    }
+/// Fields that have a meaning here.
+#[derive(Default)]
+struct Special<'a> {
+    authorization: Option<&'a [u8]>,
+    if_match: Option<&'a [u8]>,
 }
 
-/// Whether a field means nothing to the connection, to the length of the request, or to a key. The one
-/// that tells who asks is kept.
-fn is_usual<'a>(field: &Header<'a>, authorization: &mut Option<&'a [u8]>) -> bool {
-    let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-    match field.name.len() {
-        6 => !is("expect") && !is("origin"),
-        8 => !is("if-match"),
-        7 => !is("upgrade"),
-        10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
-        // Of two nobody knows which one counts.
-        13 => !is("authorization") || authorization.replace(field.value).is_none(),
-        14 => (!is("content-length") || field.value == b"0") && !is(FETCH_SITE),
-        17 => !is("transfer-encoding"),
-        _ => true,
+fn hot<'a>(request: &Request<'_, 'a>, special: &mut Special<'a>, limits: &Limits) -> Option<Hot> {
+    if request.version != Some(1) || !request.headers.iter().all(|field| special.admit(field)) {
+        return None;
+    }
+    Hot::of(request.method?, request.path?, special.if_match, limits)
+}
+
+impl<'a> Special<'a> {
+    /// Whether a field means nothing to the connection or to the length of the request. Those that have a
+    /// meaning here are kept; of two nobody knows which one counts.
+    fn admit(&mut self, field: &Header<'a>) -> bool {
+        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        match field.name.len() {
+            6 => !is("expect") && !is("origin"),
+            8 => !is("if-match") || self.if_match.replace(field.value).is_none(),
+            7 => !is("upgrade"),
+            10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
+            13 => !is("authorization") || self.authorization.replace(field.value).is_none(),
+            14 => (!is("content-length") || field.value == b"0") && !is(FETCH_SITE),
+            17 => !is("transfer-encoding"),
+            _ => true,
+        }
     }
 }

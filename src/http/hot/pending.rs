@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use super::parse::Hot;
-use crate::key::Lease;
-use crate::store::{Outcome, lease_of};
+use crate::http::route::Route;
+use crate::key::{KeyId, Lease};
+use crate::store::{Outcome, Ticket, lease_of};
 
 /// The answers to pipelined requests, in their order, from the first one that the store completes
 /// later.
@@ -26,9 +26,20 @@ impl PendingAnswer {
     }
 }
 
+/// A request that waits for the outcome of its operation.
+#[derive(Clone, Copy)]
+pub(super) struct Waiting {
+    pub(super) token: u64,
+    pub(super) ticket: Ticket,
+    pub(super) route: Route,
+    /// The key that it names.
+    pub(super) id: Option<KeyId>,
+    pub(super) began: Instant,
+}
+
 enum Slot {
     Answer(PendingAnswer),
-    Waiting { token: u64, request: Hot, began: Instant },
+    Waiting(Waiting),
 }
 
 impl Pending {
@@ -36,22 +47,35 @@ impl Pending {
         self.slots.push(Slot::Answer(answer));
     }
 
-    pub(super) fn push_waiting(&mut self, token: u64, request: Hot) {
-        self.slots.push(Slot::Waiting { token, request, began: Instant::now() });
+    pub(super) fn push_waiting(&mut self, waiting: Waiting) {
+        if self.slots.is_empty() {
+            // Nearly always it is the only one.
+            self.slots.reserve_exact(1);
+        }
+        self.slots.push(Slot::Waiting(waiting));
     }
 
-    /// The request that waits for an operation, and since when.
-    pub(super) fn request(&self, wanted: u64) -> Option<(Hot, Instant)> {
-        self.slots.iter().find_map(|slot| match slot {
-            Slot::Waiting { token, request, began } if *token == wanted => Some((*request, *began)),
-            _ => None,
+    fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Waiting(waiting) => Some(waiting),
+            Slot::Answer(_) => None,
         })
+    }
+
+    /// The request that waits for an operation.
+    pub(super) fn request(&self, token: u64) -> Option<Waiting> {
+        self.waiting().find(|waiting| waiting.token == token).copied()
+    }
+
+    /// The leases that wait for a key.
+    pub(super) fn waiting_leases(&self) -> impl Iterator<Item = Ticket> {
+        self.waiting().filter(|waiting| waiting.route.may_wait()).map(|waiting| waiting.ticket)
     }
 
     /// Puts an answer in the place of what waited for it.
     pub(super) fn put(&mut self, wanted: u64, answer: PendingAnswer) {
         let is_it =
-            |slot: &&mut Slot| matches!(slot, Slot::Waiting { token, .. } if *token == wanted);
+            |slot: &&mut Slot| matches!(slot, Slot::Waiting(waiting) if waiting.token == wanted);
         if let Some(slot) = self.slots.iter_mut().find(is_it) {
             *slot = Slot::Answer(answer);
         }
@@ -79,7 +103,7 @@ impl Pending {
     pub(super) fn leases(&self) -> Vec<Lease> {
         let lease = |slot: &Slot| match slot {
             Slot::Answer(answer) => answer.lease,
-            Slot::Waiting { .. } => None,
+            Slot::Waiting(_) => None,
         };
         self.slots.iter().filter_map(lease).collect()
     }

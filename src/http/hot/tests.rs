@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::completions::Completions;
 use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
+use crate::http::api::Limits;
 use crate::http::auth::Access;
 use crate::key::{KeyId, State};
 use crate::store::{Complete, Leasing, Memory, Options, Reply, StoreExt};
@@ -27,6 +28,7 @@ async fn one_key() -> (Arc<Memory<ManualClock>>, KeyId, Arc<Mailbox>, Hot) {
     let shared = Shared {
         store: Arc::clone(&store),
         access: Access::open(),
+        limits: Limits::default(),
         head_timeout: Duration::from_secs(1),
     };
     let hot = Loop::new(shared, Arc::default(), Arc::clone(&mailbox), mpsc::unbounded_channel().0);

@@ -55,6 +55,12 @@ fn retry_after(ms: u64) -> (&'static str, Cow<'static, str>) {
     ("retry-after", retry_after_s(ms).to_string().into())
 }
 
+impl From<&Problem> for Refusal {
+    fn from(problem: &Problem) -> Self {
+        problem.refusal()
+    }
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = Response::new(self.body.into());

@@ -1,0 +1,192 @@
+//! Which requests are hot: those for one key, without a body.
+
+use crate::http::api::Limits;
+use crate::http::api::if_match::generation;
+use crate::http::api::query::duration;
+use crate::http::route::Route;
+use crate::key::{Fence, KeyId};
+use crate::store::{Leasing, Operation, Release, Renewal};
+
+/// A request that this path answers.
+#[derive(Clone, Copy)]
+pub(super) struct Hot {
+    pub(super) route: Route,
+    /// What the store is asked for.
+    pub(super) operation: Operation<'static>,
+}
+
+impl Hot {
+    /// The request with this method, target and `If-Match`, if it is hot. What is malformed, unknown or beyond
+    /// a limit is not: the router refuses it. O(length).
+    pub(super) fn of(
+        method: &str,
+        target: &str,
+        if_match: Option<&[u8]>,
+        limits: &Limits,
+    ) -> Option<Self> {
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let hot = |route, operation| Some(Self { route, operation });
+        if let Some(rest) = path.strip_prefix("/keys/") {
+            if let Some(id) = rest.strip_suffix("/lease") {
+                let [lease_ms] = parameters(query, [("lease", limits.lease_ms_max)])?;
+                let renewal = Renewal { fence: fence(if_match)?, lease_ms };
+                let renew = Operation::Renew(id.parse().ok()?, renewal);
+                return (method == "PUT").then_some(Self { route: Route::Renew, operation: renew });
+            }
+            let id: KeyId = rest.parse().ok()?;
+            return match method {
+                "PUT" => {
+                    let [ms] = parameters(query, [("cooldown", limits.cooldown_ms_max)])?;
+                    let (fence, cooldown_ms) = (fence(if_match)?, ms.unwrap_or(0));
+                    let release = Release { fence, cooldown_ms };
+                    hot(Route::Release, Operation::Release(id, release))
+                }
+                "GET" if query.is_none() => hot(Route::Show, Operation::Show(id)),
+                "DELETE" if query.is_none() => {
+                    hot(Route::Delete, Operation::Delete(id, fence(if_match)?))
+                }
+                _ => None,
+            };
+        }
+        match (method, path) {
+            ("GET", "/keys") => {
+                let known = [("lease", limits.lease_ms_max), ("wait", limits.wait_ms_max)];
+                let [lease_ms, wait_ms] = parameters(query, known)?;
+                let route = if wait_ms.is_some() { Route::LeaseOrWait } else { Route::Lease };
+                let leasing = Leasing { lease_ms, wait_ms: wait_ms.unwrap_or(0) };
+                hot(route, Operation::Lease(leasing))
+            }
+            ("POST", "/keys") if query.is_none() => {
+                hot(Route::Create, Operation::Create { count: 1 })
+            }
+            ("PUT", _) if query.is_none() => {
+                let id = path.strip_prefix("/keepalive/")?.parse().ok()?;
+                hot(Route::KeepAlive, Operation::KeepAlive(id))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The generation that `If-Match` names. A list, or a tag that is no generation, is left to the router.
+fn fence(if_match: Option<&[u8]>) -> Option<Fence<'static>> {
+    match if_match {
+        None | Some(b"*") => Some(Fence::Any),
+        Some(tag) => {
+            let tag = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+            generation(tag).map(Fence::One)
+        }
+    }
+}
+
+/// The values of durations in a query, in milliseconds, with the longest one of each name. `None` if there is
+/// anything else, a name comes twice, or a value must be refused.
+fn parameters<const N: usize>(
+    query: Option<&str>,
+    known: [(&str, u32); N],
+) -> Option<[Option<u32>; N]> {
+    let mut values = [None; N];
+    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+        let (name, text) = parameter.split_once('=')?;
+        let place = known.iter().position(|(known, _)| *known == name)?;
+        let value = duration(name, Some(text), known[place].1).ok()?;
+        if values[place].replace(value?).is_some() {
+            return None;
+        }
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
+
+    fn of(method: &str, target: &str, if_match: &str) -> Option<String> {
+        let if_match = (!if_match.is_empty()).then_some(if_match.as_bytes());
+        let hot = Hot::of(method, &target.replace("ID", ID), if_match, &Limits::default())?;
+        Some(format!("{:?} {:?}", hot.route, hot.operation).replace(ID, "ID"))
+    }
+
+    #[test]
+    fn every_request_for_one_key_without_a_body_is_hot() {
+        let leasing = |lease_ms, wait_ms| Operation::Lease(Leasing { lease_ms, wait_ms });
+        let id: KeyId = ID.parse().unwrap();
+        let release = |fence, cooldown_ms| Operation::Release(id, Release { fence, cooldown_ms });
+        let renew = |fence, lease_ms| Operation::Renew(id, Renewal { fence, lease_ms });
+        for (method, target, if_match, route, operation) in [
+            ("GET", "/keys", "", Route::Lease, leasing(None, 0)),
+            ("GET", "/keys", "\"x\"", Route::Lease, leasing(None, 0)),
+            ("GET", "/keys?lease=5s", "", Route::Lease, leasing(Some(5000), 0)),
+            ("GET", "/keys?wait=1s&lease=7ms", "", Route::LeaseOrWait, leasing(Some(7), 1000)),
+            ("POST", "/keys", "", Route::Create, Operation::Create { count: 1 }),
+            ("GET", "/keys/ID", "*, x", Route::Show, Operation::Show(id)),
+            ("PUT", "/keys/ID", "", Route::Release, release(Fence::Any, 0)),
+            ("PUT", "/keys/ID", "*", Route::Release, release(Fence::Any, 0)),
+            (
+                "PUT",
+                "/keys/ID?cooldown=1m",
+                "\"7\"",
+                Route::Release,
+                release(Fence::One(7), 60_000),
+            ),
+            ("PUT", "/keys/ID/lease", "\"0\"", Route::Renew, renew(Fence::One(0), None)),
+            ("PUT", "/keys/ID/lease?lease=2s", "", Route::Renew, renew(Fence::Any, Some(2000))),
+            ("DELETE", "/keys/ID", "\"9\"", Route::Delete, Operation::Delete(id, Fence::One(9))),
+            ("PUT", "/keepalive/ID", "\"9\"", Route::KeepAlive, Operation::KeepAlive(id)),
+        ] {
+            let expected = format!("{route:?} {operation:?}").replace(ID, "ID");
+            assert_eq!(
+                of(method, target, if_match),
+                Some(expected),
+                "{method} {target} {if_match}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_router_refuses_or_answers_the_rest() {
+        for (method, target, if_match) in [
+            ("HEAD", "/keys/ID", ""),
+            ("GET", "/keys?count=2", ""),
+            ("GET", "/keys?", ""),
+            ("GET", "/keys?lease", ""),
+            ("GET", "/keys?leese=1s", ""),
+            ("GET", "/keys?lease=1s&lease=2s", ""),
+            ("GET", "/keys?lease=2m", ""),
+            ("GET", "/keys?wait=0ms", ""),
+            ("GET", "/keys?wait=61s", ""),
+            ("GET", "/keys?l%65ase=1s", ""),
+            ("GET", "/keys?lease=%31s", ""),
+            ("GET", "/keys?lease=1m+30s", ""),
+            ("POST", "/keys?count=3", ""),
+            ("PUT", "/keys", ""),
+            ("GET", "/keys/ID?x=1", ""),
+            ("GET", "/keys/x", ""),
+            ("PUT", "/keys/ID?cooldown=61m", ""),
+            ("PUT", "/keys/ID", "\"7\", \"8\""),
+            ("PUT", "/keys/ID", "7"),
+            ("PUT", "/keys/ID", "\"07\""),
+            ("PUT", "/keys/ID", "W/\"7\""),
+            ("PUT", "/keys/ID", "\"\""),
+            ("PUT", "/keys/ID", "\""),
+            ("PUT", "/keys/ID", "\"99999999999999999999\""),
+            ("GET", "/keys/ID/lease", ""),
+            ("PUT", "/keys//lease", ""),
+            ("PUT", "/keys/ID/lease?wait=1s", ""),
+            ("DELETE", "/keys/ID?x", ""),
+            ("POST", "/keys/ID", ""),
+            ("PUT", "/keepalive", ""),
+            ("PUT", "/keepalive/ID?x=1", ""),
+            ("PUT", "/keepalive/ID/x", ""),
+            ("GET", "/stats", ""),
+            ("GET", "*", ""),
+        ] {
+            assert_eq!(of(method, target, if_match), None, "{method} {target} {if_match}");
+        }
+    }
+}
