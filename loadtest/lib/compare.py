@@ -13,11 +13,11 @@ SIZES = (1_000, 1_000_000, 10_000_000)
 BASE = 1
 
 
-def both(server, seconds, method="GET", path="/keys", ids=None):
+def both(server, seconds, method="GET", path="/keys", ids=None, fields=()):
     """One request at a time, and pipelined."""
     return {
-        "plain": load.wrk(server, method, path, seconds, ids=ids),
-        "pipelined": load.wrk(server, method, path, seconds, depth=DEPTH, ids=ids),
+        "plain": load.wrk(server, method, path, seconds, ids=ids, fields=fields),
+        "pipelined": load.wrk(server, method, path, seconds, depth=DEPTH, ids=ids, fields=fields),
     }
 
 
@@ -29,12 +29,15 @@ def fixed(make):
     return run
 
 
-def lease(options):
-    # Each of the two has free keys of its own to lease; in a second a million would be too few.
-    with Orchestrator(options.keys) as server:
-        plain = load.wrk(server, "GET", "/keys", options.seconds)
-    with Orchestrator(2 * options.keys) as server:
-        return {"plain": plain, "pipelined": load.wrk(server, "GET", "/keys", 1, depth=DEPTH)}
+def lease(path):
+    def run(options):
+        # Each of the two has free keys of its own to lease; in a second a million would be too few.
+        with Orchestrator(options.keys) as server:
+            plain = load.wrk(server, "GET", path, options.seconds)
+        with Orchestrator(2 * options.keys) as server:
+            return {"plain": plain, "pipelined": load.wrk(server, "GET", path, 1, depth=DEPTH)}
+
+    return run
 
 
 def show(options):
@@ -42,15 +45,35 @@ def show(options):
         return both(server, options.seconds, "GET", "/keys/{id}", server.ids)
 
 
-def release(options):
+# The ETag of a key that was leased once.
+FIRST_LEASE = [("If-Match", '"1"')]
+
+
+def once(method, path, fields=(), leased=True):
+    """What can be done once to each key."""
+
+    def run(options):
+        def take(keys, seconds, depth):
+            with Orchestrator(keys) as server:
+                if leased:
+                    load.lease_all(server)
+                return load.wrk(server, method, path, seconds, depth=depth, ids=server.ids, fields=fields)
+
+        # Twice as many, so that none comes a second time.
+        return {"plain": take(options.keys, options.seconds, 1), "pipelined": take(2 * options.keys, 1, DEPTH)}
+
+    return run
+
+
+def renew(options):
     with Orchestrator(options.keys) as server:
         load.lease_all(server)
-        plain = load.wrk(server, "PUT", "/keys/{id}", options.seconds, ids=server.ids)
-    # Twice as many, so that none is released a second time.
-    with Orchestrator(2 * options.keys) as server:
-        load.lease_all(server)
-        pipelined = load.wrk(server, "PUT", "/keys/{id}", 1, depth=DEPTH, ids=server.ids)
-        return {"plain": plain, "pipelined": pipelined}
+        return both(server, options.seconds, "PUT", "/keys/{id}/lease", server.ids, FIRST_LEASE)
+
+
+def create(options):
+    with Orchestrator() as server:
+        return both(server, options.seconds, "POST")
 
 
 def keep_alive(options):
@@ -74,10 +97,16 @@ def redis(options):
 CONTESTANTS = [
     ("floor: epoll loop in C, parses nothing", "gcc", fixed(rivals.floor)),
     ("bare hyper, fixed answer", None, fixed(rivals.bare_hyper)),
-    ("GET /keys", None, lease),
+    ("GET /keys", None, lease("/keys")),
+    ("GET /keys?wait=1s&lease=30s", None, lease("/keys?wait=1s&lease=30s")),
     ("GET /keys/:id", None, show),
-    ("PUT /keys/:id", None, release),
+    ("PUT /keys/:id", None, once("PUT", "/keys/{id}")),
+    ("PUT /keys/:id, If-Match", None, once("PUT", "/keys/{id}", FIRST_LEASE)),
+    ("PUT /keys/:id?cooldown=1m, If-Match", None, once("PUT", "/keys/{id}?cooldown=1m", FIRST_LEASE)),
+    ("PUT /keys/:id/lease, If-Match", None, renew),
     ("PUT /keepalive/:id", None, keep_alive),
+    ("POST /keys", None, create),
+    ("DELETE /keys/:id", None, once("DELETE", "/keys/{id}", leased=False)),
     ("GET /keys over HTTP/2", "h2load", http2),
     ("nginx, return 200", "nginx", fixed(rivals.Nginx)),
     ("Redis, a script that leases", "redis-server", redis),
@@ -150,7 +179,7 @@ def sizes(options):
             row.append(f"{turns.median(results, place, 'cpu_us'):.2f}")
             row.append(f"{turns.ratio(results, place, BASE, 'cpu_us'):.2f}")
         rows.append([*row, str(turns.failed([results[place : place + 1] for results in [*cycle, *look]]))])
-    head = ["keys", "lease, keep alive, release: CPU µs/request", "of a million", "GET /keys/:id", "of a million", "not 2xx"]
+    head = ["keys", "lease, keep alive, renew, release, fenced: CPU µs/request", "of a million", "GET /keys/:id", "of a million", "not 2xx"]
     return head, rows, {"cycle": cycle, "look": look}
 
 

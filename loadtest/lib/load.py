@@ -19,12 +19,12 @@ LUA = Path(__file__).resolve().parents[1] / "lua"
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
 
 
-def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua"):
+def wrk(server, method, path, seconds, depth=1, ids=None, script="requests.lua", fields=()):
     """Drives `server` with wrk, a process and a part of `ids` for each processor of the load.
     Returns figures; `cpu_us` is that of a request."""
     parts = len(server.load_cores)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(LUA / script)]
-    for name, value in server.fields.items():
+    for name, value in [*server.fields.items(), *fields]:
         command += ["-H", f"{name}: {value}"]
     with tempfile.TemporaryDirectory() as folder:
         envs = []

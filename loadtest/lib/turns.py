@@ -8,7 +8,7 @@ from lib import load
 LOADS = [
     ("GET /keys/:id", "GET", "/keys/{id}", "requests.lua", 1),
     ("PUT /keepalive/:id", "PUT", "/keepalive/{id}", "requests.lua", 1),
-    ("lease, keep alive, release", "", "", "cycle.lua", 1),
+    ("lease, keep alive, renew, release, fenced", "", "", "cycle.lua", 1),
     ("GET /keys/:id", "GET", "/keys/{id}", "requests.lua", 16),
     ("PUT /keepalive/:id", "PUT", "/keepalive/{id}", "requests.lua", 16),
 ]

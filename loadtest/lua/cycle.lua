@@ -1,29 +1,42 @@
--- Lease a key, keep it alive, release it: with the id taken from the answer to the lease.
--- wrk does not say which connection an answer belongs to, so ids go through a queue: each is
--- kept alive once and released once, by whichever connection is next.
+-- The cycle of a careful client: lease a key, waiting if need be, keep it alive, renew the lease, release it. The
+-- last two name the ETag of the lease.
+-- wrk does not say which connection an answer belongs to, so leases go through queues: each is kept alive, renewed
+-- and released once, by whichever connection is next.
 
-local leased, kept = {}, {}
+local leased, kept, renewed = {}, {}, {}
 local lease = nil
 
 function init()
-  lease = wrk.format("GET", "/keys")
+  lease = wrk.format("GET", "/keys?wait=1s")
   begin_together()
 end
 
+local function fenced(path, tag)
+  wrk.headers["If-Match"] = tag
+  local request = wrk.format("PUT", path)
+  wrk.headers["If-Match"] = nil
+  return request
+end
+
 function request()
-  local id = table.remove(kept)
-  if id then return wrk.format("PUT", "/keys/" .. id) end
-  id = table.remove(leased)
-  if id then
-    kept[#kept + 1] = id
-    return wrk.format("PUT", "/keepalive/" .. id)
+  local key = table.remove(renewed)
+  if key then return fenced("/keys/" .. key.id, key.tag) end
+  key = table.remove(kept)
+  if key then
+    renewed[#renewed + 1] = key
+    return fenced("/keys/" .. key.id .. "/lease", key.tag)
+  end
+  key = table.remove(leased)
+  if key then
+    kept[#kept + 1] = key
+    return wrk.format("PUT", "/keepalive/" .. key.id)
   end
   return lease
 end
 
 function response(status, headers, body)
   local id = body:match('"keyId":"([^"]+)"')
-  if id then leased[#leased + 1] = id end
+  if id then leased[#leased + 1] = {id = id, tag = headers["etag"]} end
 end
 
 dofile(os.getenv("COMMON"))

@@ -84,10 +84,15 @@ pub fn parse() -> Result<Cli, ExitCode> {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return fail("a subcommand is missing, such as `token new`; --help lists them", 2);
         }
-        // Clap's message, joined into one line.
+        // Clap's message without what follows it, joined into one line.
         let text = error.render().to_string();
-        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-        let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        let is_end =
+            |line: &str| ["Usage:", "For more information"].iter().any(|end| line.starts_with(end));
+        let lines = text.lines().map(str::trim).take_while(|line| !is_end(line));
+        let mut lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+        if error.kind() == ErrorKind::UnknownArgument && lines.len() == 1 {
+            lines.push("(--help lists all)");
+        }
         fail(lines.join(" ").trim_start_matches("error: "), 2)
     })
 }

@@ -44,12 +44,25 @@ pub(super) struct Args {
     /// reloads the file
     #[arg(long, env = "TOKEN_ORCHESTRATOR_AUTH_TOKENS", value_name = "FILE")]
     auth_tokens: Option<PathBuf>,
-    /// Allow every request without a token, also on addresses that other machines can reach
+    /// Speak TLS with this certificate: a PEM file with the server's certificate first, then its issuers.
+    /// SIGHUP reloads the file
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of the certificate: a PEM file. SIGHUP reloads it
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Listen on addresses that other machines can reach although no tokens are asked for; with --auth-tokens
+    /// it changes nothing
     #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH",
           value_parser = clap::builder::BoolishValueParser::new())]
     insecure_no_auth: bool,
     /// Format of the log on standard error
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_LOG_FORMAT", default_value = "human")]
+    #[arg(
+        long,
+        env = "TOKEN_ORCHESTRATOR_LOG_FORMAT",
+        default_value = "human",
+        value_name = "FORMAT"
+    )]
     log_format: LogFormat,
     /// How long a key lives without a keep-alive, such as 5m or 1500ms: from 1ms to 365d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_KEY_TTL", default_value = "5m", value_name = "DURATION",
@@ -72,11 +85,11 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_WAIT", default_value = "60s",
           value_name = "DURATION", value_parser = config::parse_max_ms)]
     max_wait: u32,
-    /// How many requests may wait for a key at once
+    /// How many requests may wait for a key at once, 0 for none; further ones get 503
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_WAITERS", default_value_t = Options::WAITERS_MAX,
           value_name = "NUMBER")]
     max_waiters: usize,
-    /// How many connections may be open at once; further ones wait to be accepted
+    /// How many connections may be open at once, from 1 to 1000000; further ones wait to be accepted
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS", default_value_t = ServeOptions::CONNECTIONS_MAX,
           value_name = "NUMBER", value_parser = config::parse_connections_max)]
     max_connections: usize,
@@ -97,13 +110,6 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
     shards: usize,
-    /// Speak TLS with this certificate: a PEM file with the server's certificate first, then its issuers.
-    /// SIGHUP reloads the file
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
-    tls_cert: Option<PathBuf>,
-    /// The private key of the certificate: a PEM file. SIGHUP reloads it
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
-    tls_key: Option<PathBuf>,
 }
 
 impl Args {
