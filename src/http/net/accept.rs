@@ -16,7 +16,7 @@ use crate::http::hot::{Mailbox, Transfer};
 /// Pause after a failed accept, as when file descriptors have run out: connections may end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections, whatever the trouble.
+/// Accepts connections, and tries again after any error.
 struct Acceptor {
     listener: TcpListener,
     is_failing: bool,
@@ -30,18 +30,18 @@ impl Acceptor {
     /// The next connection, once there is a permit for it.
     async fn next(&mut self, permits: &Permits) -> (std::net::TcpStream, OwnedSemaphorePermit) {
         loop {
-            // Taken only by what is there, so that they tell how many connections there are.
+            // Only waited for: it is taken once there is a connection, so that permits count connections.
             permits.wait().await;
             match self.listener.accept().await.and_then(|(stream, _)| prepare(stream)) {
                 Ok(stream) => {
                     self.is_failing = false;
-                    // Without giving way: a caller that stops waiting here would lose the connection.
+                    // No `await` here: a caller that stopped waiting would lose the connection.
                     if let Some(permit) = permits.try_take() {
                         return (stream, permit);
                     }
                     debug_assert!(false, "nobody else takes permits");
                 }
-                Err(error) if is_the_clients(&error) => {}
+                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
                     if !self.is_failing {
                         warn!("cannot accept connections: {error}");
@@ -60,28 +60,28 @@ fn prepare(stream: TcpStream) -> io::Result<std::net::TcpStream> {
     stream.into_std()
 }
 
-/// Whether the connection failed before it was accepted, which is nobody's trouble here.
-fn is_the_clients(error: &io::Error) -> bool {
+/// Whether a single connection failed before it was accepted, so that the next one can be accepted at once.
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | InvalidInput | NotConnected)
 }
 
-/// The threads that connections go to, in turn.
+/// The threads that take connections, in turn.
 pub(in crate::http) enum Takers {
     Hot(Vec<Arc<Mailbox>>),
     Workers(Vec<Handover>),
 }
 
-/// Accepts connections, and gives them to threads.
+/// Accepts connections and distributes them among threads.
 pub(in crate::http) async fn accept(listener: TcpListener, permits: &Permits, takers: Takers) {
     let mut acceptor = Acceptor::new(listener);
     for turn in (0_usize..).cycle() {
         let (stream, permit) = acceptor.next(permits).await;
         let connection = Transfer::new(stream, permit);
-        // If it fails the server is ending.
+        // It fails only while the server ends.
         match &takers {
             Takers::Hot(threads) => drop(threads[turn % threads.len()].add(connection)),
-            Takers::Workers(ways) => drop(ways[turn % ways.len()].send(connection)),
+            Takers::Workers(threads) => drop(threads[turn % threads.len()].send(connection)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a client has been answered and asks for nothing.
+//! Whether all requests of a connection are answered.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 
-/// What goes on on a connection of HTTP/1.1. One task at a time looks at it.
+/// The requests of an HTTP/1.1 connection. Only one task at a time uses it.
 #[derive(Default)]
 pub(super) struct Activity {
     begun: AtomicU32,
     ended: AtomicU32,
-    /// The client does not take what is sent.
+    /// The client does not receive what is sent.
     is_blocked: AtomicBool,
 }
 
 impl Activity {
-    /// Counts a request that goes on until [`InFlight`] is dropped.
+    /// Counts a request, which is in flight until the [`InFlight`] is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.begun.fetch_add(1, Relaxed);
         InFlight(Arc::clone(self))
@@ -28,14 +28,14 @@ impl Activity {
         self.is_blocked.store(is_blocked, Relaxed);
     }
 
-    /// How many requests have begun, if all of them were answered to the end.
+    /// How many requests have begun, if all were answered in full and the client receives what is sent.
     pub(super) fn all_ended(&self) -> Option<u32> {
         let begun = self.begun.load(Relaxed);
         (begun == self.ended.load(Relaxed) && !self.is_blocked.load(Relaxed)).then_some(begun)
     }
 }
 
-/// A request that is not answered to the end.
+/// A request that is not yet answered in full.
 pub(super) struct InFlight(Arc<Activity>);
 
 impl Drop for InFlight {
@@ -44,13 +44,13 @@ impl Drop for InFlight {
     }
 }
 
-/// The body of an answer. Hyper drops it when it has taken all of it.
-pub(super) struct Answer {
+/// The body of an answer. Hyper drops it when it has taken all of it, which ends the request.
+pub(super) struct AnswerBody {
     pub(super) body: Body,
     pub(super) _request: InFlight,
 }
 
-impl hyper::body::Body for Answer {
+impl hyper::body::Body for AnswerBody {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -1,4 +1,4 @@
-//! Serving a connection: with TLS or without, by HTTP/1.1 or HTTP/2.
+//! Serving a connection with hyper: with or without TLS, over HTTP/1.1 or HTTP/2.
 
 use std::convert::Infallible;
 use std::io::{self, Cursor};
@@ -25,17 +25,17 @@ use tracing::debug;
 use super::activity::Activity;
 use super::handshake::{Secured, handshake};
 use super::head::{head_bytes, head_too_large};
-use super::http1::{Ways, speak};
+use super::http1::{Halves, speak};
 use super::peer::{Output, Peer};
 use super::tls::Tls;
 use crate::http::api::Client;
 use crate::http::hot::Transfer;
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
-/// Requests at once on a connection of HTTP/2; the least that RFC 9113, section 6.5.2, recommends.
+/// Requests at once on an HTTP/2 connection: the smallest limit that RFC 9113, section 6.5.2, recommends.
 const STREAMS_MAX: u32 = 100;
 
-/// What answers requests.
+/// Answers requests.
 pub(in crate::http) trait Handler: Send + Sync + 'static {
     /// The answer to `request`.
     fn handle(
@@ -54,26 +54,26 @@ pub(in crate::http) struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// What serves connections with `handler`, and speaks TLS only if there is a `tls`.
+    /// A server whose requests `handler` answers. With `tls`, it speaks TLS only.
     pub(in crate::http) fn new(handler: H, head_timeout: Duration, tls: Option<Tls>) -> Self {
         let mut http1 = http1::Builder::new();
-        // No `pipeline_flush`: it holds an answer back while part of the next request is there, and the
-        // answer to a malformed one for ever. The hot path collects answers itself.
-        // A client may close its half once it has asked, as on the hot path.
+        // No `pipeline_flush`: it would hold back an answer while part of the next request is there, and the
+        // answer to a malformed request for ever. The hot path collects answers itself.
+        // `half_close`: a client may stop sending before it has its answers, as on the hot path.
         http1
             .half_close(true)
             .max_buf_size(HEAD_BYTES_MAX)
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout);
         let mut http2 = http2::Builder::new(TokioExecutor::new());
-        // What each stream may hold for nothing counts for so many at once.
+        // Bounds the memory that the streams of a connection use without taking permits.
         http2.max_concurrent_streams(STREAMS_MAX);
-        // Clients that have gone are noticed by a ping that is not answered.
+        // A client that has gone does not answer a ping.
         http2.timer(TokioTimer::new()).keep_alive_interval(head_timeout);
         Self { handler: Arc::new(handler), http1, http2, head_timeout, tls }
     }
 
-    /// Has a task serve a connection.
+    /// Spawns a task that serves a connection.
     pub(super) fn spawn(
         self: &Arc<Self>,
         tasks: &mut JoinSet<()>,
@@ -87,8 +87,8 @@ impl<H: Handler> Server<H> {
         };
     }
 
-    /// Serves a connection to its end, or until it rests and goes back to where it came from. After `stopped`
-    /// has changed, to the end of its requests.
+    /// Serves a connection without TLS, to its end or until its client rests and it can go back to the hot
+    /// path. After `stopped` has changed, only the requests in flight are still answered.
     async fn connection(self: Arc<Self>, connection: Transfer, mut stopped: watch::Receiver<()>) {
         let Transfer { stream, mut read, is_new, mut permit, mut home } = connection;
         let Some(mut peer) = peer(stream) else { return };
@@ -104,12 +104,12 @@ impl<H: Handler> Server<H> {
         loop {
             let activity = Arc::<Activity>::default();
             let output = Output::new(peer.clone(), self.head_timeout, Arc::clone(&activity));
-            let ways = Ways { input: peer.clone(), output, read };
+            let halves = Halves { input: peer.clone(), output, read };
             if is_http2 {
-                return Box::pin(self.speak_http2(ways, peer, stopped)).await;
+                return Box::pin(self.speak_http2(halves, peer, stopped)).await;
             }
-            let rested = Box::pin(self.speak_http1(ways, &activity, &peer, &mut stopped)).await;
-            let Some(rest) = rested.map(|ways| ways.read) else { return };
+            let rested = Box::pin(self.speak_http1(halves, &activity, &peer, &mut stopped)).await;
+            let Some(rest) = rested.map(|halves| halves.read) else { return };
             read = rest;
             let Some(thread) = home.take() else {
                 if self.comes_back(&peer, &mut stopped).await {
@@ -120,13 +120,13 @@ impl<H: Handler> Server<H> {
             let Some(stream) = peer.into_socket() else { return };
             let rests = Transfer { stream, read: read.into(), is_new: false, permit, home: None };
             let Err(connection) = thread.add(rests) else { return };
-            // The server stops, and the thread has ended. What has come by now is answered here.
+            // The server stops and the thread has ended, so what has arrived by now is answered here.
             let Some(same) = self::peer(connection.stream) else { return };
             (peer, read, permit) = (same, connection.read.into(), connection.permit);
         }
     }
 
-    /// The same over TLS. It ends at once if `stopped` changes before a request can have come.
+    /// Serves a connection over TLS to its end. If `stopped` changes during the handshake, it ends at once.
     async fn secured(
         self: Arc<Self>,
         tls: Tls,
@@ -149,21 +149,22 @@ impl<H: Handler> Server<H> {
             Err(_) => return debug!("a handshake took too long"),
         };
         let (input, output) = tokio::io::split(stream);
-        let mut ways = Ways { input, output, read: read.into() };
+        let mut halves = Halves { input, output, read: read.into() };
         if is_http2 {
-            return Box::pin(self.speak_http2(ways, peer, stopped)).await;
+            return Box::pin(self.speak_http2(halves, peer, stopped)).await;
         }
         loop {
-            let rested = Box::pin(self.speak_http1(ways, &activity, &peer, &mut stopped)).await;
+            let rested = Box::pin(self.speak_http1(halves, &activity, &peer, &mut stopped)).await;
             let Some(rested) = rested else { return };
-            ways = rested;
+            halves = rested;
             if !self.comes_back(&peer, &mut stopped).await {
                 return;
             }
         }
     }
 
-    /// Waits for more from a client that rests. False if the connection is to end.
+    /// Waits until a client that rests sends more. False if it has to end: its time is up, or the server
+    /// stops.
     async fn comes_back(&self, peer: &Peer, stopped: &mut watch::Receiver<()>) -> bool {
         tokio::select! {
             biased;
@@ -174,22 +175,22 @@ impl<H: Handler> Server<H> {
 
     async fn speak_http1<R, W>(
         &self,
-        ways: Ways<R, W>,
+        halves: Halves<R, W>,
         activity: &Arc<Activity>,
         peer: &Peer,
         stopped: &mut watch::Receiver<()>,
-    ) -> Option<Ways<R, W>>
+    ) -> Option<Halves<R, W>>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
         let answer = |request| answer(&self.handler, peer.client(), request);
-        speak(&self.http1, ways, activity, stopped, answer).await
+        speak(&self.http1, halves, activity, stopped, answer).await
     }
 
     async fn speak_http2<R, W>(
         &self,
-        Ways { input, output, read }: Ways<R, W>,
+        Halves { input, output, read }: Halves<R, W>,
         peer: Peer,
         mut stopped: watch::Receiver<()>,
     ) where
@@ -203,7 +204,7 @@ impl<H: Handler> Server<H> {
         let stream = TokioIo::new(join(Cursor::new(read).chain(input), output));
         let mut connection = pin!(self.http2.serve_connection(stream, service));
         let ended = tokio::select! {
-            // Told to stop before it has looked at what was read, it would drop that unanswered.
+            // Hyper first: if told to stop before it has looked at what was read, it would drop that.
             biased;
             ended = &mut connection => ended,
             _ = stopped.changed() => {
@@ -232,7 +233,7 @@ fn answer<H: Handler>(
     Either::Right(handler.handle(request))
 }
 
-/// Whether a client speaks HTTP/2. As long as that is open, it reads.
+/// Whether a client speaks HTTP/2. Reads until its first bytes show it.
 ///
 /// # Errors
 ///
@@ -246,11 +247,11 @@ async fn is_http2(peer: &mut Peer, read: &mut Vec<u8>) -> io::Result<bool> {
     Ok(read.starts_with(HTTP2_PREFACE))
 }
 
-/// The client of a connection, unless the system cannot wait for what it sends.
+/// The client of a connection, once the runtime waits for what it sends; `None` if that fails.
 fn peer(stream: std::net::TcpStream) -> Option<Peer> {
     let stream = TcpStream::from_std(stream);
     stream
         .map(Peer::new)
-        .inspect_err(|error| debug!("a connection cannot be waited for: {error}"))
+        .inspect_err(|error| debug!("a connection cannot be registered with epoll: {error}"))
         .ok()
 }

@@ -1,4 +1,4 @@
-//! Ending well: requests in flight are answered, within limits.
+//! Draining: once the server stops, requests in flight are still answered, within limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tracing::info;
 use super::workers::Workers;
 use crate::http::hot::Mailbox;
 
-/// How long operators' connections may take once all requests are finished.
+/// How long operators' connections may take once all other connections have ended.
 const ADMIN_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The threads of the hot path, by what reaches them. They end with this.
+/// The mailboxes of the hot path's threads. The threads end when this is dropped.
 #[derive(Default)]
 pub(in crate::http) struct Threads(Vec<Arc<Mailbox>>);
 
@@ -22,7 +22,7 @@ impl Threads {
         self.0.push(mailbox);
     }
 
-    /// What reaches each of them.
+    /// One for each thread.
     pub(in crate::http) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
         self.0.clone()
     }
@@ -34,21 +34,21 @@ impl Drop for Threads {
     }
 }
 
-/// What is to end once no more connections are accepted.
+/// What has to end once no more connections are accepted.
 pub(in crate::http) struct Drain {
-    /// Lets connections end with their requests.
+    /// Lets connections end once their requests in flight are answered.
     pub(in crate::http) stop: watch::Sender<()>,
-    /// The same for those of operators.
+    /// The same for operators' connections.
     pub(in crate::http) end: watch::Sender<()>,
     pub(in crate::http) threads: Threads,
-    /// They end with the last connection.
+    /// They end once the last connection has ended.
     pub(in crate::http) workers: Workers,
-    /// The same for those of operators, if they have an address of their own.
+    /// The same for operators' connections, if operators have an address of their own.
     pub(in crate::http) operators: Option<Workers>,
 }
 
 impl Drain {
-    /// Waits for requests in flight, for `patience` at most. Operators are heard to the end.
+    /// Waits for requests in flight, for `patience` at most. Meanwhile the address for operators is served.
     pub(in crate::http) async fn run(mut self, patience: Duration) {
         self.stop.send_replace(());
         self.threads.0.iter().for_each(|mailbox| mailbox.stop());
@@ -58,7 +58,7 @@ impl Drain {
         }
         self.end.send_replace(());
         if let Some(operators) = &mut self.operators {
-            // A client that does not take its answers now is cut off.
+            // A client that has not received its answers by then is cut off.
             let _ = timeout(ADMIN_DRAIN_TIMEOUT, operators.ended()).await;
         }
     }

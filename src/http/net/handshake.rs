@@ -1,4 +1,4 @@
-//! The handshake that a connection over TLS begins with.
+//! The TLS handshake.
 
 use std::io;
 
@@ -9,12 +9,13 @@ use tokio_rustls::server::TlsStream;
 use super::tls::{H2, Tls};
 use crate::http::wire::HTTP2_PREFACE;
 
-/// A connection whose ends have agreed.
+/// A connection after its handshake.
 pub(super) struct Secured<T> {
     pub(super) stream: TlsStream<T>,
-    /// What was read of it.
+    /// What was read after the handshake.
     pub(super) read: Vec<u8>,
-    /// That of a client that names none is HTTP/1.1: over TLS, one of HTTP/2 has to name it.
+    /// The client chose HTTP/2 by ALPN. One that chose nothing speaks HTTP/1.1: over TLS, HTTP/2 must be
+    /// chosen.
     pub(super) is_http2: bool,
 }
 
@@ -29,7 +30,7 @@ pub(super) async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<Secured<T>> {
     let mut stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
-    // Hyper would wait for it for ever.
+    // The preface is read here, within the caller's limit: hyper would wait for it for ever.
     let mut read = vec![0; if is_http2 { HTTP2_PREFACE.len() } else { 0 }];
     stream.read_exact(&mut read).await?;
     Ok(Secured { stream, read, is_http2 })

@@ -1,4 +1,4 @@
-//! Heads of requests that are too long.
+//! Refusing requests whose heads are too long.
 
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
@@ -6,8 +6,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use hyper::body::Incoming;
 
-/// The length of a head, as it is usually written. Hyper reads one that comes at once up to about
-/// twice what it waits for.
+/// The length of a head, as it is usually written. Hyper's own limit is not exact: a head that arrives all at
+/// once may be about twice as long.
 pub(super) fn head_bytes(request: &Request<Incoming>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields =
@@ -15,7 +15,7 @@ pub(super) fn head_bytes(request: &Request<Incoming>) -> usize {
     request.method().as_str().len() + target + "  HTTP/1.1\r\n\r\n".len() + fields.sum::<usize>()
 }
 
-/// As hyper refuses a longer one.
+/// The answer that hyper gives to a longer head.
 pub(super) fn head_too_large() -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;

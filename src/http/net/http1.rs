@@ -1,7 +1,7 @@
-//! HTTP/1.1 until the client rests.
+//! HTTP/1.1, until the client rests.
 //!
-//! An idle connection of hyper needs 20 kB and more, most of it for buffers. So it is taken apart when
-//! the client has sent nothing for a while, and put together again when more comes.
+//! An idle connection needs 20 kB and more in hyper, most of it for buffers. So hyper's part is dropped when
+//! the client has sent nothing for a while, and made again when more arrives.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -24,28 +24,28 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
-use super::activity::{Activity, Answer};
+use super::activity::{Activity, AnswerBody};
 
-/// A client that was answered and sends nothing for so long rests. To take a connection apart and to put it
-/// together again costs about as much as a request, so it should not come with each of them.
+/// A client rests once it has all its answers and has sent nothing for this long. To drop hyper's part and to
+/// make it again costs about as much as a request, so it should not happen after each request.
 const REST_AFTER: Duration = Duration::from_secs(1);
 
-/// The two ways of a connection, and what was read of it and is not answered.
-pub(super) struct Ways<R, W> {
+/// The two halves of a connection, and what was read from it but not answered yet.
+pub(super) struct Halves<R, W> {
     pub(super) input: R,
     pub(super) output: W,
     pub(super) read: Bytes,
 }
 
-/// Speaks HTTP/1.1 until a client that was answered rests: then what it needs is given back. Otherwise to
-/// the end of the connection, and after `stopped` has changed to that of the request in flight.
+/// Speaks HTTP/1.1 until the client rests, and returns the connection then, or `None` if the connection has
+/// ended. After `stopped` has changed, it ends once the request in flight is answered.
 pub(super) async fn speak<R, W, F>(
     hyper: &Builder,
-    Ways { input, output, read }: Ways<R, W>,
+    Halves { input, output, read }: Halves<R, W>,
     activity: &Arc<Activity>,
     stopped: &mut watch::Receiver<()>,
     answer: impl Fn(Request<Incoming>) -> F,
-) -> Option<Ways<R, W>>
+) -> Option<Halves<R, W>>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -54,13 +54,13 @@ where
     let service = service_fn(|request| {
         let in_flight = activity.begin();
         Box::pin(answer(request).map(|response| {
-            Ok::<_, Infallible>(response.map(|body| Answer { body, _request: in_flight }))
+            Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
         }))
     });
     let stream = TokioIo::new(join(Cursor::new(read).chain(input), output));
     let mut connection = hyper.serve_connection(stream, service);
     let mut rest = pin!(sleep(REST_AFTER));
-    // A client that comes back does so with a request.
+    // A client rests only after a request: until the first one, hyper's timeout applies.
     let (mut resting, mut is_ending) = (activity.all_ended(), false);
     let first = resting;
     loop {
@@ -79,7 +79,7 @@ where
             rest.as_mut().poll(cx).map(|()| None)
         });
         let ended = tokio::select! {
-            // Told to stop before it has looked at what was read, it would drop that unanswered.
+            // Hyper first: if told to stop before it has looked at what was read, it would drop that.
             biased;
             ended = ended_or_rests => ended,
             _ = stopped.changed(), if !is_ending => {
@@ -97,14 +97,14 @@ where
         Pin::new(&mut connection).graceful_shutdown();
         let closed = poll_fn(|cx| connection.poll_without_shutdown(cx)).now_or_never();
         if !matches!(closed, Some(Ok(()))) {
-            // It has still to read what its client goes on to send, and ends with that.
+            // Hyper still has to read what the client goes on to send. The connection ends after that.
             is_ending = true;
             continue;
         }
         let parts = connection.into_parts();
         let (input, output) = parts.io.into_inner().into_inner();
-        // Copied, as hyper's buffer stays as large as it was for whatever is in it.
+        // A copy, because a slice would keep all of hyper's buffer.
         let read = Bytes::copy_from_slice(&parts.read_buf);
-        return Some(Ways { input: input.into_inner().1, output, read });
+        return Some(Halves { input: input.into_inner().1, output, read });
     }
 }

@@ -1,4 +1,4 @@
-//! From a socket to a request: accepting, keeping within limits, and ending well.
+//! From a socket to a request: accepting, limits of connections, TLS, and draining.
 
 mod accept;
 mod activity;

@@ -23,23 +23,23 @@ impl Peer {
         Self(Arc::new(stream))
     }
 
-    /// The socket, if no handler knows it any more.
+    /// The socket, if no handler uses it any more.
     pub(super) fn into_socket(self) -> Option<std::net::TcpStream> {
         Arc::into_inner(self.0)?.into_std().ok()
     }
 
     /// Ready when the client has sent something, or has gone.
     pub(super) async fn sends(&self) {
-        // The reader sees what failed.
+        // If the socket has failed, the next read reports it.
         let _ = self.0.readable().await;
     }
 
-    /// What handlers know of it.
+    /// What handlers see of it.
     pub(super) fn client(&self) -> Client {
         Client::new(Arc::clone(&self.0))
     }
 
-    /// Does something as soon as the socket is ready for it.
+    /// Calls `act` as soon as the socket is ready for it.
     fn poll<T>(
         cx: &mut Context<'_>,
         ready: impl Fn(&mut Context<'_>) -> Poll<io::Result<()>>,
@@ -48,7 +48,7 @@ impl Peer {
         loop {
             ready!(ready(cx))?;
             match act() {
-                // That cleared the readiness: it is asked for once more.
+                // It cleared tokio's readiness, so the next round waits for it.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Poll::Ready(result),
             }
@@ -67,8 +67,8 @@ impl AsyncRead for Peer {
         let read = || {
             let all = self.0.try_io(Interest::READABLE, || {
                 match rustix::io::read(&*self.0, &mut *room)? {
-                    // That was all. To say so spares asking again, as in tokio's own: the kernel
-                    // tells of what comes next.
+                    // A short read has emptied the socket. `WouldBlock` tells tokio so, which saves
+                    // another read; its own `TcpStream` does the same. The kernel reports more input.
                     length if 0 < length && length < room.len() => {
                         some = Some(length);
                         Err(io::ErrorKind::WouldBlock.into())
@@ -84,18 +84,18 @@ impl AsyncRead for Peer {
     }
 }
 
-/// The way to the client. It is given up if the client takes nothing for too long.
+/// The sending half of a connection. A write fails once the client has received nothing for too long.
 pub(super) struct Output {
     peer: Peer,
     patience: Duration,
     activity: Arc<Activity>,
-    /// Runs while the client takes nothing.
-    given_up: Option<Pin<Box<Sleep>>>,
+    /// Runs while the client receives nothing.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Output {
     pub(super) fn new(peer: Peer, patience: Duration, activity: Arc<Activity>) -> Self {
-        Self { peer, patience, activity, given_up: None }
+        Self { peer, patience, activity, timer: None }
     }
 
     fn poll(
@@ -106,14 +106,14 @@ impl Output {
         let socket = &self.peer.0;
         let written = Peer::poll(cx, |cx| socket.poll_write_ready(cx), || write(socket));
         if written.is_ready() {
-            if self.given_up.take().is_some() {
+            if self.timer.take().is_some() {
                 self.activity.set_blocked(false);
             }
             return written;
         }
         self.activity.set_blocked(true);
-        let given_up = self.given_up.get_or_insert_with(|| Box::pin(sleep(self.patience)));
-        ready!(given_up.as_mut().poll(cx));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -1,10 +1,10 @@
-//! Limits of how many there may be at once.
+//! Limits of how many connections there may be at once.
 
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many, and no more.
+/// A limit, and how much of it is taken. A permit is given back when it is dropped.
 pub(in crate::http) struct Permits {
     max: usize,
     free: Arc<Semaphore>,
@@ -25,12 +25,12 @@ impl Permits {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
-    /// How many there are, taken or not.
+    /// How many permits there are, taken or not.
     pub(in crate::http) fn max(&self) -> usize {
         self.max
     }
 
-    /// How many are taken.
+    /// How many permits are taken.
     pub(in crate::http) fn taken(&self) -> usize {
         self.max.saturating_sub(self.free.available_permits())
     }

@@ -1,4 +1,4 @@
-//! The certificate that the server shows, and its key.
+//! The server's certificate and its key.
 
 use std::fmt;
 use std::io;
@@ -16,14 +16,14 @@ use rustls::{Error, ServerConfig};
 
 use crate::config::{read_file, unusable};
 
-/// HTTP/2, as it is named in a handshake.
+/// HTTP/2, as ALPN names it.
 pub(in crate::http) const H2: &[u8] = b"h2";
-/// HTTP/1.1, as it is named in a handshake.
+/// HTTP/1.1, as ALPN names it.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// A certificate and its key, from files that may be read again while connections go on.
+/// A certificate and its key, from files that can be reloaded while connections go on.
 ///
-/// Clones share what was read last.
+/// Clones share what was loaded last.
 #[derive(Clone)]
 pub struct Tls(Arc<Shared>);
 
@@ -44,32 +44,33 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// If a file cannot be read or has not what it should, or the key is not that of the certificate.
+    /// If a file cannot be read, has no usable certificate or key, or the key does not belong to the
+    /// certificate.
     pub fn open(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> io::Result<Self> {
         let (certificate, key) = (certificate.into(), key.into());
         let current = RwLock::new(Pair::read(&certificate, &key)?);
         Ok(Self(Arc::new(Shared { certificate, key, current })))
     }
 
-    /// Reads the files again, which may block. Later connections get what they hold now; those that
-    /// there are go on. No session goes on across this: what was replaced may have been stolen.
+    /// Reads the files again, which may block. New connections use what they contain now, and existing ones
+    /// go on. No session can be resumed across a reload, as the old key may have been stolen.
     ///
     /// # Errors
     ///
-    /// As [`Tls::open`]. Then all stays as it was.
+    /// As [`Tls::open`]. The certificate and key that were loaded before then stay in use.
     pub fn reload(&self) -> io::Result<()> {
         let pair = Pair::read(&self.0.certificate, &self.0.key)?;
         *self.0.current.write() = pair;
         Ok(())
     }
 
-    /// When the certificate ends that was read last, unless it does not say so readably.
+    /// When the certificate that was loaded last expires, unless its end cannot be read.
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.0.current.read().expires_at
     }
 
-    /// What a handshake needs that begins now.
+    /// The configuration for a handshake that begins now.
     pub(in crate::http) fn config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.0.current.read().config)
     }
@@ -89,19 +90,22 @@ impl Pair {
         let chain = chain.map_err(|error| unusable(certificate, &error))?;
         let first = chain.first().ok_or_else(|| unusable(certificate, &"it has no certificate"))?;
         let expires_at = expiry(first).ok();
-        // Of those that vouch for it, nobody else looks at any.
+        // Rustls checks only the first certificate, so the rest of the chain is checked here.
         if let Some(number) = (1..chain.len()).find(|n| expiry(&chain[*n]).is_err()) {
-            return Err(unusable(certificate, &format!("its certificate {} is none", number + 1)));
+            return Err(unusable(
+                certificate,
+                &format!("its certificate {} cannot be read", number + 1),
+            ));
         }
         let secret =
             PrivateKeyDer::from_pem_slice(&read_file(key)?).map_err(|error| match error {
                 rustls::pki_types::pem::Error::NoItemsFound => {
-                    unusable(key, &"it has no key that is not encrypted")
+                    unusable(key, &"it has no unencrypted key")
                 }
                 error => unusable(key, &error),
             })?;
-        // Without 0-RTT, which could be replayed. Sessions go on by tickets of TLS 1.3 and ids of TLS
-        // 1.2; the last 256 are kept in memory.
+        // Without 0-RTT, which could be replayed. Sessions are resumed by tickets in TLS 1.3 and by ids in
+        // TLS 1.2; the last 256 are kept in memory.
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
@@ -120,13 +124,13 @@ impl Pair {
     }
 }
 
-/// When a certificate ends (RFC 5280, section 4.1).
+/// When a certificate expires (RFC 5280, section 4.1).
 fn expiry(certificate: &[u8]) -> der::Result<SystemTime> {
     let certificate = AnyRef::from_der(certificate)?;
     let signed = AnyRef::decode(&mut SliceReader::new(certificate.value())?)?;
     let fields = &mut SliceReader::new(signed.value())?;
     let first = AnyRef::decode(fields)?;
-    // The version may be left out.
+    // The version comes first, but may be left out.
     let _serial = if first.tag().is_context_specific() { AnyRef::decode(fields)? } else { first };
     let (_algorithm, _issuer) = (AnyRef::decode(fields)?, AnyRef::decode(fields)?);
     let validity = &mut SliceReader::new(AnyRef::decode(fields)?.value())?;

@@ -1,9 +1,9 @@
 //! The threads that serve connections with hyper.
 //!
-//! Each has a runtime of its own, and a connection stays with it. The allocator gives memory back to the
-//! system only when the thread that allocated it has freed it, or comes to allocate again. On a runtime
-//! whose threads steal tasks from each other, most of what a rush of connections needed stayed resident:
-//! 130 MB after 10,000 of them.
+//! Each has a runtime of its own, and a connection stays with its thread. The allocator gives memory back to
+//! the system only if the thread that allocated it frees it, or allocates again later. On a runtime whose
+//! threads steal tasks from each other, most of the memory of a rush of connections stayed resident: 130 MB
+//! after 10,000 of them.
 
 use std::io;
 use std::sync::Arc;
@@ -16,23 +16,22 @@ use tokio::task::JoinSet;
 use super::connection::{Handler, Server};
 use crate::http::hot::Transfer;
 
-/// The most threads that do what blocks, of all runtimes together.
+/// The most threads for blocking calls, of all runtimes together.
 const BLOCKING_THREADS_MAX: usize = 512;
 
-/// Some threads. They end when nothing can come to them any more and all connections have ended, or with
-/// this.
+/// The threads. They end when no more connections can come and all have ended, or when this is dropped.
 pub(in crate::http) struct Workers {
     cut_off: watch::Sender<()>,
-    /// Closed by the last thread that ends.
+    /// Closed when the last thread ends.
     ended: mpsc::Receiver<()>,
 }
 
-/// The way to one of the threads.
+/// Sends connections to one of the threads.
 pub(in crate::http) type Handover = mpsc::UnboundedSender<Transfer>;
 
 impl Workers {
-    /// Starts `count` threads, and answers the way to each. Their connections end with their requests
-    /// after `stopped` has changed.
+    /// Starts `count` threads, and returns what sends connections to each. After `stopped` has changed, their
+    /// connections end once their requests in flight are answered.
     ///
     /// # Errors
     ///
@@ -46,13 +45,13 @@ impl Workers {
         let (ending, ended) = mpsc::channel(1);
         let mut handovers = Vec::with_capacity(count);
         for _ in 0..count {
-            let (handover, cold) = mpsc::unbounded_channel();
+            let (handover, arrivals) = mpsc::unbounded_channel();
             handovers.push(handover);
             let runtime = Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads((BLOCKING_THREADS_MAX / count).max(1))
                 .build()?;
-            let connections = serve(Arc::clone(server), cold, stopped.clone());
+            let connections = serve(Arc::clone(server), arrivals, stopped.clone());
             let (is_cut_off, ending) = (is_cut_off.clone(), ending.clone());
             let work = move || {
                 run(runtime, connections, is_cut_off);
@@ -69,7 +68,7 @@ impl Workers {
         let _ = self.ended.recv().await;
     }
 
-    /// Ends all threads, whatever they do.
+    /// Ends all threads, whatever they are doing.
     pub(super) async fn cut_off(&mut self) {
         self.cut_off.send_replace(());
         self.ended().await;
@@ -80,28 +79,28 @@ fn run(runtime: Runtime, connections: impl Future<Output = ()>, mut cut_off: wat
     runtime.block_on(async {
         tokio::select! {
             () = connections => {}
-            // It fails when nobody waits for the end any more.
+            // It fails once the sender was dropped, which means the same.
             _ = cut_off.changed() => {}
         }
     });
-    // What blocks may take long, and nobody waits for it.
+    // Blocking calls may take long, and nobody waits for them.
     runtime.shutdown_background();
 }
 
 /// Serves the connections that come, until no more can come and all have ended.
 async fn serve<H: Handler>(
     server: Arc<Server<H>>,
-    mut cold: mpsc::UnboundedReceiver<Transfer>,
+    mut arrivals: mpsc::UnboundedReceiver<Transfer>,
     stopped: watch::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            connection = cold.recv() => {
+            connection = arrivals.recv() => {
                 let Some(connection) = connection else { break };
                 server.spawn(&mut connections, connection, stopped.clone());
             }
-            // What it needed is freed at once.
+            // Joined early, so that the memory of an ended task is freed.
             Some(_) = connections.join_next() => {}
         }
     }
