@@ -1,4 +1,4 @@
-//! What hot requests are answered.
+//! The answers to hot requests, byte by byte.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use crate::http::wire::{self, Fields, Refusal};
 use crate::key::KeyId;
 use crate::store::{Outcome, Reply, Store};
 
-// Each piece is put with one copy, so the constant ones are as long as can be.
+// Each piece is one copy, so the constant ones are as long as possible.
 const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n\
     content-type: application/json\r\ncache-control: no-store\r\n";
 const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
@@ -19,21 +19,21 @@ const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
 const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\n\
     content-type: application/json\r\ncache-control: no-store\r\n";
 
-/// Answers that are yet to be sent.
+/// Answers that were written and not yet sent, and counts of answers.
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) output: Vec<u8>,
     body: Vec<u8>,
-    /// The second that `end` shows.
+    /// The second whose date is in `end`.
     second: i64,
-    /// What comes behind the length of the body.
+    /// What follows the length of the body: the date, and the end of the head.
     end: String,
-    /// Answers that are not yet counted, by route and status: a few of them.
+    /// Numbers of answers that are not yet in the tally, by route and status. There are only a few of these.
     counts: Vec<(Route, u16, u64)>,
 }
 
 impl Answers {
-    /// Writes the answer to a request for this route and key.
+    /// Writes the answer to a request for this route and key, and notes it for the tally.
     pub(super) fn add<S: Store>(
         &mut self,
         store: &S,
@@ -61,7 +61,7 @@ impl Answers {
         self.note(route, id, status);
     }
 
-    /// Writes a refusal.
+    /// Writes a refusal, and notes it for the tally.
     pub(super) fn refuse(&mut self, route: Route, id: Option<&KeyId>, refusal: &Refusal) {
         self.set_date();
         let output = &mut self.output;
@@ -78,7 +78,7 @@ impl Answers {
         self.note(route, id, refusal.status.as_u16());
     }
 
-    /// Counts and logs an answer.
+    /// Notes an answer for the tally, and logs it.
     fn note(&mut self, route: Route, id: Option<&KeyId>, status: u16) {
         let is_same = |known: &&mut (Route, u16, u64)| known.0 == route && known.1 == status;
         match self.counts.iter_mut().find(is_same) {
@@ -88,14 +88,14 @@ impl Answers {
         meter::log(route, id, status, None);
     }
 
-    /// Adds what was answered since the last time to `tally`, each after `elapsed`. O(1).
+    /// Adds the answers since the last call to `tally`, each with the latency `elapsed`. O(1).
     pub(super) fn count(&mut self, tally: &Tally, elapsed: Duration) {
         for (route, status, count) in self.counts.drain(..) {
             tally.add(route, status, count, elapsed);
         }
     }
 
-    /// Writes the body of an answer; answers what the head says beside it.
+    /// Writes the body of an answer, and returns the fields of its head.
     fn write_body<S: Store>(&mut self, store: &S, reply: &Reply) -> Fields {
         match reply {
             Reply::Leased(lease) => {
@@ -125,13 +125,13 @@ impl Answers {
         }
     }
 
-    /// The same where there is no key.
+    /// Writes the body of an answer without a key, and returns the fields of its head.
     fn write_nothing(&mut self, retry_after_ms: Option<u64>) -> Fields {
         wire::empty(&mut self.body);
         Fields::of_exhausted(retry_after_ms)
     }
 
-    /// Writes the answer whose body is there, with the address of a key that was created.
+    /// Writes an answer with the body that was written before. `location` is the key that was created, if any.
     fn write<S: Store>(
         &mut self,
         store: &S,
@@ -163,7 +163,7 @@ impl Answers {
     }
 
     fn set_date(&mut self) {
-        // A clock that is a few milliseconds behind, and needs no look at the hardware.
+        // The coarse clock is a few milliseconds behind, but cheaper to read.
         let second = clock_gettime(ClockId::RealtimeCoarse).tv_sec;
         if second != self.second {
             self.second = second;

@@ -1,4 +1,4 @@
-//! What was read and is not yet done.
+//! Requests that were read and not executed yet.
 
 use std::collections::HashMap;
 
@@ -6,15 +6,15 @@ use super::request::Hot;
 use crate::http::route::Route;
 use crate::store::{Answer, Operation};
 
-/// Requests that were read and are not yet done, and what the store has not completed yet.
+/// Requests that were read and not executed yet, and operations that the store has not completed yet.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// The connections that requests came by, and their routes.
+    /// The requests' connections and routes.
     pub(super) requests: Vec<(usize, Route)>,
-    /// What they ask the store for.
+    /// The requests' operations.
     pub(super) operations: Vec<Operation<'static>>,
     pub(super) answers: Vec<Answer>,
-    /// The connections that wait for operations, by their tokens.
+    /// The connections that wait for operations, by the operations' tokens.
     pub(super) waiting: HashMap<u64, usize>,
 }
 

@@ -1,11 +1,11 @@
-//! How a store's late completions reach an event loop.
+//! How outcomes that a store completes later reach an event loop.
 
 use std::sync::Arc;
 
 use super::mailbox::{Mailbox, Message};
 use crate::store::{Complete, Outcome};
 
-/// Receives what a store completes later, for one loop.
+/// Puts outcomes into the mailbox of one loop.
 pub(super) struct Completions {
     mailbox: Arc<Mailbox>,
     generation: u64,
@@ -16,7 +16,7 @@ impl Completions {
         Self { mailbox: Arc::clone(mailbox), generation: mailbox.next_generation() }
     }
 
-    /// Among the loops that had this mailbox.
+    /// Tells this loop from earlier ones with the same mailbox, which have panicked.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }

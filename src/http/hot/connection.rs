@@ -1,4 +1,4 @@
-//! What a thread knows of one of its connections.
+//! The state of one connection of the hot path.
 
 use std::net::TcpStream;
 
@@ -17,29 +17,29 @@ use crate::store::Ticket;
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    /// Among the connections that the server may have.
+    /// Counts towards the limit on connections.
     pub(super) permit: OwnedSemaphorePermit,
-    /// What was read and is not yet a whole head, or not hot.
+    /// What was read but is not a whole head yet, or not hot.
     pub(super) input: Vec<u8>,
-    /// Answers that the client has not taken yet. Nothing is read before.
+    /// Answers that the client has not received yet. Until it has, nothing is read.
     pub(super) output: Vec<u8>,
-    /// Halves of the head timeout that began since it was last of use.
+    /// Ticks since it last made progress. A tick is half the head timeout.
     pub(super) ticks: u32,
     /// None of its requests is answered yet.
     pub(super) is_new: bool,
-    /// Some of its requests were read and are not done yet.
+    /// Some of its requests were read and not executed yet.
     pub(super) has_requests: bool,
-    /// The store completes some of its requests later. Nothing is read before.
+    /// The store completes some of its requests later. Until it has, nothing is read.
     pub(super) pending: Option<Box<Pending>>,
-    /// It has brought a request that is not hot, and leaves the hot path.
+    /// It has brought a request that is not hot, so it leaves the hot path.
     pub(super) is_cold: bool,
     /// The client sends no more, or has gone.
     pub(super) is_ending: bool,
-    /// The client has gone: it takes no answers either.
+    /// The client has gone: it does not receive answers either.
     pub(super) has_gone: bool,
-    /// What the token that it sent last allows.
+    /// The role of the token that it sent last.
     pub(super) cached_role: Option<Box<CachedRole>>,
-    /// How often it was read since the server stops.
+    /// How often it was read since the server began to stop.
     pub(super) last_reads: u32,
 }
 
@@ -62,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// Whether a request may do what it asks for.
+    /// Whether the token in `authorization` allows requests for `route`.
     pub(super) fn may(
         &mut self,
         access: &Access,
@@ -72,7 +72,7 @@ impl Connection {
         access.check(authorization, route.need(), &mut self.cached_role).is_ok()
     }
 
-    /// Whether answers are still to be sent.
+    /// Whether answers have still to be sent.
     pub(super) fn is_unfinished(&self) -> bool {
         self.is_busy() || !self.output.is_empty()
     }
@@ -82,7 +82,7 @@ impl Connection {
         self.pending.is_some()
     }
 
-    /// Waits for the operation of a request. O(1).
+    /// Notes that a request waits for its operation. O(1).
     pub(super) fn wait_for(&mut self, waiting: Waiting) {
         self.pending.get_or_insert_default().push_waiting(waiting);
     }
@@ -97,7 +97,7 @@ impl Connection {
         self.pending.iter().flat_map(|pending| pending.waiting_leases())
     }
 
-    /// Whether the client has hung up, or has closed its half: it does not wait for a key any more.
+    /// Whether the client has gone, or has closed its half and so does not wait for a key any more.
     pub(super) fn has_hung_up(&self) -> bool {
         let ending = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
         let mut peer = [PollFd::new(&self.stream, PollFlags::RDHUP)];
@@ -105,15 +105,15 @@ impl Connection {
         polled.is_ok() && peer[0].revents().intersects(ending)
     }
 
-    /// Puts an answer in its place, and adds those to `output` that can be sent now. Returns the leases
-    /// of these. O(p) for p pipelined requests.
+    /// Puts an answer in its place, and adds the answers that can be sent now to `output`. Returns the leases
+    /// in these answers. O(p) for p pipelined requests.
     pub(super) fn completed(
         &mut self,
         token: u64,
         answer: PendingAnswer,
         output: &mut Vec<u8>,
     ) -> Vec<Lease> {
-        // It was not idle, but waited for this.
+        // It was not idle while it waited.
         self.ticks = 0;
         let Some(pending) = &mut self.pending else { return Vec::new() };
         pending.put(token, answer);
@@ -124,12 +124,12 @@ impl Connection {
         leases
     }
 
-    /// Whether nothing is expected of the client.
+    /// Whether no head has begun, and the client has received its answers.
     pub(super) fn is_idle(&self) -> bool {
         self.input.is_empty() && self.output.is_empty()
     }
 
-    /// Sends answers; what the client does not take is kept. O(length).
+    /// Sends answers, and keeps what the socket does not take yet. O(length).
     ///
     /// # Errors
     ///
@@ -144,7 +144,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what was kept.
+    /// Sends what was kept. O(length).
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The event loop: waiting for input on many connections, and answering what has come.
+//! The event loop: it waits for input on many connections, and answers the requests that have arrived.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -25,25 +25,25 @@ use crate::http::meter::Tally;
 use crate::http::wire::HEAD_BYTES_MAX;
 use crate::store::{Later, Store};
 
-/// Room for what is read at a time: some hundred small requests. The longest head that is waited for.
+/// Room for what is read at a time: a few hundred small requests, or the longest head.
 const INPUT_BYTES: usize = HEAD_BYTES_MAX;
-/// How many connections are looked at before the answers are written.
+/// How many events are taken from epoll at a time.
 const EVENTS_MAX: usize = 128;
 /// How many requests are read before they are answered: some 300 µs.
 const REQUESTS_MAX: usize = 512;
-/// A connection is given up if it brings no request for so many halves of the head timeout, the
-/// first of which may have begun before.
+/// An idle connection is closed at this tick: after two to two and a half head timeouts.
 const IDLE_TICKS: u32 = 5;
-/// The same while a head has begun, or answers are not taken.
+/// One whose head has begun, or whose client does not receive its answers, is closed at this tick: after half
+/// a head timeout to a whole one.
 const HEAD_TICKS: u32 = 2;
-/// How often a connection is read once the server stops: what it has sent by then, and not all that
-/// it goes on to send.
+/// How often a connection is read once the server stops: enough for what was sent by then, without serving a
+/// client that never ends.
 const LAST_READS: u32 = 4;
-/// What tells that the input has an end. It comes once, perhaps together with the last input.
+/// The input has an end. This is reported once, perhaps together with the last input.
 const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
-/// What tells that the client takes no answers any more.
+/// The client does not receive answers any more.
 const GONE: EventFlags = EventFlags::HUP.union(EventFlags::ERR);
-/// The event of the mailbox. No connection has this number.
+/// Marks the event of the mailbox. No connection has this index.
 const MAIL: u64 = u64::MAX;
 
 /// What all threads share.
@@ -68,20 +68,20 @@ pub(super) struct Loop<S> {
     limits: Limits,
     pub(super) tally: Arc<Tally>,
     pub(super) mailbox: Arc<Mailbox>,
-    /// Among the loops that had this mailbox.
+    /// Tells this loop from earlier ones with the same mailbox, which have panicked.
     pub(super) generation: u64,
-    /// Where the store completes operations later, and the token of the next one.
+    /// Receives the outcomes that come later, and holds the token of the next operation.
     pub(super) later: Later,
     pub(super) cold: mpsc::UnboundedSender<Transfer>,
-    /// Half the head timeout.
+    /// From tick to tick: half the head timeout.
     period: Duration,
     next_tick: Instant,
-    /// Connections end as soon as nothing is to be read.
+    /// Connections are closed as soon as nothing is left to read.
     pub(super) is_stopping: bool,
     pub(super) poll: OwnedFd,
     pub(super) connections: Slab<Connection>,
     input: Box<[u8]>,
-    /// What was read and is not yet done.
+    /// Requests that were read and not executed yet.
     pub(super) batch: Batch,
     /// Connections that may have more to read.
     pub(super) again: Vec<usize>,
@@ -121,8 +121,8 @@ impl<S: Store> Loop<S> {
         })
     }
 
-    /// Serves connections until the mailbox says to stop and all is answered, or to end at once. Nothing
-    /// can come by the mailbox after that.
+    /// Serves connections until the mailbox says to stop and all requests are answered, or until it says to
+    /// end at once. After that the mailbox refuses messages.
     pub(super) fn run(&mut self) {
         let mut ready = Vec::new();
         let mut now = Instant::now();
@@ -156,7 +156,7 @@ impl<S: Store> Loop<S> {
         self.is_stopping && self.connections.is_empty()
     }
 
-    /// Waits until something is ready, or the next tick.
+    /// Waits until connections are ready or messages have come, but not past the next tick.
     fn wait(&mut self, ready: &mut Vec<usize>, now: Instant) {
         ready.append(&mut self.again);
         let has_time = ready.is_empty() && !self.is_done();
@@ -164,7 +164,7 @@ impl<S: Store> Loop<S> {
         let patience = if has_time { until_tick } else { Duration::ZERO };
         let patience = Timespec::try_from(patience).ok();
         let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
-        // It fails only if it was interrupted.
+        // It fails only if a signal interrupts it.
         let Ok((events, _)) = epoll::wait(&self.poll, &mut events, patience.as_ref()) else {
             return;
         };
@@ -182,7 +182,7 @@ impl<S: Store> Loop<S> {
                 _ => has_mail = true,
             }
         }
-        // What came before the stop must be seen before all is done.
+        // A connection that came before the stop must be seen before the loop ends.
         if has_mail || self.is_stopping {
             for message in self.mailbox.take() {
                 match message {
@@ -202,15 +202,15 @@ impl<S: Store> Loop<S> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         match epoll::add(&self.poll, &arrival.stream, data, flags) {
             Ok(()) => {
-                // It may have brought something already.
+                // It may have input already.
                 self.again.push(entry.key());
                 entry.insert(Connection::new(arrival));
             }
-            Err(error) => debug!("a connection cannot be waited for: {error}"),
+            Err(error) => debug!("a connection cannot be registered with epoll: {error}"),
         }
     }
 
-    /// Closes connections that have been idle for too long.
+    /// Closes connections that have made no progress for too long. O(c) for c connections.
     fn tick(&mut self) {
         self.next_tick = Instant::now() + self.period;
         self.connections.retain(|_, connection| {
@@ -218,17 +218,18 @@ impl<S: Store> Loop<S> {
             connection.is_busy()
                 || connection.ticks < if connection.is_idle() { IDLE_TICKS } else { HEAD_TICKS }
         });
-        // The memory that a rush of connections needed is given back.
+        // Gives back the memory of a rush of connections.
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
         }
     }
 
-    /// Reads requests once, so that every connection has its turn.
+    /// Reads from a connection once, so that every connection has its turn, and adds its hot requests to the
+    /// batch.
     fn read(&mut self, index: usize) {
         let Some(connection) = self.connections.get_mut(index) else { return };
         if connection.is_busy() {
-            // The answers before the pending one go on.
+            // Answers before the one that is pending are still sent.
             if connection.has_gone || connection.flush().is_err() {
                 self.lose(index);
             } else if connection.is_ending || self.is_stopping {
@@ -272,18 +273,18 @@ impl<S: Store> Loop<S> {
                     input = &input[length..];
                 }
                 Parsed::Partial => break,
-                // The router refuses as well.
+                // The router answers refusals, too.
                 Parsed::Hot(..) | Parsed::Cold => {
                     connection.is_cold = true;
                     break;
                 }
             }
         }
-        // Half the head timeout at least is left to a head that begins.
+        // A head that begins has at least half the head timeout.
         if held == 0 || connection.has_requests {
             connection.ticks = 0;
         }
-        // Many idle connections must need little: most have read whole heads, and keep nothing.
+        // Usually nothing is left, so an idle connection holds no memory for input.
         connection.input = input.to_vec();
         if !connection.has_requests {
             self.hand_over(index);

@@ -1,4 +1,4 @@
-//! Executing what was read as one batch, and sending the answers.
+//! Executing the requests that were read as one batch, and sending the answers.
 
 use std::mem::take;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::key::Lease;
 use crate::store::{Answer, Outcome, Store, lease_of};
 
 impl<S: Store> Loop<S> {
-    /// Does what was read, and sends the answers of each connection in the order of its requests.
+    /// Executes the batch, and sends the answers of each connection in the order of its requests.
     pub(super) fn answer(&mut self) {
         if self.batch.requests.is_empty() {
             return;
@@ -59,7 +59,7 @@ impl<S: Store> Loop<S> {
         self.batch = Batch { requests, operations, answers, waiting };
     }
 
-    /// Goes on with the connection that waited for an operation.
+    /// Answers the request that waited for an operation.
     pub(super) fn complete(&mut self, generation: u64, token: u64, outcome: &Outcome) {
         let is_ours = generation == self.generation;
         let index = is_ours.then(|| self.batch.waiting.remove(&token)).flatten();
@@ -68,12 +68,12 @@ impl<S: Store> Loop<S> {
             Some((index, connection.waits_for(token)?, connection))
         });
         let Some((index, Waiting { route, id, began, .. }, connection)) = waiting else {
-            // Its client has gone.
+            // Its connection is gone.
             return self.give_back(lease_of(outcome).into_iter().collect());
         };
         let mut outcome = outcome;
         if route.may_wait() && outcome.is_ok() && connection.has_hung_up() {
-            // It hung up before the key came free, but that was not seen yet.
+            // The client hung up before it got the key, but epoll has not reported it yet.
             self.store.give_back(lease_of(outcome).into_iter().collect());
             outcome = &Err(Error::EXHAUSTED);
         }
@@ -88,12 +88,12 @@ impl<S: Store> Loop<S> {
         if !self.send(index) {
             return self.give_back(leases);
         }
-        // More may have come meanwhile.
+        // More input may have come meanwhile.
         self.again.push(index);
     }
 
-    /// Drops a connection whose client has gone. It waits for no key any more, and leases that it has not
-    /// heard of are taken back.
+    /// Drops a connection whose client has gone. Cancels its leases that wait for a key, and gives back those in
+    /// its pending answers.
     pub(super) fn lose(&mut self, index: usize) {
         let connection = self.connections.remove(index);
         connection.waiting_leases().for_each(|ticket| self.store.cancel(ticket));
@@ -101,7 +101,7 @@ impl<S: Store> Loop<S> {
         self.give_back(pending.map_or_else(Vec::new, |pending| pending.leases()));
     }
 
-    /// Lets the leases of a connection that wait for a key end now.
+    /// Cancels the leases of a connection that wait for a key.
     pub(super) fn stop_waiting(&self, index: usize) {
         self.connections[index].waiting_leases().for_each(|ticket| self.store.cancel(ticket));
     }
@@ -112,7 +112,7 @@ impl<S: Store> Loop<S> {
         }
     }
 
-    /// Sends the answers that were written to a connection. False if the client has gone.
+    /// Sends the answers that were written. False if the client has gone.
     fn send(&mut self, index: usize) -> bool {
         let connection = &mut self.connections[index];
         connection.has_requests = false;
@@ -133,16 +133,17 @@ impl<S: Store> Loop<S> {
         true
     }
 
-    /// Gives a connection away if it is not hot and all answers were sent.
+    /// Hands a connection to hyper if it is not hot any more and all its answers were sent.
     pub(super) fn hand_over(&mut self, index: usize) {
         let connection = &self.connections[index];
         if !connection.is_cold || connection.is_unfinished() {
             return;
         }
         let Connection { stream, input: read, is_new, permit, .. } = self.connections.remove(index);
-        // If it fails it is closed below, and the server is ending.
+        // It cannot fail: the socket was added.
         let _ = epoll::delete(&self.poll, &stream);
         let home = Some(Arc::clone(&self.mailbox));
+        // It fails only while the server ends. The connection is closed then.
         let _ = self.cold.send(Transfer { stream, read, is_new, permit, home });
     }
 }

@@ -1,4 +1,4 @@
-//! How an event loop is reached while it waits for its connections.
+//! Messages to an event loop from other threads, which wake it.
 
 use std::io;
 use std::mem::take;
@@ -16,25 +16,25 @@ use crate::store::{Outcome, Store, lease_of};
 pub(super) enum Message {
     /// A connection that is new, or back from hyper.
     Arrived(Transfer),
-    /// What a store completed later.
+    /// An operation that the store has completed later.
     Completed {
-        /// That of the loop that asked for it.
+        /// The generation of the loop that asked for it.
         generation: u64,
         token: u64,
         outcome: Outcome,
     },
 }
 
-/// A connection that goes from one path to the other.
+/// A connection on its way from one thread to another.
 pub(in crate::http) struct Transfer {
     pub(in crate::http) stream: TcpStream,
-    /// What was read of it and is not answered.
+    /// What was read from it but not answered yet.
     pub(in crate::http) read: Vec<u8>,
-    /// Nothing was answered yet: it may be one of HTTP/2.
+    /// Nothing was answered yet, so it may be an HTTP/2 connection.
     pub(in crate::http) is_new: bool,
-    /// Among the connections that the server may have.
+    /// Counts towards the limit on connections.
     pub(in crate::http) permit: OwnedSemaphorePermit,
-    /// Where it goes back to when it rests, if it has been hot.
+    /// Where it goes back to when its client rests, if it comes from the hot path.
     pub(in crate::http) home: Option<Arc<Mailbox>>,
 }
 
@@ -49,12 +49,13 @@ const SERVING: u8 = 0;
 const STOPPING: u8 = 1;
 const CUT_OFF: u8 = 2;
 
+/// The messages to the event loop of one thread. It outlives a loop that panics.
 pub(in crate::http) struct Mailbox {
-    /// `None` when no loop will take them any more.
+    /// `None` once the thread has ended and takes no more.
     messages: Mutex<Option<Vec<Message>>>,
     phase: AtomicU8,
     generations: AtomicU64,
-    /// Readable while there is something new.
+    /// Readable while there is news for the loop, which waits for it together with its connections.
     bell: OwnedFd,
 }
 
@@ -68,11 +69,11 @@ impl Mailbox {
         Ok(Self { messages, phase, generations: AtomicU64::default(), bell })
     }
 
-    /// Gives the thread a connection, unless it has ended.
+    /// Gives a connection to the thread.
     ///
     /// # Errors
     ///
-    /// With the connection, if the thread has ended.
+    /// Returns the connection if the thread has ended.
     pub(in crate::http) fn add(&self, connection: Transfer) -> Result<(), Transfer> {
         match self.put(Message::Arrived(connection)) {
             Err(Message::Arrived(connection)) => Err(connection),
@@ -80,19 +81,19 @@ impl Mailbox {
         }
     }
 
-    /// Lets the thread end when all that has come is answered.
+    /// Tells the thread to end once all requests that have come are answered.
     pub(in crate::http) fn stop(&self) {
         self.phase.store(STOPPING, SeqCst);
         self.ring();
     }
 
-    /// Lets the thread end at once.
+    /// Tells the thread to end at once.
     pub(in crate::http) fn cut_off(&self) {
         self.phase.store(CUT_OFF, SeqCst);
         self.ring();
     }
 
-    /// One that no loop had before.
+    /// A number that no loop has had before.
     pub(super) fn next_generation(&self) -> u64 {
         self.generations.fetch_add(1, SeqCst)
     }
@@ -105,9 +106,11 @@ impl Mailbox {
         self.phase.load(SeqCst) == CUT_OFF
     }
 
+    /// Adds a message, and wakes the loop.
+    ///
     /// # Errors
     ///
-    /// With the message, if nobody will take it.
+    /// Returns the message if the thread has ended.
     pub(super) fn put(&self, message: Message) -> Result<(), Message> {
         match &mut *self.messages.lock() {
             Some(messages) => messages.push(message),
@@ -117,13 +120,14 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Takes all messages.
     pub(super) fn take(&self) -> Vec<Message> {
-        // Silent before the messages are taken, so that one that comes now rings again.
+        // Reset first, so that a message that comes now rings again.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         self.messages.lock().as_mut().map_or_else(Vec::new, take)
     }
 
-    /// Takes no more messages, if all that came were taken. False if there are some.
+    /// Refuses messages from now on, unless some are left to take: then false.
     pub(super) fn close_if_empty(&self) -> bool {
         let mut messages = self.messages.lock();
         if messages.as_ref().is_some_and(|messages| !messages.is_empty()) {
@@ -133,7 +137,7 @@ impl Mailbox {
         true
     }
 
-    /// Takes no more messages. Connections that came are closed, and leases go back to the store.
+    /// Refuses messages from now on. Connections that are left are closed, and leases go back to the store.
     pub(super) fn close(&self, store: &impl Store) {
         let messages = self.messages.lock().take().unwrap_or_default();
         let lease = |message: &Message| match message {
@@ -146,12 +150,13 @@ impl Mailbox {
         }
     }
 
+    /// What becomes readable when there is news.
     pub(super) fn bell(&self) -> &OwnedFd {
         &self.bell
     }
 
     fn ring(&self) {
-        // It fails only if it has rung 2^64 times.
+        // It fails only if it has rung 2^64 times without a reset.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 }

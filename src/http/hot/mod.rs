@@ -1,17 +1,17 @@
 //! The hot path: the commonest requests, answered ahead of hyper and the router.
 //!
-//! Each connection begins here, with one of a few threads. Such a thread waits for input on all of
-//! its connections at once, reads what has come on as many of them as are ready, does what it asks
-//! for, and answers. That requests of many connections are done together is what makes it fast: what
-//! they need is fetched from memory at the same time, and keys are leased in groups.
+//! Each connection without TLS begins here, with one of a few threads. A thread waits for input on all its
+//! connections at once, reads from those that are ready, executes the requests as one batch, and answers.
+//! That is what makes it fast: what the requests of many connections need is fetched from memory at the same
+//! time, and keys are leased in groups.
 //!
-//! With a request that is not hot (see [`mod@request`]), a connection and what was read of it go to hyper.
-//! They come back when the client has sent nothing for a while: an idle connection of hyper needs many
-//! kilobytes, one of this path some 200 bytes, and its next request may be hot. Both paths give the same
-//! bytes for the same request: `tests/it/paths.rs` compares them. While the store completes a request
-//! later, its connection waits, and the others do not.
+//! When a connection brings a request that is not hot (see [`mod@request`]), it goes to hyper, with what was
+//! read from it. It comes back when its client has sent nothing for a while: an idle connection needs many
+//! kilobytes in hyper but only some 200 bytes here, and its next request may be hot. Both paths give the same
+//! bytes for the same request: `tests/it/paths.rs` compares them. While the store completes a request later,
+//! its connection waits, and the others do not.
 //!
-//! How it compares with bare hyper and with a loop that parses nothing: `loadtest/results/`.
+//! `loadtest/results/` compares it with bare hyper, and with a loop that parses nothing.
 
 mod answers;
 mod batch;

@@ -1,4 +1,4 @@
-//! Answers of a connection that must be sent after one that is not there yet.
+//! Answers that must wait for an earlier one, which the store completes later.
 
 use std::time::Instant;
 
@@ -6,17 +6,17 @@ use crate::http::route::Route;
 use crate::key::{KeyId, Lease};
 use crate::store::{Outcome, Ticket, lease_of};
 
-/// The answers to pipelined requests, in their order, from the first one that the store completes
-/// later.
+/// The answers to pipelined requests of one connection, in their order, from the first one that is not there
+/// yet.
 #[derive(Default)]
 pub(super) struct Pending {
     slots: Vec<Slot>,
 }
 
-/// An answer that must not be sent yet.
+/// An answer that is ready to be sent when its turn comes.
 pub(super) struct PendingAnswer {
     bytes: Vec<u8>,
-    /// The lease that it tells of.
+    /// The lease in it, which goes back to the store if it cannot be sent.
     lease: Option<Lease>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Waiting {
     pub(super) token: u64,
     pub(super) ticket: Ticket,
     pub(super) route: Route,
-    /// The key that it names.
+    /// The key that the request names.
     pub(super) id: Option<KeyId>,
     pub(super) began: Instant,
 }
@@ -49,7 +49,7 @@ impl Pending {
 
     pub(super) fn push_waiting(&mut self, waiting: Waiting) {
         if self.slots.is_empty() {
-            // Nearly always it is the only one.
+            // Nearly always there is only this one.
             self.slots.reserve_exact(1);
         }
         self.slots.push(Slot::Waiting(waiting));
@@ -62,17 +62,17 @@ impl Pending {
         })
     }
 
-    /// The request that waits for an operation.
+    /// The request that waits for an operation. O(p) for p pipelined requests.
     pub(super) fn request(&self, token: u64) -> Option<Waiting> {
         self.waiting().find(|waiting| waiting.token == token).copied()
     }
 
-    /// The leases that wait for a key.
+    /// The tickets of leases that wait for a key. O(p) for p pipelined requests.
     pub(super) fn waiting_leases(&self) -> impl Iterator<Item = Ticket> {
         self.waiting().filter(|waiting| waiting.route.may_wait()).map(|waiting| waiting.ticket)
     }
 
-    /// Puts an answer in the place of what waited for it.
+    /// Puts an answer into the place that waits for it. O(p) for p pipelined requests.
     pub(super) fn put(&mut self, wanted: u64, answer: PendingAnswer) {
         let is_it =
             |slot: &&mut Slot| matches!(slot, Slot::Waiting(waiting) if waiting.token == wanted);
@@ -81,7 +81,7 @@ impl Pending {
         }
     }
 
-    /// Takes the answers out that can be sent; the leases that they tell of.
+    /// Moves the answers that can be sent now to `output`, and returns the leases in them.
     pub(super) fn take_ready(&mut self, output: &mut Vec<u8>) -> Vec<Lease> {
         let is_ready = |slot: &Slot| matches!(slot, Slot::Answer(_));
         let ready = self.slots.iter().take_while(|slot| is_ready(slot)).count();
@@ -99,7 +99,7 @@ impl Pending {
         self.slots.is_empty()
     }
 
-    /// The leases that the answers tell of.
+    /// The leases in the answers.
     pub(super) fn leases(&self) -> Vec<Lease> {
         let lease = |slot: &Slot| match slot {
             Slot::Answer(answer) => answer.lease,

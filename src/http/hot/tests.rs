@@ -1,4 +1,4 @@
-//! How a thread of the hot path ends, beside what the tests of the whole server see.
+//! How a thread of the hot path ends, as far as tests of the whole server cannot see it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -35,7 +35,7 @@ async fn one_key() -> (Arc<Memory<ManualClock>>, KeyId, Arc<Mailbox>, Hot) {
     (store, id, mailbox, hot.unwrap())
 }
 
-/// A connection that has been hot, and its client.
+/// A connection that comes back to the hot path, and its client.
 fn connection() -> (TcpStream, Transfer) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -69,7 +69,7 @@ async fn a_thread_that_is_to_stop_answers_what_came_before() {
     let (client, mut transfer) = connection();
     transfer.read = b"GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
     transfer.stream.set_nonblocking(true).unwrap();
-    // The last byte comes by the socket.
+    // Only the last byte has still to be read from the socket.
     let last = transfer.read.pop().unwrap();
     (&client).write_all(&[last]).unwrap();
     mailbox.stop();
@@ -89,7 +89,7 @@ async fn leases_that_a_thread_had_not_taken_when_it_was_cut_off_go_back() {
     assert!(completions.complete(0, Ok(Reply::Leased(lease))), "it is still there");
     mailbox.cut_off();
     hot.run();
-    // A turn of the sweep takes it back.
+    // One turn of the sweep takes it back.
     assert!(pin!((*store).clone().sweep()).now_or_never().is_none());
     assert_eq!(store.get(&id).await.unwrap().state, State::Free);
 }

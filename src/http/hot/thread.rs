@@ -14,11 +14,11 @@ use super::mailbox::{Mailbox, Transfer};
 use crate::http::meter::Tally;
 use crate::store::Store;
 
-/// How long a thread that panicked waits before it tries to begin again.
-const PANIC_PAUSE: Duration = Duration::from_secs(1);
+/// Pause before another try, if a thread that panicked cannot start again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts a thread that serves the connections that come by `mailbox`, until that says to stop and
-/// all that came before is answered. Connections whose requests are not hot go to `cold`. Answers are
+/// Starts a thread that serves the connections in `mailbox`, until that says to stop and all requests that
+/// came before are answered. Connections that bring a request that is not hot go to `cold`. Answers are
 /// counted in `tally`.
 ///
 /// # Errors
@@ -36,12 +36,14 @@ pub(in crate::http) fn start<S: Store>(
     let mut hot = new()?;
     let serve = move || {
         while catch_unwind(AssertUnwindSafe(|| hot.run())).is_err() {
-            error!("a thread panicked; its connections are lost, and it starts again");
+            error!(
+                "a thread of the hot path panicked; its connections are lost, and it starts again"
+            );
             hot = loop {
                 match new() {
                     Ok(hot) => break hot,
                     Err(_) if stopping.is_stopping() => return stopping.close(&*store),
-                    Err(_) => sleep(PANIC_PAUSE),
+                    Err(_) => sleep(RETRY_PAUSE),
                 }
             }
         }
