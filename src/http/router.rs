@@ -1,4 +1,4 @@
-//! The handler of each route, and the layers before the handlers.
+//! The handler of each route, and the checks before the handlers.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::store::Store;
 /// The methods that `/keys` allows.
 const POOL_METHODS: &str = "GET, POST, PUT";
 
-/// What answers requests.
+/// Checks requests, reads their bodies, and hands them to the router.
 pub(super) struct Gate {
     access: Access,
     budget: Budget,
@@ -41,11 +41,10 @@ impl Gate {
         Self { access, budget, metrics, router: TowerToHyperService::new(router(ops, scope)) }
     }
 
-    /// Refuses the client if it may not do what it asks for, and reads the body, within limits, before a
-    /// handler sees the request.
+    /// Refuses a request that its token does not allow, and reads the body, within limits, before a handler
+    /// sees the request.
     ///
-    /// No middleware of axum: each would add half a kilobyte and more to what a request needs while it
-    /// waits.
+    /// This is no axum middleware: each would add half a kilobyte or more to a request that waits.
     fn admit(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
         let problem = guard(&self.access, &request).err();
         if problem.is_none() && request.body().is_end_stream() {
@@ -78,22 +77,25 @@ impl Handler for Gate {
     }
 }
 
-/// The whole API over `store`.
+/// The routes of `scope`.
+///
+/// Costs are amortised. They leave out the due entries that an operation handles first: see
+/// [`Pool`](crate::engine::Pool).
 ///
 /// | method and path | does | cost |
 /// |---|---|---|
 /// | `POST /keys` | [`Operation::Create`] | O(log n) a key |
-/// | `GET /keys` | [`Operation::Lease`] | O(log n), amortised |
-/// | `PUT /keys` | [`Operation::Release`] | O(1) a key, amortised |
+/// | `GET /keys` | [`Operation::Lease`] | O(log n) a key |
+/// | `PUT /keys` | [`Operation::Release`] | O(1) a key |
 /// | `GET /keys/{id}` | [`Operation::Show`] | O(1) |
-/// | `PUT /keys/{id}` | [`Operation::Release`] | O(1), amortised; O(log n) with a cool-down |
+/// | `PUT /keys/{id}` | [`Operation::Release`] | O(1); O(log n) with a cool-down |
 /// | `DELETE /keys/{id}` | [`Operation::Delete`] | O(log n) |
-/// | `PUT /keys/{id}/lease` | [`Operation::Renew`] | O(1); O(log n) if it is cut shorter |
+/// | `PUT /keys/{id}/lease` | [`Operation::Renew`] | O(1); O(log n) if the lease is cut short |
 /// | `PUT /keepalive/{id}` | [`Operation::KeepAlive`] | O(1) |
 /// | `PUT /keepalive` | [`Operation::KeepAlive`] | O(1) a key |
 /// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
 fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
-    // Without its own entry, axum would answer HEAD by leasing a key.
+    // Without an entry for HEAD, axum would answer it by leasing a key.
     let whole = get(leases::lease::<S>)
         .post(pools::create::<S>)
         .put(batches::release::<S>)
@@ -110,7 +112,7 @@ fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
         .route("/keepalive", lives)
         .route("/keepalive/{id}", life.clone())
         .route("/stats", show(get(stats::show::<S>)))
-        // An empty id is a malformed id.
+        // An empty id is answered like a malformed one.
         .route("/keys/", key)
         .route("/keepalive/", life);
     if scope == Scope::All {
@@ -122,7 +124,7 @@ fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
 /// The routes that an address serves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// The API alone, if operators have an address of their own.
+    /// The API alone, where operators have an address of their own.
     Api,
     /// The API and the routes for operators.
     All,

@@ -37,26 +37,27 @@ impl From<TcpListener> for Listeners {
 /// Options of [`serve`].
 #[derive(Clone)]
 pub struct ServeOptions {
-    /// Connections at once; further ones wait to be accepted.
+    /// How many connections there may be at once. More wait to be accepted.
     pub connections_max: usize,
-    /// How long a client may take for the head of a request.
+    /// How long a client may take to send the head of a request.
     pub head_timeout: Duration,
-    /// How long requests in flight may take after the shutdown began.
+    /// How long requests in flight may take once the drain delay is over.
     pub drain_timeout: Duration,
-    /// How long connections are still accepted after the shutdown began, while `/readyz` answers 503.
+    /// How long connections are still accepted after the shutdown has begun, while `/readyz` answers 503.
     pub drain_delay: Duration,
-    /// Which requests are allowed.
+    /// The tokens, and what they allow.
     pub access: Access,
     /// The limits of parameters.
     pub limits: Limits,
-    /// The certificate. With it, the server speaks TLS only.
+    /// The certificate and its key. With them, the server speaks TLS only.
     pub tls: Option<Tls>,
     /// The diagnostics of the store, if it has any: for `/stats`, `/metrics` and the dashboard.
     pub diagnose: Option<Arc<dyn Diagnose>>,
 }
 
 impl ServeOptions {
-    /// The default for `connections_max`. A connection needs a file, and a few kilobytes in the kernel.
+    /// The default for `connections_max`. A connection needs a file descriptor, and a few kilobytes in the
+    /// kernel.
     pub const CONNECTIONS_MAX: usize = 50_000;
 }
 
@@ -75,9 +76,9 @@ impl Default for ServeOptions {
     }
 }
 
-/// Serves `store` with HTTP/1.1 and HTTP/2 (prior knowledge) until `shutdown` is ready. After the
-/// drain delay it accepts no more connections, and returns when all requests in flight are answered or the
-/// drain timeout is over. The address for operators serves until then.
+/// Serves `store` over HTTP/1.1 and HTTP/2 (chosen by ALPN with TLS, else by prior knowledge) until
+/// `shutdown` is ready. After the drain delay it accepts no more connections, and returns when all requests
+/// in flight are answered or the drain timeout is over. Until then the address for operators is served.
 ///
 /// # Errors
 ///
@@ -114,7 +115,7 @@ pub async fn serve<S: Store>(
         limits,
         head_timeout,
     };
-    // The hot path cannot read TLS.
+    // The hot path does not speak TLS.
     let takers = if options.tls.is_some() {
         Takers::Workers(handovers)
     } else {
@@ -126,12 +127,12 @@ pub async fn serve<S: Store>(
         Takers::Hot(threads.mailboxes())
     };
     drop(shared);
-    // Background tasks end when this returns.
+    // Its tasks end when this function returns, or when its future is dropped.
     let mut background = JoinSet::new();
     background.spawn(Arc::clone(&samples).sample(api, Arc::clone(&status)));
     let mut operators = None;
     if let Some(admin) = admin {
-        // Operators can watch the server while requests are finished.
+        // It ends last, so that operators can watch the server while it drains.
         let (workers, handovers) = Workers::start(&server(&ended, Scope::All).1, 1, &ended)?;
         operators = Some(workers);
         let (permits, mut ended) = (Arc::clone(&status.admin_connections), ended);

@@ -16,17 +16,18 @@ use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease};
 use crate::time::Timestamp;
 
-/// How many keys are leased by one batch before others get a chance to run: some 50 µs.
+/// How many keys one batch leases before other tasks may run: some 50 µs.
 const BATCH: usize = 64;
 
 /// The operations of a [`Store`], one at a time.
 ///
-/// A future that is dropped before its end leaves the queue of those that wait for a key, and takes no
-/// key with it. Other operations have happened or not by then.
+/// An operation begins when its method is called, but for [`StoreExt::lease_many`]. If its future is dropped
+/// before it is ready, a lease leaves the queue or goes back to the store; any other operation may or may not
+/// have been carried out.
 pub trait StoreExt: Store {
     /// Executes a batch, and waits for all outcomes.
     fn call_all(&self, operations: &[Operation<'_>]) -> impl Future<Output = Vec<Outcome>> + Send {
-        // Executed here, so that the future does not borrow the operations.
+        // Begun here, so that the future does not borrow the operations.
         let call = Call::begin(self, operations);
         async move {
             let mut call = call;
@@ -58,8 +59,8 @@ pub trait StoreExt: Store {
         })
     }
 
-    /// Leases up to `count` random free keys, at least one, in batches. It waits for the first only.
-    /// If the future is dropped, the keys that it has leased are soon free.
+    /// Leases up to `count` random free keys, at least one, in batches. It waits for the first one only. If
+    /// the future is dropped, the leases that it has made go back to the store.
     ///
     /// # Errors
     ///
@@ -170,7 +171,7 @@ pub trait StoreExt: Store {
 
 impl<S: Store> StoreExt for S {}
 
-/// Executes one operation, whose reply `read` knows.
+/// Executes one operation. `read` takes its reply, or is `None` for the reply of another operation.
 fn one<S: Store + ?Sized, T>(
     store: &S,
     operation: Operation<'_>,
@@ -184,19 +185,21 @@ fn one<S: Store + ?Sized, T>(
     }
 }
 
-/// A batch that was begun, and the outcomes that are there.
+/// A batch that has begun. Dropping it cancels operations, and gives back the leases in its outcomes.
 struct Call<'a, S: Store + ?Sized> {
     store: &'a S,
     gathered: Arc<Gathered>,
     tickets: Vec<Ticket>,
 }
 
+/// Receives the outcomes of a batch.
 #[derive(Default)]
 struct Gathered(Mutex<Gathering>);
 
 #[derive(Default)]
 struct Gathering {
     outcomes: Vec<Option<Outcome>>,
+    /// Outcomes still to come. It wraps below zero if some come before all tickets are counted.
     missing: usize,
     waker: Option<Waker>,
     is_abandoned: bool,
@@ -243,7 +246,7 @@ impl<'a, S: Store + ?Sized> Call<'a, S> {
                 Answer::Later(ticket) => tickets.push(ticket),
             }
         }
-        // Some of these may have come already, and were subtracted.
+        // Outcomes that have come already were subtracted before.
         gathering.missing = gathering.missing.wrapping_add(tickets.len());
         drop(gathering);
         Self { store, gathered, tickets }
@@ -278,7 +281,7 @@ impl<S: Store + ?Sized> Drop for Call<'_, S> {
     }
 }
 
-/// Leases for a client that may go away before it hears of them.
+/// Leases that go back to the store if they are dropped: the client may go away before it receives them.
 struct Given<'a, S: Store + ?Sized> {
     store: &'a S,
     leases: Vec<Lease>,

@@ -1,7 +1,7 @@
 //! Where keys live, behind one trait: [`Store`].
 //!
-//! A batch of operations is the unit: a store does together what comes together, whether that saves
-//! cache misses, flushes or round trips. A single operation is a batch of one; [`StoreExt`] has each as
+//! A batch of operations is the unit: a store executes together what comes together, which saves cache
+//! misses, flushes or round trips. A single operation is a batch of one. [`StoreExt`] has each operation as
 //! an async method.
 
 mod calls;

@@ -1,4 +1,4 @@
-//! What a store is asked for, and what it answers.
+//! The operations of a store, and their outcomes.
 
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease};
@@ -7,19 +7,19 @@ use crate::time::Timestamp;
 /// One operation.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation<'a> {
-    /// Creates so many free keys; none if there is no room for all of them. [`Error::Full`].
+    /// Creates free keys, or none if there is no room for all of them. [`Error::Full`].
     Create {
-        /// How many.
+        /// How many keys.
         count: usize,
     },
-    /// Leases a random free key. If none is free, it waits for one as long as it was told.
+    /// Leases a random free key. If none is free, waits for one for up to [`Leasing::wait_ms`].
     /// [`Error::Exhausted`], [`Error::TooManyWaiters`].
     Lease(Leasing),
-    /// Lets a lease last from now on as long as it was told, with the same generation.
+    /// Lets a lease end [`Renewal::lease_ms`] from now. It keeps its generation.
     /// [`Error::NotFound`], [`Error::Stale`], [`Error::NotLeased`].
     Renew(KeyId, Renewal<'a>),
-    /// Takes a key back, whoever holds it. Without a cool-down a free key stays free, and one that
-    /// is cooling is free; a cool-down that lasts longer already is not cut short.
+    /// Takes a key back. Without a cool-down the key is then free, even if it was cooling. With one it cools
+    /// down, even if it was free; a longer cool-down that has already begun is not cut short.
     /// [`Error::NotFound`], [`Error::Stale`].
     Release(KeyId, Release<'a>),
     /// Lets a key live for the key TTL from now. Its lease and its creation time stay as they are.
@@ -27,12 +27,12 @@ pub enum Operation<'a> {
     KeepAlive(KeyId),
     /// Removes a key, leased or not. [`Error::NotFound`], [`Error::Stale`].
     Delete(KeyId, Fence<'a>),
-    /// Tells what is known of a key. [`Error::NotFound`].
+    /// Shows the state of a key. [`Error::NotFound`].
     Show(KeyId),
 }
 
 impl Operation<'_> {
-    /// The key that it names.
+    /// The key that the operation names.
     #[must_use]
     pub fn id(&self) -> Option<&KeyId> {
         match self {
@@ -49,31 +49,31 @@ impl Operation<'_> {
 /// How a key is leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leasing {
-    /// For how many milliseconds, 1 at least; without it for the lease TTL.
+    /// How long the lease lasts, in milliseconds, 1 at least; by default the lease TTL.
     pub lease_ms: Option<u32>,
-    /// For how many milliseconds to wait until a key is free.
+    /// How long to wait for a free key, in milliseconds; 0 for not at all.
     pub wait_ms: u32,
 }
 
 /// How a key is taken back.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Release<'a> {
-    /// Which generation is meant.
+    /// The generations at which the key may be taken back.
     pub fence: Fence<'a>,
-    /// For how many milliseconds the key cools down before it is leased again.
+    /// How long the key cools down before it can be leased again, in milliseconds; 0 for not at all.
     pub cooldown_ms: u32,
 }
 
 /// How a lease is renewed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Renewal<'a> {
-    /// Which generation is meant.
+    /// The generations at which the lease may be renewed.
     pub fence: Fence<'a>,
-    /// For how many milliseconds from now, 1 at least; without it for the lease TTL.
+    /// How long the lease lasts from now, in milliseconds, 1 at least; by default the lease TTL.
     pub lease_ms: Option<u32>,
 }
 
-/// What an operation did, in the order of [`Operation`].
+/// What an operation has done. The variants are in the order of [`Operation`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The keys were created.
@@ -84,11 +84,11 @@ pub enum Reply {
     Renewed(Lease),
     /// The key was taken back.
     Released,
-    /// The key lives until then unless it is kept alive again.
+    /// The key was kept alive, and dies then unless it is kept alive again.
     KeptAlive(Timestamp),
     /// The key was removed.
     Deleted,
-    /// What is known of the key.
+    /// The state of the key.
     Shown(KeyInfo),
 }
 
@@ -97,14 +97,14 @@ pub enum Reply {
 pub struct Created {
     /// Their ids.
     pub ids: Vec<KeyId>,
-    /// When the first of them dies unless it is kept alive.
+    /// When the first of them dies, unless it is kept alive.
     pub life_ends: Timestamp,
 }
 
-/// What became of an operation.
+/// The result of an operation.
 pub type Outcome = Result<Reply, Error>;
 
-/// The lease that an outcome gives, which must be given back if no client hears of it.
+/// The lease in an outcome. It must be given back if its client does not receive it.
 pub(crate) fn lease_of(outcome: &Outcome) -> Option<Lease> {
     match outcome {
         Ok(Reply::Leased(lease)) => Some(*lease),
@@ -112,15 +112,15 @@ pub(crate) fn lease_of(outcome: &Outcome) -> Option<Lease> {
     }
 }
 
-/// What a store says at once.
+/// What a store answers at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is done.
+    /// The operation is done.
     Now(Outcome),
-    /// It will be done: the outcome goes to [`Complete`](super::Complete).
+    /// The operation will be done: its outcome goes to [`Complete`](super::Complete).
     Later(Ticket),
 }
 
-/// An operation that is not done yet, as its store knows it.
+/// Names an operation that is not done yet, for [`Store::cancel`](super::Store::cancel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(pub u64);
