@@ -6,10 +6,10 @@ use tokio::sync::Notify;
 
 use crate::time::Timestamp;
 
-/// What wakes the sweep.
+/// Wakes the sweep when there is work before the deadline that it sleeps until.
 #[derive(Default)]
 pub(super) struct Alarm {
-    /// The sweep sleeps until then, in milliseconds; 0 while it is awake.
+    /// When the sweep wakes by itself, in milliseconds; 0 while it is awake.
     pub(super) wakes_ms: AtomicU64,
     pub(super) bell: Notify,
 }

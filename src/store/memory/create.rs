@@ -1,4 +1,4 @@
-//! Creating keys: a few at once, many step by step in the sweep.
+//! Creating keys: a few at once, or many in steps of the sweep.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
 impl<C: Clock> Memory<C> {
-    /// Creates keys, or has the sweep do it if they are many, or if many dead ones are in their way.
+    /// Creates keys, or leaves it to the sweep if they are many or many dead keys still take their room.
     pub(super) fn create_or_defer(
         &self,
         count: usize,
@@ -25,7 +25,7 @@ impl<C: Clock> Memory<C> {
             let room = pool.reserve(count, now).or_else(|_| {
                 let is_swept = pool.expire(now, Self::STEP) < Self::STEP;
                 self.serve_waiters();
-                // Another thread may have swept the last of the dead ones meanwhile.
+                // Another thread may have removed dead keys meanwhile.
                 pool.reserve(count, now).map_err(|error| (is_swept, error))
             });
             match room {
@@ -52,7 +52,7 @@ impl<C: Clock> Memory<C> {
         creation.complete(outcome);
     }
 
-    /// Creates all keys, or as many as until nobody waits for them any more.
+    /// Creates `count` keys, or fewer if the creation is cancelled meanwhile.
     async fn create_all(&self, count: usize, ticket: Ticket) -> Outcome {
         let Shared { pool, clock, creations, .. } = &*self.shared;
         let mut room = loop {
@@ -60,9 +60,9 @@ impl<C: Clock> Memory<C> {
             if let Ok(room) = pool.reserve(count, now) {
                 break room;
             }
-            // Dead keys take room until they are swept.
+            // Dead keys take room until they are removed.
             if pool.expire(now, Self::STEP) == 0 {
-                // Another may have swept the last of them meanwhile.
+                // Another thread may have removed some meanwhile.
                 break pool.reserve(count, now)?;
             }
             self.serve_waiters();
@@ -76,7 +76,7 @@ impl<C: Clock> Memory<C> {
         Ok(Reply::Created(created))
     }
 
-    /// Creates some of the keys that are still to be created of `count`.
+    /// Creates up to [`Memory::STEP`] of the keys that `created` still lacks.
     fn create_some(&self, room: &mut Reservation<'_>, count: usize, created: &mut Created) {
         let Shared { pool, clock, alarm, .. } = &*self.shared;
         let now = clock.now();
@@ -86,7 +86,7 @@ impl<C: Clock> Memory<C> {
         }
         for _ in 0..Self::STEP.min(count - created.ids.len()) {
             let id = KeyId::random(&mut rand::rng());
-            // In the next step another id is tried for one that was taken.
+            // If the id was taken, the next step tries another.
             if room.create(id, now) {
                 created.ids.push(id);
             }

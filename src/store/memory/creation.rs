@@ -8,10 +8,11 @@ use crate::error::Error;
 use crate::store::operation::{Outcome, Ticket};
 use crate::store::port::Complete;
 
-/// After how long another try is worth while if a creation was cut off.
+/// How long a client should wait before it repeats a creation that was cut off.
 const RETRY_AFTER_MS: u64 = 1000;
 
-/// A creation, and where its outcome goes: also if it is dropped before it is carried out.
+/// A creation, and who receives its outcome. If it is dropped before it is complete, that is
+/// [`Error::Unavailable`].
 pub(super) struct Creation {
     pub(super) ticket: Ticket,
     pub(super) count: usize,
@@ -22,7 +23,7 @@ pub(super) struct Creation {
 impl Creation {
     pub(super) fn complete(mut self, outcome: Outcome) {
         if let Some(receiver) = self.receiver.take() {
-            // Keys that nobody has heard of live for their key TTL.
+            // If nobody wants the keys, they live for their key TTL.
             receiver.complete(self.token, outcome);
         }
     }
@@ -37,12 +38,12 @@ impl Drop for Creation {
     }
 }
 
-/// The creations that are not done.
+/// The creations that are not complete.
 #[derive(Default)]
 pub(super) struct Creations {
     next: u64,
     new: Vec<Creation>,
-    /// The tickets of all that somebody waits for.
+    /// The tickets of those that were not cancelled.
     wanted: HashSet<u64>,
 }
 
@@ -59,14 +60,14 @@ impl Creations {
         ticket
     }
 
-    /// Takes out those that are to be begun. O(c) for c creations.
+    /// Takes out the creations that have not begun, but for cancelled ones. O(c) for c creations.
     pub(super) fn take_new(&mut self) -> Vec<Creation> {
         let mut new = take(&mut self.new);
         new.retain(|creation| self.wanted.contains(&creation.ticket.0));
         new
     }
 
-    /// Forgets a creation that is done, or that nobody waits for any more. O(1).
+    /// Forgets a creation that is complete or cancelled. O(1).
     pub(super) fn forget(&mut self, ticket: Ticket) {
         self.wanted.remove(&ticket.0);
         if self.wanted.is_empty() {
@@ -74,7 +75,7 @@ impl Creations {
         }
     }
 
-    /// Whether somebody waits for a creation. O(1).
+    /// Whether a creation was not cancelled. O(1).
     pub(super) fn is_wanted(&self, ticket: Ticket) -> bool {
         self.wanted.contains(&ticket.0)
     }

@@ -8,8 +8,8 @@ use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
 impl<C: Clock> Memory<C> {
-    /// How many keys an operation handles at a time before it leaves the rest to the sweep, or the
-    /// sweep lets others run.
+    /// How many keys are handled at a time: then an operation leaves the rest to the sweep, and the sweep
+    /// lets others run.
     pub(super) const STEP: usize = 64;
 
     pub(super) fn execute_all(
@@ -23,7 +23,7 @@ impl<C: Clock> Memory<C> {
             if group.len() > 1 {
                 self.shared.pool.prefetch(group.iter().filter_map(Operation::id));
             }
-            // All requests were received before, so none counts as of a time before it came.
+            // Read now that all requests have come, so that none counts as of an earlier time than that.
             let now = self.shared.clock.now();
             let mut rest = group;
             while let Some((operation, behind)) = rest.split_first() {
@@ -48,7 +48,7 @@ impl<C: Clock> Memory<C> {
         }
     }
 
-    /// Operations on one key, which are always done at once.
+    /// Executes an operation on one key, which can always be answered at once.
     fn act(&self, operation: Operation<'_>, now: Timestamp) -> Result<Reply, Error> {
         let Shared { pool, alarm, .. } = &*self.shared;
         match operation {
@@ -60,7 +60,7 @@ impl<C: Clock> Memory<C> {
                 if cooldown_ms > 0 {
                     alarm.note_deadline(now.plus_ms(u64::from(cooldown_ms)));
                 }
-                // Also if it was refused: it may have ended leases that were over.
+                // Even if it was refused: it may have ended leases and cool-downs that were over.
                 self.serve_after_release();
                 released.map(|()| Reply::Released)
             }
@@ -70,17 +70,17 @@ impl<C: Clock> Memory<C> {
                 if let Ok(lease) = &renewed {
                     alarm.note_deadline(lease.until);
                 }
-                // It may have ended this lease or others that were over.
+                // Even if it was refused, as above.
                 self.serve_waiters();
                 renewed.map(Reply::Renewed)
             }
             Operation::Lease(_) | Operation::Create { .. } => {
-                unreachable!("they may take longer, and are executed elsewhere")
+                unreachable!("they may take longer, so `execute_all` handles them")
             }
         }
     }
 
-    /// Leases that follow one another are leased together, which is faster.
+    /// Executes `run` equal leases that follow one another. Together they are faster.
     fn lease_run(
         &self,
         leasing: Leasing,
@@ -99,7 +99,7 @@ impl<C: Clock> Memory<C> {
         let mut refusal: Option<Answer> = None;
         for n in found..run {
             let answer = match &refusal {
-                // There was a moment at which no key was free for any of them.
+                // At that moment no key was free for the rest of the run, either.
                 Some(refusal) => refusal.clone(),
                 None => self.lease_or_wait(leasing, now, later, first_token + n as u64),
             };
@@ -108,11 +108,11 @@ impl<C: Clock> Memory<C> {
             }
             answers.push(answer);
         }
-        // They may have ended other leases as well.
+        // They may have ended leases and cool-downs that were over.
         self.serve_waiters();
     }
 
-    /// Leases as many keys as are easily found, up to `count`, unless others wait.
+    /// Leases up to `count` keys, as far as they are found at once, unless clients wait.
     fn lease_group(&self, leasing: Leasing, count: usize, now: Timestamp, leases: &mut Vec<Lease>) {
         let Shared { pool, waiters, alarm, .. } = &*self.shared;
         if waiters.is_empty() {
@@ -123,7 +123,7 @@ impl<C: Clock> Memory<C> {
     }
 }
 
-/// How many of the first operations lease as this one does.
+/// How many of the first operations are leases with the same arguments.
 fn run_of_leases(leasing: Leasing, operations: &[Operation<'_>]) -> usize {
     let is_same = |operation: &&Operation<'_>| match operation {
         Operation::Lease(other) => *other == leasing,

@@ -1,5 +1,5 @@
-//! Keys in this process's memory: a [`Pool`](crate::engine::Pool), a clock, ids, the queue of waiters,
-//! and the sweep.
+//! A store in this process's memory: a [`Pool`](crate::engine::Pool), a clock, the queue of waiters, and the
+//! sweep.
 
 mod alarm;
 mod create;
@@ -40,7 +40,7 @@ impl<C: Clock> Store for Memory<C> {
             }
             return self.serve_waiters();
         }
-        // The sweep takes so many back step by step.
+        // The sweep takes them back, a step at a time.
         self.shared.given_up.lock().append(&mut leases);
         self.shared.alarm.ring();
     }

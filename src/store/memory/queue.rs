@@ -13,11 +13,11 @@ use crate::store::operation::{Outcome, Ticket};
 use crate::store::port::Complete;
 use crate::time::Timestamp;
 
-/// The queue, and its length to be read without its lock.
+/// The queue, and its length, which can be read without the queue's lock.
 ///
-/// **No wake-up is lost:** a client that joins raises the length first and looks for a free key then;
-/// an operation that frees a key does so first and reads the length then. So at least one of them sees
-/// the other.
+/// **No wake-up is lost:** a client that joins first raises the length and then looks for a free key. An
+/// operation that frees a key first does so and then reads the length. So at least one of them sees the
+/// other.
 pub(super) struct Waiters {
     max: usize,
     len: CachePadded<AtomicUsize>,
@@ -45,15 +45,15 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Hands over what it waited for. False if nobody wants it.
+    /// Delivers the outcome. False if it is not wanted any more.
     pub(super) fn complete(self, outcome: Outcome) -> bool {
         self.receiver.complete(self.token, outcome)
     }
 }
 
 impl Waiters {
-    /// How many leases may be in the queue beyond the limit that do not wait for a key to be freed,
-    /// but for an answer that takes long: very many keys have just died.
+    /// How far leases that may not wait can fill the queue beyond its limit. They join it only while it takes
+    /// long to tell whether a key is free, because very many keys have just died.
     const UNANSWERED_MAX: usize = 1000;
 
     /// Room for `max` waiters.
@@ -62,12 +62,12 @@ impl Waiters {
         Self { max, len, queue, granted }
     }
 
-    /// Whether no client waits; not exact while others come and go. O(1).
+    /// Whether no client waits; only a hint while clients come and go. O(1).
     pub(super) fn is_empty(&self) -> bool {
         self.len.load(Relaxed) == 0
     }
 
-    /// How many wait. O(1).
+    /// How many clients wait. O(1).
     pub(super) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
@@ -77,7 +77,8 @@ impl Waiters {
         self.granted.load(Relaxed)
     }
 
-    /// Whether no client waits that may not have seen a key that was freed before. O(1).
+    /// Whether no client waits, for a thread that has just freed a key: a client that this leaves out sees
+    /// that key. O(1).
     pub(super) fn is_empty_after_freeing(&self) -> bool {
         fence(SeqCst);
         self.len.load(SeqCst) == 0
@@ -87,8 +88,8 @@ impl Waiters {
         self.queue.lock()
     }
 
-    /// Joins the queue; `waits` if it is for a key to be freed. After that a free key must be looked
-    /// for. O(log w) for w waiters.
+    /// Adds a waiter to the queue; `waits` unless it may not wait for a key to be freed. Afterwards the
+    /// caller must look for a free key. O(log w) for w waiters.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl Waiters {
         Ok(Ticket(number))
     }
 
-    /// Leaves the queue, unless it was served. O(log w) for w waiters.
+    /// Takes a waiter out of the queue, unless it was served. O(log w) for w waiters.
     pub(super) fn remove(&self, ticket: Ticket) -> Option<Waiter> {
         let mut queue = self.queue.lock();
         let waiter = queue.waiters.remove(&ticket.0)?;
@@ -129,7 +130,7 @@ impl Waiters {
         Some(waiter)
     }
 
-    /// Takes a waiter out whose time is up. O(log w) for w waiters.
+    /// Takes out a waiter whose time is up. O(log w) for w waiters.
     pub(super) fn pop_ended(&self, queue: &mut Queue, now: Timestamp) -> Option<Waiter> {
         let (_, number) = *queue.ends.first().filter(|(until, _)| *until <= now)?;
         queue.ends.pop_first();
@@ -149,12 +150,12 @@ impl Waiters {
 }
 
 impl Queue {
-    /// For how long the next one wants a key. O(log w) for w waiters.
+    /// How long the first waiter's lease is to last. O(log w) for w waiters.
     pub(super) fn next_lease_ms(&self) -> Option<u32> {
         self.waiters.first_key_value().map(|(_, waiter)| waiter.lease_ms)
     }
 
-    /// When the next one gives up. O(log w) for w waiters.
+    /// When the next waiter gives up. O(log w) for w waiters.
     pub(super) fn next_end(&self) -> Option<Timestamp> {
         self.ends.first().map(|(until, _)| *until)
     }

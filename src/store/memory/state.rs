@@ -1,4 +1,4 @@
-//! What a store in memory consists of.
+//! The parts of a store in memory.
 
 use std::sync::Arc;
 
@@ -11,26 +11,26 @@ use crate::engine::Pool;
 use crate::key::{Lease, Ttl};
 use crate::time::Clock;
 
-/// What a [`Memory`] is made with.
+/// Options of [`Memory::new`].
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// How long keys live and leases last.
     pub ttl: Ttl,
     /// The most keys there may be at once.
     pub keys_max: usize,
-    /// Into how many shards the keys are divided: a power of two from 2 to 4096.
+    /// The number of shards, a power of two from 2 to 4096.
     pub shards: usize,
     /// The most clients that may wait for a key at once.
     pub waiters_max: usize,
 }
 
 impl Options {
-    /// Enough for threads not to meet, few enough for a walk over them to be short.
+    /// Enough that threads seldom meet in one, and few enough that a walk over them is short.
     pub const SHARDS: usize = 256;
-    /// About 1.3 GB.
+    /// So many keys take about 1.3 GB.
     pub const KEYS_MAX: usize = 10_000_000;
-    /// Over HTTP/2 they need about 40 MB, over HTTP/1.1 about 200 MB with their connections. The memory
-    /// comes back when they have gone.
+    /// So many clients take about 40 MB over HTTP/2, or 200 MB with their connections over HTTP/1.1. The
+    /// memory is given back when they have gone.
     pub const WAITERS_MAX: usize = 10_000;
 }
 
@@ -45,7 +45,7 @@ impl Default for Options {
     }
 }
 
-/// A [`Store`](crate::store::Store) in memory. Clones share their keys. Run [`Memory::sweep`] beside it.
+/// A [`Store`](crate::store::Store) in memory. Clones share their keys. It needs [`Memory::sweep`] to run.
 #[derive(Clone)]
 pub struct Memory<C> {
     pub(super) shared: Arc<Shared<C>>,
@@ -59,12 +59,12 @@ pub(super) struct Shared<C> {
     pub(super) waiters: Waiters,
     /// Creations of many keys, for the sweep to carry out.
     pub(super) creations: Mutex<Creations>,
-    /// Leases that no client has heard of, for the sweep to take back.
+    /// Leases that no client has received, for the sweep to take back.
     pub(super) given_up: Mutex<Vec<Lease>>,
 }
 
 impl<C: Clock> Memory<C> {
-    /// An empty store. It starts nothing.
+    /// An empty store. It starts no task: run [`Memory::sweep`]. O(s) for s shards.
     ///
     /// # Panics
     ///
@@ -78,7 +78,7 @@ impl<C: Clock> Memory<C> {
         Self { shared: Arc::new(shared) }
     }
 
-    /// The pool, to look at.
+    /// The pool, for tests to look at.
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &Pool {
         &self.shared.pool

@@ -1,4 +1,4 @@
-//! The sweep: it ends what is over, serves waiters, and does what takes long, in small steps.
+//! The sweep: it ends what is over, serves waiters, and does long work in small steps.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -16,23 +16,22 @@ use super::state::{Memory, Shared};
 use crate::store::give_way::give_way;
 use crate::time::{Clock, Timestamp};
 
-/// Pause after a panic of the sweep, so that a lasting one does not fill the log.
+/// Pause after a panic of the sweep, so that a fault that lasts does not fill the log.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
 /// Creations that are being carried out.
-type Creations = VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>;
+type RunningCreations = VecDeque<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
 impl<C: Clock> Memory<C> {
-    /// Ends leases and lives when they are due, serves waiters when keys are freed by time and tells
-    /// them when their time is up, and creates keys where that takes long: all in small steps. Then it
-    /// sleeps until the next deadline; it never returns. A panic is logged, and the sweep goes on
-    /// after a second.
+    /// Ends leases, cool-downs and lives when they are due, serves waiters with the keys that this frees,
+    /// answers waiters whose time is up, and does the long work of other operations, all in small steps. Then
+    /// it sleeps until the next deadline. It never returns. A panic is logged, and the sweep goes on after a
+    /// second.
     ///
-    /// Deadlines are exact without it, but for waiters. It also makes keys whose leases have lapsed
-    /// known to the draw early, and gives the memory of dead keys back. Creations of more than 64 keys
-    /// are never carried out without it.
+    /// Deadlines are exact without it, but for those of waiters. But only the sweep frees the memory of dead
+    /// keys while nothing else happens, and only it creates more than 64 keys at a time.
     pub async fn sweep(self) {
-        let mut creations = Creations::new();
+        let mut creations = RunningCreations::new();
         loop {
             let turns = AssertUnwindSafe(self.sweep_until_panic(&mut creations));
             let Err(_) = turns.catch_unwind().await;
@@ -41,13 +40,13 @@ impl<C: Clock> Memory<C> {
         }
     }
 
-    async fn sweep_until_panic(&self, creations: &mut Creations) -> Infallible {
+    async fn sweep_until_panic(&self, creations: &mut RunningCreations) -> Infallible {
         let Shared { pool, clock, .. } = &*self.shared;
         loop {
             let is_behind = pool.expire(clock.now(), Self::STEP) == Self::STEP;
             let new = self.shared.creations.lock().take_new();
             creations.extend(new.into_iter().map(|new| self.clone().create_in_steps(new).boxed()));
-            // A step of one of them, in turn.
+            // One step of one creation, in turn.
             if let Some(mut creation) = creations.pop_front()
                 && creation.as_mut().now_or_never().is_none()
             {
@@ -75,7 +74,7 @@ impl<C: Clock> Memory<C> {
         };
         let wakes_ms = next();
         alarm.wakes_ms.store(wakes_ms, SeqCst);
-        // An operation that armed an earlier deadline before this was stored has rung for nobody.
+        // An operation that armed an earlier deadline before the store above did not ring.
         if next() >= wakes_ms {
             let deadline = async {
                 match wakes_ms {

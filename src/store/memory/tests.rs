@@ -1,4 +1,4 @@
-//! What a [`Memory`] does beside the contract of a store: the sweep.
+//! Tests of what the contract of stores leaves out: the sweep.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -52,7 +52,7 @@ async fn the_sweep_frees_the_memory_of_dead_keys() {
 async fn the_sweep_wakes_for_a_deadline_earlier_than_the_one_it_waits_for() {
     let (store, clock) = swept();
     store.create(1).await.unwrap();
-    yield_now().await; // Now it waits for the end of the life.
+    yield_now().await; // Now the sweep waits for the end of the life.
     store.lease(Leasing::default()).await.unwrap();
     yield_now().await;
     clock.advance_ms(60_000);
@@ -103,7 +103,7 @@ async fn the_sweep_survives_panics() {
     store.create(10).await.unwrap();
     clock.failures.store(3, SeqCst);
     tokio::spawn(store.clone().sweep());
-    // The pauses between are over at once where time is paused.
+    // The runtime's time is paused, so the pauses take no real time.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(clock.failures.load(SeqCst), 0, "the sweep has met all failures");
     clock.clock.advance_ms(300_000);
@@ -131,7 +131,7 @@ async fn a_creation_that_nobody_waits_for_stops() {
     }
 }
 
-/// However many creations there are, a waiter is told in time: one step is done a turn.
+/// However many creations there are, a waiter is answered in time: each turn takes one step of one creation.
 #[tokio::test]
 async fn creations_take_turns_with_waiters() {
     let clock = ManualClock::default();
@@ -171,7 +171,7 @@ async fn a_creation_that_is_cut_off_leaves_no_room_taken() {
     store.pool().check_invariants();
 }
 
-/// Takes whatever it is given.
+/// Accepts every outcome.
 struct Taker;
 
 impl Complete for Taker {

@@ -1,4 +1,4 @@
-//! How waiters get their keys.
+//! Serving the clients that wait for a key.
 
 use std::sync::Arc;
 
@@ -11,23 +11,24 @@ use crate::store::operation::{Answer, Leasing, Reply};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
-/// What serving the waiters has shown.
+/// How far serving the waiters has come.
 enum Served {
-    /// None is left.
+    /// No waiter is left.
     All,
-    /// Some are left, as no key is free.
+    /// Waiters are left, and no key is free.
     Exhausted,
-    /// To know it takes longer.
+    /// It takes more steps to tell.
     Unknown,
 }
 
 impl<C: Clock> Memory<C> {
-    /// How many waiters are served under one lock of the queue.
+    /// How many waiters are served before the queue's lock is released.
     const SERVED_MAX: usize = 16;
-    /// How many keys may be tried for them in vain, all together.
+    /// How many keys may be tried in vain before that, for all these waiters together.
     const SERVED_STEPS: usize = 64;
 
-    /// After something that may have freed keys: gives them to the waiters.
+    /// Gives free keys to waiters, after anything that may have freed some. What takes too long is left to
+    /// the sweep.
     pub(super) fn serve_waiters(&self) {
         if !self.serve_some_waiters() {
             self.shared.alarm.ring();
@@ -64,7 +65,7 @@ impl<C: Clock> Memory<C> {
         Served::Unknown
     }
 
-    /// Tells the waiters whose time is up, now that no key is free. False if there may be more.
+    /// Refuses some of the waiters whose time is up, now that no key is free. False if there may be more.
     pub(super) fn end_waits(&self) -> bool {
         let Shared { clock, waiters, .. } = &*self.shared;
         if waiters.is_empty() {
@@ -78,7 +79,7 @@ impl<C: Clock> Memory<C> {
         false
     }
 
-    /// Takes back some of the leases that were given up. False if there may be more.
+    /// Takes back some of the leases that no client has received. False if there may be more.
     pub(super) fn take_back_some(&self) -> bool {
         let mut given_up = self.shared.given_up.lock();
         let rest = given_up.len().saturating_sub(Self::STEP);
@@ -93,14 +94,15 @@ impl<C: Clock> Memory<C> {
         rest == 0
     }
 
-    /// Takes back a lease that no client has heard of.
+    /// Takes back a lease that no client has received.
     pub(super) fn take_back(&self, lease: &Lease) {
         let Shared { pool, clock, .. } = &*self.shared;
-        // If it is over already, there is nothing to take back.
+        // An error means that it is over already.
         let _ = pool.release(&lease.id, clock.now(), Fence::One(lease.generation), 0);
     }
 
-    /// A lease, unless others wait. If no key is free, it joins the queue.
+    /// Leases a key once all earlier waiters are served. The lease joins the queue if it may wait and no key
+    /// is free, or if it takes long to tell.
     pub(super) fn lease_or_wait(
         &self,
         leasing: Leasing,
@@ -122,13 +124,13 @@ impl<C: Clock> Memory<C> {
                     }
                     Some(Err(_)) => {
                         // Another lease may have ended since `now` was read for the whole group.
-                        let later = clock.now();
-                        if later == now {
+                        let latest = clock.now();
+                        if latest == now {
                             break Served::Exhausted;
                         }
-                        now = later;
+                        now = latest;
                     }
-                    // Many keys have just died: the sweep goes on with the search.
+                    // Many keys have just died: the sweep continues the search.
                     None => break Served::Unknown,
                 }
             },
@@ -150,20 +152,20 @@ impl<C: Clock> Memory<C> {
         }
     }
 
-    /// For how many milliseconds a key is leased.
+    /// How long a lease is to last, in milliseconds.
     pub(super) fn lease_ms(&self, leasing: Leasing) -> u32 {
         leasing.lease_ms.unwrap_or(self.shared.pool.ttl().lease_ttl_ms)
     }
 
-    /// No key is free: when the next one may be.
+    /// The refusal when no key is free. It says when the next one may be.
     pub(super) fn exhausted(&self, now: Timestamp) -> Error {
         let next = self.shared.pool.next_release_within(now, Self::STEP);
-        // If that takes long to find out, it is soon.
+        // If that takes long to find out, the client may try again at once.
         let retry_after_ms = next.unwrap_or(Some(now)).map(|at| at.ms_since(now));
         Error::Exhausted { retry_after_ms }
     }
 
-    /// After a release.
+    /// Serves waiters after a release.
     pub(super) fn serve_after_release(&self) {
         if !FailPoint::ReleaseServesNobody.is_on() {
             self.serve_waiters();
