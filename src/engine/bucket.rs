@@ -12,10 +12,10 @@ pub(super) struct Due {
     pub(super) key: ShortId,
 }
 
-/// A bucket is emptied only with its removal from the list, and then it stays empty.
+/// A bucket. It becomes empty only when it is removed from the skip list, and then stays empty.
 pub(super) type Bucket = BTreeSet<Due>;
 
-/// The order of the fields, but by one comparison of numbers.
+/// The order of the fields, but with a single comparison of numbers.
 impl Ord for Due {
     fn cmp(&self, other: &Self) -> Ordering {
         let number = |due: &Self| u128::from(due.offset_ms) << 64 | u128::from(due.key.bits());

@@ -12,7 +12,7 @@ pub(super) struct Buckets {
     map: SkipMap<u64, Mutex<Bucket>>,
 }
 
-/// A bucket that was found, and may have been removed since.
+/// A bucket that was in the list when it was found. It may have been removed since.
 pub(super) struct BucketRef<'a>(Entry<'a, u64, Mutex<Bucket>>);
 
 impl Deref for BucketRef<'_> {
@@ -24,7 +24,7 @@ impl Deref for BucketRef<'_> {
 }
 
 impl BucketRef<'_> {
-    /// Removes it from the list. O(log s) for s buckets.
+    /// Removes the bucket from the list. O(log b) for b buckets.
     pub(super) fn remove(&self) {
         self.0.remove();
     }
@@ -35,12 +35,12 @@ impl Buckets {
         Self { map: SkipMap::new() }
     }
 
-    /// O(log s).
+    /// The bucket with this number. O(log b).
     pub(super) fn get(&self, number: u64) -> Option<BucketRef<'_>> {
         self.map.get(&number).map(BucketRef)
     }
 
-    /// The bucket of that number, which `make` makes if there is none. O(log s).
+    /// The bucket with this number. If there is none, `make` makes it. O(log b).
     pub(super) fn get_or_insert(
         &self,
         number: u64,

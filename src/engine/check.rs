@@ -1,4 +1,4 @@
-//! The invariants.
+//! A check of the pool's invariants, for tests.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::SeqCst;

@@ -1,4 +1,4 @@
-//! Creating keys in room that was reserved, so that many are created or none is.
+//! Creating keys in room that was reserved before, so that all or none are created.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::key::KeyId;
 use crate::time::Timestamp;
 
-/// Room for keys that are about to be created. What is not used is given back when it is dropped.
+/// Room for keys that are about to be created. Dropping it gives back what was not used.
 pub struct Reservation<'a, J: Journal = ()> {
     pool: &'a Pool<J>,
     left: usize,
@@ -20,12 +20,12 @@ pub struct Reservation<'a, J: Journal = ()> {
 }
 
 impl<J: Journal> Pool<J> {
-    /// Reserves room for `count` keys, all or nothing. O(1), or O(log n) if there is none.
+    /// Reserves room for `count` keys, or none. O(1); O(log n) if there is too little.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if there is less room. Dead keys take room until [`Pool::expire`] has
-    /// removed them.
+    /// [`Error::Full`] if there is too little room. Dead keys take room until they are removed, as
+    /// [`Pool::expire`] does.
     pub fn reserve(&self, count: usize, now: Timestamp) -> Result<Reservation<'_, J>, Error> {
         let take = |keys: usize| keys.checked_add(count).filter(|keys| *keys <= self.keys_max);
         match self.keys.fetch_update(SeqCst, SeqCst, take) {
@@ -38,17 +38,17 @@ impl<J: Journal> Pool<J> {
 }
 
 impl<'a, J: Journal> Reservation<'a, J> {
-    /// Room for `left` keys, which the pool has already counted.
+    /// Room for `left` keys, which the pool already counts.
     pub(super) fn new(pool: &'a Pool<J>, left: usize) -> Self {
         Self { pool, left, lives: pool.lives.cursor() }
     }
 
-    /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a
-    /// key whose id ends with the same 62 random bits: then try another id. O(log n).
+    /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a key whose id
+    /// ends with the same 62 random bits: then try another id. O(log n).
     ///
     /// # Panics
     ///
-    /// If it is called more often than was reserved.
+    /// If more keys are created than were reserved.
     #[must_use]
     pub fn create(&mut self, id: KeyId, now: Timestamp) -> bool {
         assert!(self.left > 0, "more keys than were reserved");
@@ -61,7 +61,7 @@ impl<'a, J: Journal> Reservation<'a, J> {
             record
         };
         let is_new = pool.records.add(key, now, make, |guarded| {
-            // Before anybody can lease it or let it die.
+            // Under the guard, before another thread can lease the key or end its life.
             pool.apply(Change::Create, guarded, &mut &pool.blocks);
         });
         if is_new {

@@ -1,8 +1,10 @@
 //! The expiry index: "look at this key at that time", ordered by `(deadline, key)`.
 //!
-//! A busy pool has thousands of deadlines in the same few milliseconds. So a skip list orders time
-//! buckets, and each bucket is an ordered set behind a lock: to arm a key touches memory that was
-//! touched just before. Among many an entry takes 21 bytes; alone in its bucket, some 220.
+//! To *arm* a key is to add an entry for it, and to *disarm* it is to remove that.
+//!
+//! A busy pool has thousands of deadlines in the same few milliseconds. So a skip list orders time buckets,
+//! and each bucket is an ordered set behind a lock: an entry mostly goes to memory that is in the cache. An
+//! entry takes 21 bytes among many in its bucket, and some 220 alone.
 
 use std::array;
 use std::sync::atomic::AtomicU64;
@@ -17,38 +19,40 @@ use super::short_id::ShortId;
 use super::sync::{AtomicUsize, Mutex, unless_loom};
 use crate::time::Timestamp;
 
-/// Lists by key, as all that is armed at about the same time meets in one bucket of a list.
+/// The number of skip lists. A key's id picks one. In a single list, all threads that arm keys for about the
+/// same time would meet in one bucket.
 const STRIPES: usize = unless_loom(4);
-/// Into how many buckets the usual time until a deadline is cut: 2048, or up to twice as many.
+/// Binary logarithm of the number of buckets for the usual time until a deadline: 2048, or up to twice as
+/// many. Where that would make them too short there are fewer.
 const BUCKETS_BITS: u32 = 11;
-/// The shortest bucket, as a power of two of milliseconds: 32 ms.
+/// Binary logarithm of the length of the shortest bucket in milliseconds: 32 ms.
 const BUCKET_BITS_MIN: u32 = 5;
 
 /// An ordered index of deadlines. An entry says when to look at a record, which says what is due.
 pub(super) struct ExpiryIndex {
-    /// Length of a bucket, as a power of two of milliseconds.
+    /// Binary logarithm of the length of a bucket in milliseconds.
     bucket_bits: u32,
     stripes: [Buckets; STRIPES],
-    /// For each stripe a time before which nothing is due: a hint, for a check without a lock. It
-    /// only decides which thread does the work, so the model checker need not see it.
+    /// For each stripe a time before which nothing is due: a hint, for a check without a lock. It only
+    /// decides which thread does the work, so the model checker does not see it.
     earliest_ms: CachePadded<[AtomicU64; STRIPES]>,
-    /// Held by the operation that handles what is due in a stripe; others need not do it again.
+    /// Held by the operation that handles the due entries of a stripe. Others skip that stripe.
     handling: [CachePadded<Mutex<()>>; STRIPES],
-    /// Where [`ExpiryIndex::due`] begins next.
+    /// The stripe at which [`ExpiryIndex::due`] begins next.
     turn: CachePadded<std::sync::atomic::AtomicUsize>,
-    /// Apart from what is only read.
+    /// The number of entries. Its own cache line keeps writes from slowing readers of the other fields.
     len: CachePadded<AtomicUsize>,
 }
 
-/// Where entries were added last, for others that are likely to belong to the same bucket.
+/// The buckets that entries were added to last. The next entries are likely to belong to the same ones.
 pub(super) struct Cursor<'a> {
     index: &'a ExpiryIndex,
     last: [Option<(u64, BucketRef<'a>)>; STRIPES],
 }
 
-/// What entries can be added to.
+/// Adds entries to an index.
 pub(super) trait Arm {
-    /// Adds an entry, which is not there. O(log n).
+    /// Adds an entry, which must not be there yet. O(log n).
     fn arm(&mut self, at: Timestamp, key: ShortId);
 }
 
@@ -59,7 +63,7 @@ impl Arm for &ExpiryIndex {
 }
 
 impl ExpiryIndex {
-    /// One whose deadlines are mostly up to `span_ms` away.
+    /// An index whose deadlines are mostly up to `span_ms` away.
     pub(super) fn new(span_ms: u64) -> Self {
         let bucket_bits = (span_ms >> BUCKETS_BITS).max(1).ilog2().max(BUCKET_BITS_MIN);
         Self {
@@ -83,7 +87,7 @@ impl ExpiryIndex {
         &self.stripes[key.stripe(STRIPES)]
     }
 
-    /// To add entries. O(1).
+    /// A cursor, to add several entries. O(1).
     pub(super) fn cursor(&self) -> Cursor<'_> {
         Cursor { index: self, last: array::from_fn(|_| None) }
     }
@@ -96,17 +100,17 @@ impl ExpiryIndex {
         if entries.remove(&due) {
             self.len.fetch_sub(1, Relaxed);
             if entries.is_empty() {
-                // Under its lock: a thread that waits for that finds the bucket gone.
+                // Under its lock: a thread that waits for the lock then sees that the bucket is gone.
                 bucket.remove();
             }
         }
     }
 
-    /// Up to `limit` entries whose time has come, in equal shares of all stripes; none if there is
-    /// none. They stay until they are disarmed. O(log n + k) for k entries.
+    /// Up to `limit` due entries, in equal shares of all stripes. At least one if any is due, but not always
+    /// all. They stay until they are disarmed. O(log n + k) for k entries.
     pub(super) fn due(&self, now: Timestamp, limit: usize) -> Vec<(Timestamp, ShortId)> {
         let mut found = Vec::new();
-        // Another stripe is first each time, so that a small limit leaves none out for long.
+        // Begins with another stripe each time, so that a small limit leaves none out for long.
         let (mut first, mut share) = (self.turn.fetch_add(1, Relaxed), limit.div_ceil(STRIPES));
         if FailPoint::OneStripeOnly.is_on() {
             (first, share) = (0, limit);
@@ -118,7 +122,7 @@ impl ExpiryIndex {
         found
     }
 
-    /// Adds up to `limit` entries of one stripe whose time has come, the first ones of a bucket.
+    /// Adds up to `limit` due entries of one stripe to `found`, all from its first bucket.
     fn due_of(
         &self,
         stripe: usize,
@@ -134,13 +138,13 @@ impl ExpiryIndex {
             let earliest_ms = &self.earliest_ms[stripe];
             earliest_ms.store(u64::MAX, Relaxed);
             let first = self.first_of(&self.stripes[stripe], |entries| entries.next()).flatten();
-            // An entry that was added meanwhile has lowered it as well, or the next sweep finds it.
+            // An entry that was added meanwhile has lowered it, too, or the next sweep finds that entry.
             earliest_ms.fetch_min(first.map_or(u64::MAX, |(at, _)| at.as_ms()), Relaxed);
         }
     }
 
-    /// Calls `handle` with up to `limit` entries of each stripe whose time has come, unless another
-    /// thread is at it in that stripe. O(1) if there are none.
+    /// Calls `handle` with up to `limit` due entries of each stripe, but skips stripes that another thread is
+    /// handling. O(1) if none are due.
     pub(super) fn each_overdue(
         &self,
         now: Timestamp,
@@ -169,7 +173,7 @@ impl ExpiryIndex {
         firsts.min()
     }
 
-    /// What `look` makes of the entries of the first bucket.
+    /// Calls `look` with the entries of the first bucket, if there is one.
     fn first_of<T>(
         &self,
         stripe: &Buckets,
@@ -178,7 +182,7 @@ impl ExpiryIndex {
         loop {
             let (number, bucket) = stripe.first()?;
             let entries = bucket.lock();
-            // One that is empty was removed meanwhile.
+            // An empty bucket was removed meanwhile.
             if !entries.is_empty() {
                 let begin = Timestamp::from_ms(number << self.bucket_bits);
                 let entry = |due: &Due| (begin.plus_ms(due.offset_ms.into()), due.key);
@@ -192,7 +196,7 @@ impl ExpiryIndex {
         self.first().map(|(at, _)| at)
     }
 
-    /// Number of entries. O(1).
+    /// The number of entries. O(1).
     pub(super) fn len(&self) -> usize {
         self.len.load(Relaxed)
     }
@@ -206,7 +210,7 @@ impl ExpiryIndex {
 }
 
 impl Arm for Cursor<'_> {
-    /// With little search if the last entry went to the same bucket.
+    /// Needs no search in the skip list if the last entry of the stripe went to the same bucket.
     fn arm(&mut self, at: Timestamp, key: ShortId) {
         let (number, due) = self.index.place(at, key);
         let last = &mut self.last[key.stripe(STRIPES)];
@@ -216,9 +220,9 @@ impl Arm for Cursor<'_> {
                 _ => self.index.stripe(key).get_or_insert(number, || Bucket::from([due])),
             };
             let mut entries = bucket.lock();
-            // If it was removed meanwhile, a new one is needed.
+            // An empty bucket was removed meanwhile, so a new one is needed.
             if !entries.is_empty() {
-                // One that was just made has it already.
+                // A bucket that was just made has the entry already.
                 entries.insert(due);
                 drop(entries);
                 *last = Some((number, bucket));

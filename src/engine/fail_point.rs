@@ -1,27 +1,27 @@
-//! Fail points: places at which a test makes the code err, to see that the other tests would notice.
-//! Outside unit tests none can be switched on, and the compiler leaves nothing of them.
+//! Fail points: faults that a test switches on, to see that the other tests would notice. Outside unit tests
+//! none can be switched on, and the compiler removes them.
 
-/// A place, by what goes wrong there.
+/// A fault, which its name describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailPoint {
-    /// A lease believes a hint whatever its generation is.
+    /// A lease trusts a hint of any generation.
     HintGenerationNotCompared,
-    /// A request acts on a lease whatever generation it names.
+    /// A request acts on a key whatever generation it names.
     FenceNotCompared,
-    /// A key that became free is not offered.
+    /// No hint is pushed for a key that has become free.
     UnblockOffersNothing,
-    /// The sweep ends a life when its entry is due, without asking the record.
+    /// The sweep removes a key whose entry of life is due without asking the record.
     SweepTrustsIndex,
-    /// An entry of life that pops too early is not armed again.
+    /// An entry of life that comes due too early is not armed again.
     KeepAliveNotRearmed,
     /// A lease ends a millisecond late.
     LeaseEndsLate,
-    /// A sample that misses its shard is taken for a hit: the few hints of a shard that has few are
-    /// drawn more often than the others.
+    /// A sample beyond the length of its shard is not rejected, so that hints in shards with few of them are
+    /// drawn more often.
     UnevenDraw,
-    /// A sample whose hint is gone by now takes the last one of the shard.
+    /// A sample whose hint is gone takes the last hint of the shard.
     LateSampleHits,
-    /// Entries that are due are handled by the sweep alone, one stripe after the other.
+    /// Only the sweep handles due entries, one stripe after another.
     OneStripeOnly,
     /// A release does not serve the clients that wait.
     ReleaseServesNobody,
@@ -48,7 +48,7 @@ impl FailPoint {
         Self::ReleaseServesNobody,
     ];
 
-    /// Switches this one on in all that this thread does, and no other.
+    /// Switches on `point`, and no other, for this thread.
     pub(crate) fn switch_on(point: Option<Self>) {
         ON.set(point);
     }

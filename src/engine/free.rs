@@ -10,12 +10,12 @@ use super::fail_point::FailPoint;
 use super::short_id::{Sharding, ShortId};
 use super::sync::{AtomicU32, AtomicU64, Mutex, fence, unless_loom};
 
-/// "This key was free at that generation", which the record confirms or not.
+/// "This key was free at that generation": true only if the record confirms it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Hint {
     pub(super) key: ShortId,
-    /// The low 32 bits of the generation. They repeat only after four thousand million
-    /// transitions, while a living key's hint outlives none.
+    /// The low 32 bits of the generation. They repeat only after four thousand million changes of one key,
+    /// and a stale hint is drawn or dropped long before that.
     generation: u32,
 }
 
@@ -26,7 +26,7 @@ impl Hint {
     }
 }
 
-/// What a draw found when there was no hint at all; see [`FreeLists::is_still`].
+/// How many hints had been pushed when a draw found none: see [`FreeLists::is_still`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Empty {
     pushes: u64,
@@ -34,24 +34,24 @@ pub(super) struct Empty {
 
 /// One vector of hints per shard.
 ///
-/// **The draw** is rejection sampling. A sample is a shard and a slot below the length of the longest
-/// vector, both uniformly random; it is rejected if the shard has no such slot. So every hint is as
-/// likely as any other, and its shard was picked in proportion to its hints. Nothing that all threads
-/// write is read or written. When there are too few hints for that, or they are spread too unevenly,
-/// one walk over the shards' lengths picks exactly.
+/// **The draw** is rejection sampling. A sample is a shard and a slot below the length of the longest vector,
+/// both uniformly random. It is rejected if the shard has no such slot. So every hint is as likely as any
+/// other, and a shard is picked in proportion to its hints, without anything that all threads write. Where
+/// there are too few hints for that, or they are spread too unevenly, a walk over the shards' lengths picks
+/// one exactly.
 pub(super) struct FreeLists {
     sharding: Sharding,
     shards: Box<[CachePadded<Shard>]>,
-    /// Bound of the samples: no vector is longer. Seldom written.
+    /// Samples are slots below this: no vector is longer. Seldom written.
     bound: CachePadded<AtomicU32>,
 }
 
 #[derive(Default)]
 struct Shard {
     hints: Mutex<Hints>,
-    /// Length of the vector, to be read without the lock.
+    /// The length of the vector, which can be read without the lock.
     len: AtomicU32,
-    /// How many of the hints are stale, because their keys died or began to cool down while they were free.
+    /// How many hints are stale: their keys died or began to cool down while they were free.
     stale: AtomicU32,
     /// How many hints were ever pushed.
     pushes: AtomicU64,
@@ -60,18 +60,18 @@ struct Shard {
 #[derive(Default)]
 struct Hints {
     vector: Vec<Hint>,
-    /// Where the search for stale hints goes on.
+    /// Where the search for stale hints continues.
     cursor: usize,
 }
 
 impl FreeLists {
-    /// Samples taken before the walk. With thousands of hints a shard two of three are accepted, with
-    /// a few one of four.
+    /// How many samples are tried before the walk. With thousands of hints in each shard two of three are
+    /// accepted, with a few one of four.
     const SAMPLES: usize = unless_loom(8);
-    /// A shard with fewer stale hints than this is left alone.
+    /// A shard with no more stale hints than this is left alone.
     const STALE_MIN: u32 = 32;
-    /// How many hints are looked at for each one that becomes stale, in a shard where more than
-    /// half are. So two are dropped for each new one.
+    /// How many hints are looked at for each one that becomes stale, in a shard where more than half are. So
+    /// about two are dropped for each new one.
     pub(super) const SUSPECTS: usize = 4;
 
     pub(super) fn new(sharding: Sharding) -> Self {
@@ -95,17 +95,17 @@ impl FreeLists {
         shard.pushes.store(shard.pushes.load(Relaxed) + 1, Release);
         let len = shard.len.load(Relaxed);
         drop(hints);
-        // A thread that lowers the bound looks at the lengths after that; this one looks at the bound
-        // after it has set the length.
+        // A thread that lowers the bound reads the lengths after that, and this one reads the bound after it
+        // has set the length. So one of them sees the other.
         fence(SeqCst);
         if len > self.bound.load(SeqCst) {
-            // A little more than needed, so that it is not written for each push.
+            // A little more than needed, so that not every push writes it.
             self.bound.fetch_max(len.saturating_add(len / 16), Relaxed);
         }
     }
 
-    /// Removes a uniformly random hint. O(1) expected; O(s) for s shards where the vectors are
-    /// filled very unevenly.
+    /// Removes a uniformly random hint. O(1) expected; O(s) for s shards where hints are few or spread very
+    /// unevenly.
     ///
     /// # Errors
     ///
@@ -121,11 +121,11 @@ impl FreeLists {
         self.draw_exactly(rng)
     }
 
-    /// Removes up to `count` uniformly random hints: fewer if there was a moment at which no shard
-    /// had one. O(c) expected for c hints, as [`FreeLists::draw`].
+    /// Removes up to `count` uniformly random hints: fewer if there was a moment at which no shard had one.
+    /// Each costs as much as by [`FreeLists::draw`].
     ///
-    /// All samples are taken first, so that the memory they need is on its way meanwhile. One whose
-    /// hint is gone when it is to be removed counts as rejected, so no hint is preferred.
+    /// All samples are taken first, so that their cache misses overlap. A sample whose hint is gone by the
+    /// time it is removed counts as rejected, so no hint is preferred.
     pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize) -> Vec<Hint> {
         let sample = |_| {
             let (shard, slot) = (0..Self::SAMPLES).find_map(|_| self.sample(rng))?;
@@ -140,7 +140,7 @@ impl FreeLists {
         (0..count).map_while(take).collect()
     }
 
-    /// Takes one sample: a slot of a shard, unless it is rejected. O(1).
+    /// Takes one sample: a slot of a shard, or `None` if it is rejected. O(1).
     fn sample(&self, rng: &mut impl Rng) -> Option<(&Shard, usize)> {
         // The number of shards is a power of two: the mask is exact.
         let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
@@ -154,6 +154,7 @@ impl FreeLists {
         (slot < u64::from(len)).then(|| (&**shard, to_usize(slot)))
     }
 
+    /// Draws by a walk over the lengths, and lowers the bound if it has become too high. O(s) for s shards.
     fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         loop {
             let empty = Empty { pushes: self.pushes() };
@@ -167,7 +168,7 @@ impl FreeLists {
             if longest < bound / 2
                 && self.bound.compare_exchange(bound, longest, SeqCst, Relaxed).is_ok()
             {
-                // A push may have raised it meanwhile, or found no need to.
+                // A push may have read the old bound meanwhile, and found no need to raise it.
                 let lens = self.shards.iter().map(|shard| shard.len.load(SeqCst));
                 self.bound.fetch_max(lens.max().unwrap_or(1), SeqCst);
             }
@@ -189,7 +190,8 @@ impl FreeLists {
         }
     }
 
-    /// Whether no hint was pushed since. If so, none was there at any moment in between. O(s).
+    /// Whether no hint was pushed since then. If so, there was a moment without any. O(s) for s
+    /// shards.
     pub(super) fn is_still(&self, empty: Empty) -> bool {
         self.pushes() == empty.pushes
     }
@@ -198,8 +200,8 @@ impl FreeLists {
         self.shards.iter().map(|shard| shard.pushes.load(Acquire)).sum()
     }
 
-    /// Notes that a free key died or cools down, so that its hint is stale. True if the shard now has more
-    /// stale hints than live ones. O(1).
+    /// Notes that a hint has become stale: its key died or cools down. True if the shard now has more stale
+    /// hints than live ones, and more than a few. O(1).
     pub(super) fn add_stale(&self, key: ShortId) -> bool {
         let shard = self.shard_of(key);
         let stale = shard.stale.fetch_add(1, Relaxed) + 1;
@@ -234,7 +236,7 @@ impl FreeLists {
         })
     }
 
-    /// Removes a hint that turned out to be stale, unless it has moved or gone. O(1) amortised.
+    /// Removes a hint that has turned out to be stale, unless it has left its slot. O(1) amortised.
     pub(super) fn remove_stale(&self, slot: usize, hint: Hint) {
         let shard = self.shard_of(hint.key);
         let mut hints = shard.hints.lock();
@@ -250,7 +252,7 @@ impl FreeLists {
 /// For [`super::check`].
 #[cfg(test)]
 impl FreeLists {
-    /// All hints, after looking at each shard's own invariants.
+    /// All hints, after a check of each shard's own invariants.
     pub(super) fn all_checked(&self) -> Vec<Hint> {
         let mut all = Vec::new();
         for (index, shard) in self.shards.iter().enumerate() {
@@ -263,7 +265,7 @@ impl FreeLists {
         all
     }
 
-    /// Stale hints are at most twice the live ones and a constant.
+    /// Checks that stale hints are at most twice the live ones and a constant.
     pub(super) fn check_stale_bound(&self) {
         for shard in &self.shards {
             let (len, stale) = (shard.len.load(Acquire), shard.stale.load(Acquire));
@@ -276,12 +278,13 @@ impl FreeLists {
 }
 
 impl Shard {
+    /// Shows the length of the vector to threads without the lock.
     fn publish(&self, hints: &Hints) {
         let len = u32::try_from(hints.vector.len()).expect("fewer than 2^32 keys a shard");
         self.len.store(len, Release);
     }
 
-    /// Asks the memory for a hint, unless the vector is being changed.
+    /// Prefetches a hint, unless another thread has the lock.
     fn prefetch(&self, slot: usize) {
         if let Some(hints) = self.hints.try_lock() {
             prefetch_index(&hints.vector, slot);
@@ -303,7 +306,7 @@ impl Shard {
 }
 
 impl Hints {
-    /// Capacity below which memory is not given back.
+    /// A vector with no more capacity than this is not shrunk.
     const CAPACITY_MIN: usize = 64;
 
     fn remove(&mut self, slot: usize) -> Hint {

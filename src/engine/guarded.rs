@@ -7,12 +7,12 @@ use super::shard::Shard;
 use super::short_id::ShortId;
 use crate::time::Timestamp;
 
-/// A record that no other thread can reach meanwhile, and the time there.
+/// A record that no other thread can reach meanwhile, its shard, and the time of the operation.
 pub(super) struct Guarded<'a> {
     pub(super) key: ShortId,
     record: &'a mut Record,
     pub(super) shard: &'a Shard,
-    /// The time of this operation: see [`Shard::observe`].
+    /// The time that the operation counts as of: see [`Shard::observe`].
     pub(super) now: Timestamp,
 }
 
@@ -26,12 +26,12 @@ impl<'a> Guarded<'a> {
         Self { key, record, shard, now }
     }
 
-    /// To change the record. Only `transition.rs` does.
+    /// The record, to be changed by `transition.rs` alone.
     pub(super) fn record_mut(&mut self) -> &mut Record {
         self.record
     }
 
-    /// Whether this is the key with that half of an id, and it lives.
+    /// Whether the other half of the key's id is `half`, and the key lives.
     pub(super) fn is_living(&self, half: [u8; 8]) -> bool {
         self.id() == half && !self.is_dead()
     }

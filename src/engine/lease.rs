@@ -14,21 +14,21 @@ use crate::key::{Fence, KeyId, Lease};
 use crate::time::Timestamp;
 
 impl<J: Journal> Pool<J> {
-    /// How many ended leases a [`Pool::lease`] that found no free key handles at a time.
+    /// How many due entries a lease that has found no free key handles at a time.
     const LEASE_SWEEP: usize = 32;
-    /// How many keys are leased together: enough to wait for their memory at the same time, few
-    /// enough that it stays in the cache, and that others find what is left.
+    /// How many keys are leased together: enough that their cache misses overlap, and few enough that they
+    /// stay in the cache and that other threads find keys, too.
     const LEASE_GROUP: usize = 64;
 
-    /// Leases a uniformly random free key for `lease_ms` milliseconds, 1 at least. O(log n): O(1)
-    /// but for the entry in the index, which most leases find armed. Amortised over the dead keys,
-    /// stale hints and ended leases it meets, each of which is met once; [`Pool::lease_within`]
-    /// bounds how many that are.
+    /// Leases a uniformly random free key for `lease_ms` milliseconds, 1 at least. O(log n), and O(1) where
+    /// the key already has an entry in the index, as most have. That is amortised over the dead keys, stale
+    /// hints and ended leases that it meets, each of which is met once. [`Pool::lease_within`] limits how
+    /// many those are.
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`] if there was a moment at which no key was free, but for those that
-    /// other calls were about to lease.
+    /// [`Error::Exhausted`] if there was a moment at which no key was free, but for those that other calls
+    /// were about to lease.
     pub fn lease(&self, now: Timestamp, lease_ms: u32, rng: &mut impl Rng) -> Result<Lease, Error> {
         loop {
             let mut steps = usize::MAX;
@@ -38,8 +38,8 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// As [`Pool::lease`], but gives up when `steps` are used up: `None`. A step is a dead key, a stale
-    /// hint or an ended lease that it has met.
+    /// As [`Pool::lease`], but returns `None` once `steps` are used up. A step is a dead key, a stale hint or
+    /// an ended lease that it has met, or another try because a key was freed meanwhile.
     pub fn lease_within(
         &self,
         now: Timestamp,
@@ -58,8 +58,8 @@ impl<J: Journal> Pool<J> {
                     }
                 }
                 Err(empty) => {
-                    // A lease that has ended stays in the index until its hint is pushed. So if
-                    // none is there, and no hint came meanwhile, no key was free just now.
+                    // A lease that is over stays in the index until its key's hint is pushed. So if no
+                    // entry is due and no hint was pushed meanwhile, no key was free just now.
                     let ended = self.end_blocks(now, Self::LEASE_SWEEP);
                     if ended == 0 && self.free.is_still(empty) {
                         return Some(Err(Error::EXHAUSTED));
@@ -72,12 +72,12 @@ impl<J: Journal> Pool<J> {
         None
     }
 
-    /// Leases up to `count` uniformly random free keys for `lease_ms` milliseconds and appends the
-    /// leases to `leases`, as far as hints are at hand: fewer are no sign that no key is free.
-    /// O(c log n) for c keys.
+    /// Leases up to `count` uniformly random free keys for `lease_ms` milliseconds, and appends the leases to
+    /// `leases`. It tries each hint once, so fewer leases do not mean that no key is free. O(c log n) for c
+    /// keys.
     ///
-    /// Of some at a time all hints are drawn first, then all records are asked for, and then the
-    /// leases begin: so the memory of several keys is on its way at the same time.
+    /// Of up to 64 keys at a time, it first draws the hints, then prefetches the records, then leases the
+    /// keys, so that their cache misses overlap.
     pub fn lease_group(
         &self,
         now: Timestamp,
@@ -99,7 +99,8 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// Leases the key of a hint that was drawn, unless the hint is stale or the key is dead.
+    /// Leases the key of a hint that was drawn, unless the hint is stale or the key is dead. A dead key is
+    /// removed.
     fn try_lease(
         &self,
         hint: Hint,
@@ -134,10 +135,9 @@ impl<J: Journal> Pool<J> {
         lease
     }
 
-    /// Takes a key back, so that it is free for the next lease, or will be after `cooldown_ms`
-    /// milliseconds. Without a cool-down a free key stays as it is, and one that is cooling is
-    /// free. A cool-down that lasts longer already is not cut short. O(1) amortised, O(log n) with
-    /// a cool-down.
+    /// Takes a key back. It is then free, or cools down for `cooldown_ms` milliseconds if that is not 0. A
+    /// longer cool-down that has already begun is not cut short, but a release without one ends it. O(1)
+    /// amortised; O(log n) with a cool-down.
     ///
     /// # Errors
     ///
@@ -172,8 +172,8 @@ impl<J: Journal> Pool<J> {
         Ok(())
     }
 
-    /// Lets a lease last for `lease_ms` milliseconds from now, 1 at least. It keeps its generation.
-    /// O(1), O(log n) if it is cut shorter.
+    /// Lets a lease last for `lease_ms` milliseconds from now, 1 at least. It keeps its generation. O(1);
+    /// O(log n) if it is cut short.
     ///
     /// # Errors
     ///
@@ -197,8 +197,9 @@ impl<J: Journal> Pool<J> {
         })
     }
 
-    /// When the next lease or cool-down ends, if there is one; or `None` if that is not known after
-    /// `steps` entries that stood too early, each of which is met once. O(steps log n).
+    /// When the next lease or cool-down ends: `Some(None)` if there is none, and `None` if that is not known
+    /// after `steps` entries that were out of date. Each of these is moved or removed, so it is met once.
+    /// O(steps log n).
     #[must_use]
     pub fn next_release_within(&self, now: Timestamp, steps: usize) -> Option<Option<Timestamp>> {
         for _ in 0..steps {
@@ -213,7 +214,7 @@ impl<J: Journal> Pool<J> {
                 if end.is_some_and(|end| end == at || end <= guarded.now) {
                     return end;
                 }
-                // It was meant for an earlier block.
+                // It was armed for an earlier block.
                 self.move_block_entry(guarded, end, &mut &self.blocks);
                 None
             });

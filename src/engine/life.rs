@@ -1,4 +1,4 @@
-//! What happens to keys that is not about who has them: keeping alive, deleting, looking.
+//! Operations on the lives of keys: keeping alive, deleting and looking up.
 
 use super::journal::Journal;
 use super::pool::{Pool, check};
@@ -9,8 +9,8 @@ use crate::key::{Fence, KeyId, KeyInfo};
 use crate::time::Timestamp;
 
 impl<J: Journal> Pool<J> {
-    /// Lets a key live for the key TTL from now, and answers when that ends; its lease stays as it is.
-    /// O(1), but for O(log n) every 49 days.
+    /// Lets a key live for the key TTL from now, and returns when its life ends. Its lease stays as it is.
+    /// O(1); O(log n) if no sweep has moved its entry for 49 days.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl<J: Journal> Pool<J> {
         result
     }
 
-    /// What is known of a key. O(1).
+    /// The state of a key. O(1).
     ///
     /// # Errors
     ///

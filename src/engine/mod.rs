@@ -1,7 +1,7 @@
 //! The engine: a pool of keys, pure and synchronous. `now` and randomness are arguments.
 //!
-//! One idea carries it: **the record is the truth, everything else is a hint.** See the crate's
-//! documentation for what follows from it, and [`Pool`] for the operations.
+//! It rests on one idea: **the record is the truth, everything else is a hint.** The crate's documentation
+//! says what follows from it. [`Pool`] has the operations.
 
 mod bucket;
 #[cfg_attr(loom, path = "loom/buckets.rs")]

@@ -1,4 +1,4 @@
-//! The pool: its parts, and how an operation comes to a record.
+//! The pool: its parts, and how an operation reaches a record.
 
 use super::expiry::ExpiryIndex;
 use super::fail_point::FailPoint;
@@ -13,26 +13,27 @@ use crate::error::Error;
 use crate::key::{Fence, KeyId, Ttl};
 use crate::time::Timestamp;
 
-/// A pool of keys that any number of threads may use at once, and whose changes a [`Journal`] notes.
+/// A pool of keys that any number of threads may use at once. A [`Journal`] records its changes.
 ///
-/// Each operation is exact about deadlines, whether or not [`Pool::expire`] has been called: that
-/// call only frees memory and makes ended leases and cool-downs known to the draw early. An operation
-/// that adds deadlines (lease, renewal, cool-down, creation, keep-alive) handles some that are due
-/// first, so that they cannot pile up.
+/// Each operation is exact about deadlines, whether or not [`Pool::expire`] has been called: that call only
+/// frees memory, and makes keys whose leases or cool-downs are over known to the draw early.
 ///
-/// Each operation counts as of its `now`, or as of the latest time that an operation of the same shard
-/// has counted as of: time never runs backwards for a key.
+/// An operation that adds deadlines (lease, renewal, cool-down, creation, keep-alive) first handles some that
+/// are due, so that they cannot pile up: up to 32, and two more for each key that it adds, O(log n) each. The
+/// costs of operations leave that out.
+///
+/// An operation counts as of its `now`, or as of the latest time that its shard has seen, if that is later:
+/// time never runs backwards for a key.
 pub struct Pool<J: Journal = ()> {
     pub(super) ttl: Ttl,
     pub(super) keys_max: usize,
-    /// Keys that live or are about to be created, and dead ones that were not yet removed.
+    /// Living keys, dead ones that were not yet removed, and room that is reserved.
     pub(super) keys: AtomicUsize,
     pub(super) records: Records,
     pub(super) free: FreeLists,
-    /// For each record exactly one entry, at or before the end of its life.
+    /// Exactly one entry for each record, at or before the end of its life.
     pub(super) lives: ExpiryIndex,
-    /// For each record at most one entry. For a leased or cooling one: at or before the end of
-    /// that.
+    /// At most one entry for each record. A leased or cooling one has one, at or before the end of its block.
     pub(super) blocks: ExpiryIndex,
     pub(super) journal: J,
 }
@@ -82,7 +83,11 @@ impl<J: Journal> Pool<J> {
         self.keys_max
     }
 
-    /// Does something to the record of a living key of the right generation, under its guard.
+    /// Calls `act` with the record of a living key whose generation `fence` admits, under its guard.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`], [`Error::Stale`], and those of `act`.
     pub(super) fn with<T>(
         &self,
         id: &KeyId,
@@ -101,14 +106,14 @@ impl<J: Journal> Pool<J> {
         result.unwrap_or(Err(Error::NotFound))
     }
 
-    /// Asks the memory for what is known of these keys, and changes nothing. It is worth while before
-    /// several of them are asked for one after the other, as a look-up waits for memory. O(k) for k
-    /// keys.
+    /// Prefetches what look-ups of these keys read, and changes nothing. It pays before several operations on
+    /// different keys, each of which would wait for memory by itself. O(k) for k keys.
     pub fn prefetch<'a>(&self, ids: impl Iterator<Item = &'a KeyId> + Clone) {
         self.records.prefetch(ids.map(|id| ShortId::split(id).1));
     }
 }
 
+/// Refuses, and counts, a request that is meant for other generations.
 pub(super) fn check(fence: Fence<'_>, guarded: &Guarded<'_>) -> Result<(), Error> {
     let generation = guarded.generation_at(guarded.now);
     if fence.admits(generation) || FailPoint::FenceNotCompared.is_on() {

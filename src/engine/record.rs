@@ -1,7 +1,7 @@
 //! The state machine of one key: no locks, no collections, no clock.
 //!
-//! Records are by far the largest part of the pool, and a hash table pays for each of their bytes
-//! up to twice. So they are packed: 42 bytes instead of 64 (see [`Packed`]).
+//! Records are by far the largest part of the pool, and a hash table can take up to twice their size. So
+//! they are packed: 42 bytes instead of 64 (see [`Packed`]).
 
 use super::free::Hint;
 use super::short_id::ShortId;
@@ -38,23 +38,23 @@ pub(super) struct Record {
     /// The half of the id that is not the key's short id.
     id: [u8; 8],
     created_at: Packed<5>,
-    /// Where its entry in the index of lives stands; never after the end of the life.
+    /// The time of its entry in the index of lives; never after the end of the life.
     life_entry: Packed<5>,
-    /// How far keep-alives have moved the end of the life past that entry.
+    /// How far keep-alives have moved the end of the life past that time.
     life_moved_ms: Packed<4>,
-    /// When the lease or the cool-down ends; meaningful while there is one.
+    /// When the lease or cool-down ends; without meaning while there is none.
     block_until: Packed<5>,
-    /// How long it lasts; 0 for none.
+    /// How long the lease or cool-down lasts; 0 for none.
     block_ms: Packed<4>,
-    /// Where its entry in the index of blocks stands; 0 for none.
+    /// The time of its entry in the index of blocks; 0 for none.
     block_entry: Packed<5>,
-    /// Odd while the key is leased. Rises with each lease, each release, and each cool-down of a
-    /// free key: 2^48 last 8 years at a million a second.
+    /// Odd while the key is leased. Rises with each lease, each end of one, and each cool-down of a free key:
+    /// 2^48 last 8 years at a million a second.
     generation: Packed<6>,
 }
 
 impl Record {
-    /// A free key whose life begins `now`. Its entry of life belongs at [`Record::life_ends`].
+    /// The record of a free key whose life begins `now`. Its entry of life belongs at [`Record::life_ends`].
     pub(super) fn new(id: [u8; 8], now: Timestamp, ttl: Ttl) -> Self {
         Self {
             id,
@@ -68,7 +68,8 @@ impl Record {
         }
     }
 
-    /// The record of a key that is known already, with no entry in either index.
+    /// The record of a restored key. Its entry of life belongs at [`Record::life_ends`]; it has no entry of a
+    /// block yet.
     pub(super) fn restored(id: [u8; 8], info: &KeyInfo) -> Self {
         let (since, until) = info.state.blocked().unwrap_or_default();
         Self {
@@ -87,7 +88,7 @@ impl Record {
         self.id
     }
 
-    /// What is known of `key` at `now`.
+    /// The state of `key` at `now`, as callers see it.
     pub(super) fn info(&self, key: ShortId, now: Timestamp) -> KeyInfo {
         KeyInfo {
             created_at: self.created_at(),
@@ -118,8 +119,8 @@ impl Record {
         self.life_entry().plus_ms(self.life_moved_ms.get())
     }
 
-    /// Lets the life end at `end` without touching the entry, which then pops too early and is
-    /// armed again. False, and nothing changes, if `end` is too far from the entry to be noted.
+    /// Moves the end of the life to `end` but leaves the entry, which then comes due too early and is armed
+    /// again. False, and nothing changes, if `end` is too far from the entry to be kept.
     #[must_use]
     pub(super) fn move_life(&mut self, end: Timestamp) -> bool {
         let moved_ms = end.ms_since(self.life_entry());
@@ -130,7 +131,7 @@ impl Record {
         true
     }
 
-    /// Notes that the entry of life now stands at `at`, where the life ends.
+    /// Notes that the entry of life was moved to `at`, where the life ends.
     pub(super) fn arm_life(&mut self, at: Timestamp) {
         self.life_entry = Packed::new(at.as_ms());
         self.life_moved_ms = Packed::new(0);
@@ -140,12 +141,13 @@ impl Record {
         (self.block_entry.get() != 0).then(|| self.block_entry.time())
     }
 
-    /// Notes where the entry of the block now stands.
+    /// Notes that the entry of the block was moved to `at`, or removed.
     pub(super) fn arm_block(&mut self, at: Option<Timestamp>) {
         self.block_entry = Packed::new(at.map_or(0, Timestamp::as_ms));
     }
 
-    /// Start and end of the lease or the cool-down that was not ended, even if its time is over.
+    /// The start and the end of the lease or cool-down, until [`Record::end_block`], even if its time is
+    /// over.
     pub(super) fn block(&self) -> Option<(Timestamp, Timestamp)> {
         let (until, ms) = (self.block_until.get(), self.block_ms.get());
         (ms != 0).then(|| (Timestamp::from_ms(until - ms), Timestamp::from_ms(until)))
@@ -155,7 +157,7 @@ impl Record {
         self.generation() % 2 == 1
     }
 
-    /// Whether `key` can be leased, as callers know it.
+    /// Whether `key` can be leased, as callers see it.
     pub(super) fn state(&self, key: ShortId, now: Timestamp) -> State {
         match self.block() {
             Some((since, until)) if until > now && self.is_leased() => {
@@ -166,18 +168,18 @@ impl Record {
         }
     }
 
-    /// The lease of `key` that lasts from `since` to `until`, as callers know it.
+    /// The lease of `key` from `since` to `until`, as callers see it.
     pub(super) fn lease(&self, key: ShortId, since: Timestamp, until: Timestamp) -> Lease {
         Lease { id: key.join(self.id), generation: self.generation(), since, until }
     }
 
-    /// The generation as callers know it: a lease whose time is over was given back.
+    /// The generation as callers see it: a lease whose time is over counts as ended.
     pub(super) fn generation_at(&self, now: Timestamp) -> u64 {
         let is_over = self.is_leased() && self.block().is_none_or(|(_, until)| until <= now);
         self.generation() + u64::from(is_over)
     }
 
-    /// Gives the free key away from `since` to `until`.
+    /// Leases the free key from `since` to `until`.
     pub(super) fn start_lease(&mut self, since: Timestamp, until: Timestamp) {
         debug_assert!(self.block().is_none(), "leased twice");
         self.block_between(since, until);
@@ -190,10 +192,10 @@ impl Record {
         self.block_between(since, until);
     }
 
-    /// Takes the key back, but offers it only from `until`.
+    /// Lets the key cool down from `since` to `until`, and ends its lease if it has one.
     pub(super) fn cool(&mut self, since: Timestamp, until: Timestamp) {
         let steps = match self.block() {
-            // Two, so that its hint no longer holds and it is not leased.
+            // Two: its hint becomes stale, and an even generation means that it is not leased.
             None => 2,
             Some(_) => u64::from(self.is_leased()),
         };

@@ -1,9 +1,9 @@
-//! The table of records, each of which only one thread reads or changes at a time.
+//! The table of records. Only one thread at a time reads or changes a record.
 //!
-//! A look-up takes the guard for itself, too. To share a lock, a thread must read how many have it
-//! before it can count one more. If another thread wrote it last, the processor fetches it twice: to
-//! read, then to write. Two threads that look up one key do half as much again without sharing; where
-//! keys are spread it costs 2 to 3 % at most (bench `threads`).
+//! A look-up, too, takes an exclusive lock. To share a lock, a thread must read how many have it before it
+//! can count one more. If another thread wrote it last, the processor fetches the cache line twice: to read,
+//! then to write. With exclusive locks, two threads that look up one key do half as much again; where keys
+//! are spread, they cost 2 to 3 % at most (bench `threads`).
 
 use std::hash::BuildHasher;
 use std::slice::from_ref;
@@ -18,7 +18,7 @@ use super::shard::Shard;
 use super::short_id::{Sharding, ShortId};
 use crate::time::Timestamp;
 
-/// A table for no more records than this is not made smaller.
+/// A table with room for no more records than this is not shrunk.
 const TABLE_MIN: usize = 64;
 
 pub(super) struct Records {
@@ -27,12 +27,12 @@ pub(super) struct Records {
     shards: Box<[CachePadded<Shard>]>,
 }
 
-/// Asks the memory for the cache line at an address, whatever is there.
+/// Prefetches the cache line at any address.
 ///
 /// The standard library has prefetching only as `unsafe` intrinsics, and `unsafe` is forbidden here.
 /// The crate `prefetch-index` wraps it safely for the items of a slice, so this addresses the line
 /// from a slice without items. On processors for which the crate has no instruction, nothing happens.
-/// Prefetching brought pipelined leases from some 0.70 to some 0.79 of the load test's floor.
+/// Prefetching brought pipelined leases from about 0.70 to about 0.79 of the load test's floor.
 fn prefetch(address: usize) {
     let nothing: &[u8] = &[];
     prefetch_index(nothing, address.wrapping_sub(nothing.as_ptr().addr()));
@@ -52,7 +52,7 @@ impl Records {
         &self.shards[self.sharding.shard_of(key)]
     }
 
-    /// What `act` does with a record under its guard, if the record is there. O(1).
+    /// Calls `act` with a record under its guard, if there is one. O(1).
     pub(super) fn with<T>(
         &self,
         key: ShortId,
@@ -64,13 +64,13 @@ impl Records {
         Some(act(&mut Guarded::new(key, &mut record, shard, shard.observe(now))))
     }
 
-    /// Asks the memory for what look-ups of these keys read, and waits for nothing. A table that
-    /// another thread uses is left out. O(k) for k keys.
+    /// Prefetches what look-ups of these keys read, and waits for nothing. A table that another thread uses
+    /// is left out. O(k) for k keys.
     pub(super) fn prefetch(&self, keys: impl Iterator<Item = ShortId> + Clone) {
         let table_of = |key| self.map.shards()[self.sharding.shard_of(key)].try_write();
         for key in keys.clone() {
             let Some(table) = table_of(key) else { continue };
-            // Behind its buckets, `hashbrown` keeps a byte for each: it looks at 16 of these first.
+            // After its buckets, `hashbrown` keeps a byte for each. A look-up reads 16 of these first.
             let buckets = table.buckets() as u64;
             let bucket = usize::try_from(self.sharding.hash_one(key) & (buckets - 1)).unwrap_or(0);
             let bytes = table.data_end().addr().get() + bucket;
@@ -79,7 +79,7 @@ impl Records {
         }
         for key in keys {
             let Some(table) = table_of(key) else { continue };
-            // What these bytes point to is asked for, but not looked at.
+            // Prefetches the buckets that these bytes point to, and reads none.
             let _ = table.find(self.sharding.hash_one(key), |bucket| {
                 prefetch_index(from_ref(bucket), 0);
                 prefetch_index(from_ref(bucket), 1);
@@ -88,8 +88,8 @@ impl Records {
         }
     }
 
-    /// Adds the record that `make` makes for the time there, and calls `then` under its guard. False,
-    /// and nothing happens, if there is one for that key. O(1) amortised.
+    /// Adds the record that `make` makes for the shard's time, and calls `then` under its guard. False, and
+    /// nothing happens, if the key has a record. O(1) amortised.
     pub(super) fn add(
         &self,
         key: ShortId,
@@ -118,7 +118,7 @@ impl Records {
         removed.is_some()
     }
 
-    /// Looks at each shard under its lock. O(s) for s shards.
+    /// Calls `look` with each shard under its lock. O(s) for s shards.
     pub(super) fn each_shard(&self, mut look: impl FnMut(&Shard)) {
         for (table, shard) in self.map.shards().iter().zip(&self.shards) {
             let _locked = table.read();
@@ -126,13 +126,13 @@ impl Records {
         }
     }
 
-    /// Looks at each record. O(n).
+    /// Calls `look` with each record. O(n).
     pub(super) fn for_each(&self, mut look: impl FnMut(ShortId, &Record)) {
         self.map.iter().for_each(|entry| look(*entry.key(), &entry));
     }
 
-    /// Gives memory back if less than a quarter of a shard's table is used. O(1) amortised over
-    /// the keys that were removed since.
+    /// Gives memory back if less than a quarter of the shard's table is used. O(1), amortised over the
+    /// removed keys.
     pub(super) fn shrink_shard_of(&self, key: ShortId) {
         let mut table = self.map.shards()[self.sharding.shard_of(key)].write();
         if table.capacity() > TABLE_MIN && table.len() < table.capacity() / 4 {

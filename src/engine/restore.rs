@@ -1,4 +1,4 @@
-//! Putting a pool back as its journal has it.
+//! Restoring a pool from its journal.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -16,8 +16,8 @@ use crate::time::Timestamp;
 pub struct Restoring<J: Journal = ()>(Pool<J>);
 
 impl<J: Journal> Restoring<J> {
-    /// An empty pool, to which the entries of a journal are yet to be applied; it goes on with
-    /// `journal`. O(s) for s shards.
+    /// An empty pool, to which the entries of a journal can be applied. Later changes go to `journal`. O(s)
+    /// for s shards.
     ///
     /// # Panics
     ///
@@ -27,12 +27,12 @@ impl<J: Journal> Restoring<J> {
         Self(Pool::with_journal(ttl, keys_max, shards, journal))
     }
 
-    /// Lets a key be as `entry` says, whatever it was before. O(log n).
+    /// Sets the state of a key to that in `entry`, whatever it was before. O(log n).
     ///
-    /// Entries of one key must come in the order of its changes; to begin once more with an earlier
-    /// one does no harm. Entries of different keys may come from different threads. Deadlines may be
-    /// over: they are checked when the key is next looked at. Keys are restored even if they are more
-    /// than the pool may have; then no others are created.
+    /// Entries of one key must come in the order of its changes. It does no harm to begin once more with an
+    /// earlier one. Entries of different keys may come from different threads. Deadlines may be over: they
+    /// are checked when the key is next used. Keys are restored even if they are more than `keys_max`; then
+    /// none can be created.
     pub fn apply(&self, entry: &Entry) {
         let Self(pool) = self;
         let (half, key) = ShortId::split(&entry.id);
@@ -57,7 +57,7 @@ impl<J: Journal> Restoring<J> {
         });
     }
 
-    /// The pool, ready for use. Restored keys, leases and cool-downs count as created, leased and
+    /// The pool, ready for use. Its totals count each restored key as created, and each restored lease as
     /// begun. O(n).
     #[must_use]
     pub fn finish(self) -> Pool<J> {
@@ -71,7 +71,7 @@ impl<J: Journal> Restoring<J> {
     }
 }
 
-/// What has happened to a key that is as this one, as far as it still counts.
+/// Calls `note` with the events that have brought a key to its state.
 fn each_event(guarded: &Guarded<'_>, mut note: impl FnMut(Event)) {
     note(Event::Created);
     if guarded.block().is_some() {

@@ -28,8 +28,8 @@ pub(super) type Counts = [u64; Event::COUNT];
 
 /// The state of one shard beside its records.
 ///
-/// It is read and written only under the guard of a record of the shard, or under the shard's lock.
-/// So a look at it fits the records, and plain loads and stores of the atomics are enough.
+/// It is read and written only under the guard of a record of the shard, or under the shard's lock. So it
+/// always agrees with the records, and plain loads and stores of the atomics are enough.
 #[derive(Default)]
 pub(super) struct Shard {
     seen_ms: AtomicU64,
@@ -37,11 +37,11 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// The time of an operation that was called with `now`: never before that of an earlier
-    /// operation of this shard.
+    /// The time of an operation that was called with `now`: never before that of an earlier operation on this
+    /// shard.
     ///
-    /// A thread may be held up between reading a clock and taking the guard. Without this it could
-    /// bring back what another thread has already shown as over.
+    /// A thread may be delayed between reading a clock and taking the guard. Without this it could revive
+    /// what another thread has already shown as over.
     pub(super) fn observe(&self, now: Timestamp) -> Timestamp {
         let seen = Timestamp::from_ms(self.seen_ms.load(Relaxed));
         if now > seen {
@@ -55,7 +55,7 @@ impl Shard {
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
 
-    /// Takes back what was counted.
+    /// Takes back a count.
     pub(super) fn uncount(&self, event: Event) {
         let count = &self.counts[event as usize];
         count.store(count.load(Relaxed) - 1, Relaxed);

@@ -1,4 +1,4 @@
-//! Short ids: how a pool names its keys, in which shard each is, and its hash.
+//! Short ids, by which a pool names its keys, with their shards and hashes.
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
@@ -6,9 +6,8 @@ use crate::key::KeyId;
 
 /// The second half of a key's id, by which the pool finds it. The record keeps the other half.
 ///
-/// The indexes name each key up to three times, so half an id saves 25 bytes a key. It has 62
-/// random bits. Should two keys have the same one, the second is not created: see
-/// [`super::Reservation::create`].
+/// The free vectors and the indexes name each key up to three times, so half an id saves 25 bytes a key. It
+/// has 62 random bits. A key whose short id is taken is not created: see [`super::Reservation::create`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ShortId([u8; 8]);
 
@@ -19,17 +18,17 @@ impl ShortId {
         (kept, Self(short_id))
     }
 
-    /// One of `stripes`, a power of two no larger than 256. O(1).
+    /// The key's stripe among `stripes`, a power of two up to 256. O(1).
     pub(super) fn stripe(self, stripes: usize) -> usize {
         usize::from(self.0[7]) & (stripes - 1)
     }
 
-    /// The short id as a number, in the same order. O(1).
+    /// The short id as a number, which has the same order. O(1).
     pub(super) fn bits(self) -> u64 {
         u64::from_be_bytes(self.0)
     }
 
-    /// The id that was split. O(1).
+    /// The id, from its two halves. O(1).
     pub(super) fn join(self, kept: [u8; 8]) -> KeyId {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&kept);
@@ -46,11 +45,10 @@ impl Hash for ShortId {
 
 /// Hashes short ids by taking their bits: they are random already, and only the server makes them.
 ///
-/// The shards are of unequal size on purpose: the largest gets twice the keys of the smallest,
-/// and the others lie evenly between (on a logarithmic scale). A hash table doubles when it is
-/// full. Equal shards would all double at nearly the same number of keys: a long stall, and for
-/// half of all pool sizes tables that are half empty. Of graded shards one after the other
-/// doubles, and the sum of all tables grows evenly with the pool.
+/// The shards are of unequal size on purpose: the largest gets twice the keys of the smallest, and the others
+/// lie evenly between, on a logarithmic scale. A hash table doubles when it is full. Equal shards would all
+/// double at nearly the same number of keys: a long stall, and half-empty tables at half of all pool sizes.
+/// Graded shards double one after the other, so their tables together grow evenly with the pool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sharding {
     /// Binary logarithm of the number of shards.
@@ -58,17 +56,19 @@ pub(super) struct Sharding {
 }
 
 impl Sharding {
-    /// `hashbrown` takes the top 7 bits of a hash as a tag, `DashMap` the shard from below them.
+    /// `hashbrown` takes the top 7 bits of a hash as a tag, and `DashMap` the shard from the bits below.
     const TAG_BITS: u32 = 7;
-    /// The lowest bits pick the bucket within a shard's table.
+    /// The lowest bits pick the bucket in a shard's table.
     const BUCKET_BITS: u32 = 31;
-    /// The bits that pick the shard. With the other two they make the 62 random ones.
+    /// These bits pick the shard. Together with the two above they are the 62 random bits.
     const SHARD_BITS: u32 = 24;
 
     /// The most shards: a walk over them takes some 50 µs.
     const SHARDS_MAX: usize = 4096;
 
-    /// Panics unless `shards` is a power of two from 2 to 4096. O(1).
+    /// # Panics
+    ///
+    /// Unless `shards` is a power of two from 2 to 4096.
     pub(super) fn new(shards: usize) -> Self {
         assert!(
             shards.is_power_of_two() && (2..=Self::SHARDS_MAX).contains(&shards),
@@ -81,7 +81,7 @@ impl Sharding {
         1 << self.bits
     }
 
-    /// The shard of a key, the same that `DashMap` takes from its hash. O(1).
+    /// The shard of a key: the same one that `DashMap` takes from the hash. O(1).
     pub(super) fn shard_of(self, short_id: ShortId) -> usize {
         let shard = self.hash_one(short_id) << Self::TAG_BITS >> (64 - self.bits);
         usize::try_from(shard).expect("at most 4096 shards")

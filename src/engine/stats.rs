@@ -1,23 +1,23 @@
-//! Counts: what a pool holds, and what has happened in it.
+//! Counts: what a pool contains, and what has happened in it.
 
 use super::journal::Journal;
 use super::pool::Pool;
 use super::shard::{Counts, Event};
 
-/// What a pool holds, and what has happened in it.
+/// What a pool contains, and what has happened in it.
 ///
-/// All sums hold at every look: `keys` = `free` + `leased` + `cooling`, and those of [`Totals`]. Each
-/// shard is counted at one moment, one shard after the other. Dead keys count until [`Pool::expire`]
-/// has removed them, and leases and cool-downs that are over until an operation has noticed it.
+/// All sums hold at any time: `keys` = `free` + `leased` + `cooling`, and those of [`Totals`]. Each shard is
+/// counted at one moment, one shard after the other. Dead keys count until they are removed, and leases and
+/// cool-downs that are over until an operation has noticed it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Keys.
+    /// All keys.
     pub keys: u64,
     /// Keys that are free.
     pub free: u64,
     /// Keys that are leased.
     pub leased: u64,
-    /// Keys that were released and cool down.
+    /// Keys that cool down.
     pub cooling: u64,
     /// What has happened since the pool was made.
     pub totals: Totals,
@@ -25,13 +25,13 @@ pub struct Stats {
 
 /// How often things have happened.
 ///
-/// `created` is the sum of `expired`, `deleted` and the keys there are; `leases` that of `releases`,
+/// `created` is the sum of `expired`, `deleted` and the keys that exist. `leases` is the sum of `releases`,
 /// `lease_timeouts`, `leases_lost` and the keys that are leased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Keys created.
     pub created: u64,
-    /// Leases given.
+    /// Leases begun.
     pub leases: u64,
     /// Leases given back.
     pub releases: u64,
@@ -43,17 +43,16 @@ pub struct Totals {
     pub expired: u64,
     /// Keys deleted.
     pub deleted: u64,
-    /// Requests that were refused because their lease was over: see [`crate::key::Fence`].
+    /// Requests that were refused because the key was at another generation: see [`crate::key::Fence`].
     pub stale_refusals: u64,
 }
 
 /// How large the indexes of a pool are: they follow the number of keys, not of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IndexSizes {
-    /// Places in the free vectors: one for each free key, and the stale ones.
+    /// Hints in the free vectors: one for each free key, and the stale ones.
     pub hints: u64,
-    /// Hints at keys that died or began to cool down while they were free, and that were not yet
-    /// removed.
+    /// Stale hints, which were not yet removed: their keys died or began to cool down while they were free.
     pub stale_hints: u64,
     /// Entries in the index of lives.
     pub life_entries: u64,

@@ -1,4 +1,4 @@
-//! What ends by itself: lives, leases and cool-downs whose time is over, and what they leave behind.
+//! Ending lives, leases and cool-downs whose time is over, and removing what they leave behind.
 
 use super::expiry::{Cursor, ExpiryIndex};
 use super::fail_point::FailPoint;
@@ -10,11 +10,11 @@ use super::transition::{Change, HintOf, Removal};
 use crate::time::Timestamp;
 
 impl<J: Journal> Pool<J> {
-    /// How many due entries of a stripe an operation handles that adds one itself.
+    /// The least number of due entries of each stripe that an operation handles if it adds entries itself.
     const SHARE_MIN: usize = 8;
 
-    /// Ends leases, cool-downs and lives whose time is over, at most `limit` of each kind; answers
-    /// how many it looked at. Less than `limit` means that nothing is left to do.
+    /// Ends leases, cool-downs and lives whose time is over. It looks at up to `limit` due entries of each
+    /// index, and returns the larger of the two numbers. Less than `limit` means that no due entry is left.
     /// O(limit log n).
     pub fn expire(&self, now: Timestamp, limit: usize) -> usize {
         self.end_blocks(now, limit).max(self.end_lives(now, limit))
@@ -26,9 +26,9 @@ impl<J: Journal> Pool<J> {
         [&self.lives, &self.blocks].into_iter().filter_map(ExpiryIndex::next_deadline).min()
     }
 
-    /// Handles some of the leases and cool-downs that are due, for an operation that is about to
-    /// begin so many: more than it adds. So they cannot pile up, whatever the load, and keys whose
-    /// leases have lapsed join the draw. O(1) if none is due.
+    /// Ends some of the leases and cool-downs that are due, for an operation that is about to add entries to
+    /// the index: more than it adds. So they cannot pile up, whatever the load, and keys whose leases have
+    /// lapsed join the draw. O(1) if none are due, else O((32 + adds) log n).
     pub(super) fn pay_for_blocks(&self, now: Timestamp, adds: usize) {
         self.blocks.each_overdue(now, Self::SHARE_MIN + adds / 2, |due| {
             let mut cursor = self.blocks.cursor();
@@ -36,14 +36,15 @@ impl<J: Journal> Pool<J> {
         });
     }
 
-    /// The same for lives.
+    /// Does the same for lives.
     pub(super) fn pay_for_lives(&self, now: Timestamp, adds: usize) {
         self.lives.each_overdue(now, Self::SHARE_MIN + adds / 2, |due| {
             self.look_at(due, |at, key| self.end_life(at, key, now));
         });
     }
 
-    /// Two threads may handle the same entry at once: the second finds the record changed.
+    /// Ends leases and cool-downs that are due. Two threads may handle an entry at once: the second finds the
+    /// record changed.
     pub(super) fn end_blocks(&self, now: Timestamp, limit: usize) -> usize {
         let mut cursor = self.blocks.cursor();
         let end = |at, key| self.end_block(at, key, now, &mut cursor);
@@ -54,7 +55,7 @@ impl<J: Journal> Pool<J> {
         self.each_due(&self.lives, now, limit, |at, key| self.end_life(at, key, now))
     }
 
-    /// Looks at up to `limit` entries whose time has come, and answers how many those were.
+    /// Calls `look` with up to `limit` due entries, and returns how many those were.
     fn each_due(
         &self,
         index: &ExpiryIndex,
@@ -74,7 +75,7 @@ impl<J: Journal> Pool<J> {
         looked
     }
 
-    /// Looks at entries, whose records are asked for together.
+    /// Calls `look` with entries, after their records were prefetched together.
     fn look_at(&self, due: Vec<(Timestamp, ShortId)>, mut look: impl FnMut(Timestamp, ShortId)) {
         self.records.prefetch(due.iter().map(|(_, key)| *key));
         for (at, key) in due {
@@ -82,20 +83,20 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// Handles an entry of a block that is due.
+    /// Handles a due entry of a block: ends the block if its time is over, and moves or removes the entry.
     fn end_block(&self, at: Timestamp, key: ShortId, now: Timestamp, cursor: &mut Cursor<'_>) {
         self.records.with(key, now, |guarded| {
-            // Else another thread was faster, and has moved it.
+            // Otherwise another thread has moved it already.
             if guarded.block_entry() == Some(at) {
                 self.end_if_over(guarded, cursor);
-                // Not before: a draw that finds no hint relies on the entry.
+                // Only now: a draw that finds no hint relies on the entry until the hint is pushed.
                 let end = guarded.block().map(|(_, until)| until);
                 self.move_block_entry(guarded, end, cursor);
             }
         });
     }
 
-    /// Handles an entry of a life that is due.
+    /// Handles a due entry of a life: removes the key if it is dead, else moves the entry.
     fn end_life(&self, at: Timestamp, key: ShortId, now: Timestamp) {
         self.remove_if(key, now, Removal::Expired, |guarded| {
             if guarded.is_dead() || FailPoint::SweepTrustsIndex.is_on() {
@@ -134,7 +135,7 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// Looks at a few hints of the shard of `key` and removes the stale ones. O(1).
+    /// Looks at a few hints in the shard of `key`, and removes the stale ones. O(1).
     pub(super) fn drop_stale_hints(&self, key: ShortId) {
         for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
             let now = Timestamp::default();

@@ -1,5 +1,5 @@
-//! What threads meet at: locks and atomics. With `--cfg loom` they are those of the model checker,
-//! and the pool can be run in every interleaving: see `loom/`.
+//! The engine's locks and atomics. With `--cfg loom` they are those of the model checker, which runs the pool
+//! in every interleaving: see `loom/`.
 
 #[cfg(loom)]
 pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
@@ -11,8 +11,8 @@ pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
 #[cfg(loom)]
 pub(super) use super::loom::Mutex;
 
-/// Many of something, but one of it for the model checker, which would look at many interleavings
-/// that differ in nothing.
+/// `many` of something, but one for the model checker, which would otherwise try many interleavings that do
+/// not differ.
 pub(super) const fn unless_loom(many: usize) -> usize {
     if cfg!(loom) { 1 } else { many }
 }

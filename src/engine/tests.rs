@@ -1,4 +1,4 @@
-//! The pool's own properties: the bounds of its indexes, rare paths.
+//! Tests of the pool: the bounds of its indexes, and rare paths.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -85,7 +85,7 @@ fn an_id_that_is_taken_is_not_created_again() {
     let id = KeyId::from_random_bytes([1; 16]);
     assert!(room.create(id, at(0)));
     assert!(!room.create(id, at(5)));
-    // Another id with the same handle: the second half.
+    // Another id with the same short id, which is the second half.
     let mut twin = *id.as_bytes();
     twin[0] ^= 1;
     let twin = KeyId::from_bytes(twin);
@@ -150,7 +150,7 @@ fn a_lease_among_many_dead_gives_way_to_others() {
     pool.check_invariants();
 }
 
-/// A thread may be held up between reading a clock and calling the pool.
+/// A thread may be delayed between reading a clock and calling the pool.
 #[test]
 fn time_never_runs_backwards_for_a_key() {
     let mut rng = StdRng::seed_from_u64(10);
@@ -169,14 +169,14 @@ fn time_never_runs_backwards_for_a_key() {
     pool.expire(end, 8);
     let next = pool.lease(before, LEASE_MS, &mut rng).unwrap();
     assert_eq!((next.since, next.until), (end, end.plus_ms(LEASE_MS.into())));
-    // The same for its life.
+    // The same is true of its life.
     assert_eq!(pool.get(&id, at(300_000)), Err(Error::NotFound));
     assert_eq!(pool.keep_alive(&id, at(299_999)), Err(Error::NotFound));
     assert_eq!(pool.get(&id, at(299_999)), Err(Error::NotFound));
     assert_eq!(pool.lease(at(299_999), LEASE_MS, &mut rng), Err(Error::EXHAUSTED));
 }
 
-/// No sweep comes by: what adds deadlines handles those that are due.
+/// No sweep runs here: operations that add deadlines handle those that are due.
 #[test]
 fn what_is_due_does_not_pile_up_without_a_sweep() {
     let mut rng = StdRng::seed_from_u64(11);
@@ -187,7 +187,7 @@ fn what_is_due_does_not_pile_up_without_a_sweep() {
             let mut room = pool.reserve(1, now).unwrap();
             assert!(room.create(KeyId::from_random_bytes(rng.random()), now));
         }
-        // The dead of the round before are gone, but for the last few.
+        // The keys of the round before are removed, but for the last few.
         assert!(pool.stats().keys <= 1064, "{:?}", pool.stats());
         for ms in (0..300_000).step_by(60_000) {
             let mut leases = Vec::new();

@@ -1,8 +1,8 @@
 //! Every change of a key, and the one function that makes it.
 //!
-//! What a key is stands in its record, but also in the counters, the free vectors, the indexes and
-//! the journal. [`Pool::apply`] changes them together, under the record's guard. Nothing else writes a
-//! record; a test of the source looks after that.
+//! A key's state is in its record, and the counters, the free vectors, the indexes and the journal follow it.
+//! [`Pool::apply`] changes them together, under the record's guard. Nothing else writes a record, which
+//! `tests/it/source.rs` checks.
 
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -18,19 +18,19 @@ use crate::time::Timestamp;
 /// A change of one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// A new key is free.
+    /// A key is new, and free.
     Create,
     /// A free key, whose hint was drawn, is leased until then.
     Lease { until: Timestamp },
     /// A leased key is leased until then instead.
     Renew { until: Timestamp },
-    /// A leased key is free.
+    /// A leased key was given back, and is free.
     Release,
-    /// A blocked key is free, as its time is over or its cool-down was ended.
+    /// A blocked key is free, because its lease or cool-down is over or its cool-down was ended.
     Unblock,
-    /// A key rests until then.
+    /// A key, leased or not, cools down until then.
     CoolDown { until: Timestamp },
-    /// The life ends at that time instead.
+    /// The life ends then instead.
     KeepAlive { life_ends: Timestamp },
     /// The key is about to leave the table.
     Remove { why: Removal, hint: HintOf },
@@ -41,23 +41,23 @@ pub(super) enum Change {
 pub(super) enum Removal {
     /// Its life is over.
     Expired,
-    /// Somebody asked for it.
+    /// A request deleted it.
     Deleted,
 }
 
-/// Where the hint of a key is that is being removed, if it has one.
+/// Where the hint of a key is when the key is removed, if it has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HintOf {
     /// In its free vector, where it becomes stale.
     Vector,
-    /// It was drawn.
+    /// Out of the vector, as it was drawn.
     Drawn,
 }
 
 impl<J: Journal> Pool<J> {
-    /// Makes a change: record, counters, hint, indexes and journal together. True if the shard has
-    /// more stale hints than live ones now: then the caller drops some once the guard is released.
-    /// O(1), or O(log n) where an entry of an index moves.
+    /// Makes a change: record, counters, hint, indexes and journal together. True if the shard now has more
+    /// stale hints than live ones: then the caller has to drop some once the guard is released. O(1); O(log
+    /// n) where an entry of an index is added, moved or removed.
     pub(super) fn apply(
         &self,
         change: Change,
@@ -72,7 +72,7 @@ impl<J: Journal> Pool<J> {
                 self.free.push(hint(guarded));
             }
             Change::Lease { until } => {
-                // Armed before the record says so: no lease is without an entry that ends it.
+                // Armed before the record says so: no lease is ever without an entry that ends it.
                 self.arm_block(guarded, until, blocks);
                 guarded.record_mut().start_lease(now, until);
                 guarded.shard.count(Event::Leased);
@@ -101,12 +101,12 @@ impl<J: Journal> Pool<J> {
             }
             Change::KeepAlive { life_ends } => {
                 if !guarded.record_mut().move_life(life_ends) {
-                    // The life ends 49 days after its entry, or later.
+                    // The life would end more than 49 days after its entry.
                     self.move_life_entry(guarded, life_ends);
                 }
             }
             Change::Remove { why, hint } => {
-                // Before the entry goes: a creation that finds no room relies on one of them.
+                // Before the entry goes: a creation that finds no room relies on an entry or on the count.
                 self.keys.fetch_sub(1, SeqCst);
                 let is_offered = guarded.block().is_none() && hint == HintOf::Vector;
                 is_crowded = is_offered && self.free.add_stale(guarded.key);
@@ -131,7 +131,7 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// Makes sure that an entry stands at or before `until`.
+    /// Makes sure that the key has an entry of a block at or before `until`.
     pub(super) fn arm_block(
         &self,
         guarded: &mut Guarded<'_>,
@@ -143,7 +143,7 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// Lets the entry of a block stand at `end` instead, or nowhere.
+    /// Moves the entry of a block to `end`, or removes it.
     pub(super) fn move_block_entry(
         &self,
         guarded: &mut Guarded<'_>,
@@ -161,7 +161,7 @@ impl<J: Journal> Pool<J> {
         guarded.record_mut().arm_block(end);
     }
 
-    /// Lets the entry of a life stand at `end`, where the life ends.
+    /// Moves the entry of a life to `end`, where the life ends.
     pub(super) fn move_life_entry(&self, guarded: &mut Guarded<'_>, end: Timestamp) {
         debug_assert!(end != guarded.life_entry(), "the entry would be lost");
         (&self.lives).arm(end, guarded.key);
@@ -183,7 +183,7 @@ fn hint(guarded: &Guarded<'_>) -> Hint {
     Hint::new(guarded.key, guarded.generation())
 }
 
-/// Counts the end of a key, and of its lease or cool-down.
+/// Counts the removal of a key, and the end of its lease or cool-down.
 fn count_removal(guarded: &Guarded<'_>, why: Removal) {
     guarded.shard.count(match why {
         Removal::Expired => Event::Expired,

@@ -1,5 +1,5 @@
-//! Time buckets as the model checker sees them: a map behind a lock. That buckets come
-//! and go as one is taken for granted of the real one: `crossbeam-skiplist` is not under test here.
+//! The time buckets for the model checker: a map behind a lock. It assumes that the real list adds and
+//! removes buckets atomically: `crossbeam-skiplist` is not under test.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;

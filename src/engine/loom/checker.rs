@@ -1,9 +1,9 @@
 //! Running the pool in every interleaving of two or three threads.
 //!
-//! `tests/loom` runs them. The pool under test is the real one, but for what libraries do, its table
-//! of records and the time buckets of its indexes (maps behind locks), for one stripe of each index
-//! instead of many, and for one sample a draw. loom treats
-//! `SeqCst` accesses as `AcqRel`, so what is shown here holds under weaker promises than the hardware's.
+//! `tests/loom` runs the scenarios. The pool under test is the real one with three differences: its table of
+//! records and the time buckets of its indexes, which are the work of libraries, are maps behind locks; each
+//! index has a single stripe; and a draw takes a single sample. loom treats `SeqCst` accesses as `AcqRel`, so
+//! what it shows holds under weaker guarantees than the hardware gives.
 
 use ::loom::model::Builder;
 use ::loom::sync::Arc;
@@ -18,7 +18,7 @@ use crate::time::Timestamp;
 
 pub(super) const TTL: Ttl = Ttl { key_ttl_ms: 100, lease_ttl_ms: 10 };
 pub(super) const LEASE_MS: u32 = 10;
-/// The id of this number is kept in another shard than that of 0.
+/// The number of an id in another shard than the id of number 0.
 pub(super) const OTHER: u8 = 0x3f;
 
 pub(super) fn at(ms: u64) -> Timestamp {
@@ -33,7 +33,7 @@ pub(super) fn lease(pool: &Pool, ms: u64) -> Result<Lease, Error> {
     pool.lease(at(ms), LEASE_MS, &mut SmallRng::seed_from_u64(7))
 }
 
-/// A pool with so many keys, born at 0.
+/// A pool with so many keys, created at 0.
 pub(super) fn pool_of(keys: u8) -> Pool {
     let pool = Pool::new(TTL, 4, 2);
     let mut room = pool.reserve(usize::from(keys), at(0)).unwrap();
@@ -42,7 +42,7 @@ pub(super) fn pool_of(keys: u8) -> Pool {
     pool
 }
 
-/// A pool with one key, which is leased until 10.
+/// A pool with one key, leased until 10.
 pub(super) fn leased() -> Pool {
     let pool = pool_of(1);
     lease(&pool, 0).unwrap();
@@ -57,8 +57,9 @@ pub(super) fn checker() -> Builder {
     builder
 }
 
-/// Runs `threads` on what `make` made, in every interleaving that can make a difference and has at
-/// most four preemptions; `check` sees what they answered. The pool's invariants hold in the end.
+/// Runs `threads` on a pool that `make` makes, in every interleaving that can make a difference and has at
+/// most four preemptions. Then it checks the pool's invariants, and calls `check` with what the threads
+/// returned.
 pub(super) fn exhaust<T: Send + 'static>(
     make: fn() -> Pool,
     threads: &'static [fn(&Pool) -> T],
@@ -84,10 +85,10 @@ pub(super) fn exhaust<T: Send + 'static>(
     });
     let runs = runs.load(std::sync::atomic::Ordering::Relaxed);
     println!("{runs} interleavings");
-    assert!(runs > 1, "they never met");
+    assert!(runs > 1, "the threads never interleave");
 }
 
-/// Whether all keys that live are found by those who ask for them, and none twice.
+/// Asserts that exactly `keys` keys can be leased, each of them once.
 pub(super) fn drains(pool: &Pool, ms: u64, keys: usize) {
     let mut leased: Vec<_> =
         (0..keys).map(|_| lease(pool, ms).expect("a key was lost").id).collect();

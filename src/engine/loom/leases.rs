@@ -1,4 +1,4 @@
-//! Scenarios about who has a key.
+//! Scenarios about the holders of keys.
 
 use super::checker::{LEASE_MS, at, drains, exhaust, id, lease, leased, pool_of};
 use crate::key::Fence;
@@ -55,8 +55,7 @@ fn release_and_sweep_of_a_lease_that_is_over() {
     );
 }
 
-/// The lease is over at the time that both know, so the key is there for whoever asks, however far
-/// the sweep is.
+/// At the time of both threads the lease is over, so the draw finds the key, however far the sweep has come.
 #[test]
 fn a_draw_finds_the_key_that_a_sweep_is_freeing() {
     exhaust(
@@ -96,8 +95,8 @@ fn a_renewal_and_a_draw_at_the_end_of_the_lease() {
     );
 }
 
-/// The first thread was held up between reading its clock and the call: it must not bring back what
-/// the second has shown as over.
+/// The first thread was delayed between reading its clock and the call. It must not revive what the second
+/// has shown as over.
 #[test]
 fn a_lease_that_was_shown_as_over_is_not_renewed() {
     exhaust(
@@ -151,7 +150,7 @@ fn three_at_once_on_one_key() {
             |pool| lease(pool, 10).is_ok(),
         ],
         |pool, answers| {
-            assert!(answers[2], "the key is free for whoever asks");
+            assert!(answers[2], "the key is free for any client");
             drains(pool, 19, 0);
             drains(pool, 20, 1);
         },

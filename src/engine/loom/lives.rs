@@ -51,7 +51,7 @@ fn a_keep_alive_and_the_sweep_at_the_end_of_the_life() {
         || pool_of(1),
         &[|pool| pool.keep_alive(&id(0), at(99)).is_ok(), |pool| pool.expire(at(100), 4) > 0],
         |pool, answers| {
-            // Whoever was told that the key lives on, finds it.
+            // A client whose keep-alive succeeded finds the key.
             assert_eq!(pool.get(&id(0), at(198)).is_ok(), answers[0]);
             while pool.expire(at(199), 4) > 0 {}
             assert_eq!(entries(pool).0, 0);
@@ -90,7 +90,7 @@ fn a_creation_and_the_death_of_the_key_in_its_place() {
             pool
         },
         &[
-            // As the store in memory does it.
+            // As the store in memory does.
             |pool| {
                 let mut room = loop {
                     if let Ok(room) = pool.reserve(1, at(100)) {
@@ -129,7 +129,7 @@ fn two_sweeps_at_a_death() {
     );
 }
 
-/// They arm entries at different times in one index.
+/// The two arm entries at different times in one index.
 #[test]
 fn two_creations() {
     exhaust(
@@ -173,7 +173,7 @@ fn an_entry_is_not_added_to_a_bucket_that_goes() {
         cursor.arm(at(1), of(0));
         let other = Arc::clone(&index);
         let goes = thread::spawn(move || other.disarm(at(1), of(0)));
-        // First to the slice that it knows, and then to one that it looks for.
+        // First to the bucket that the cursor knows, and then to one that has to be found.
         cursor.arm(at(2), of(1));
         (&*index).arm(at(3), of(2));
         goes.join().unwrap();

@@ -1,6 +1,6 @@
-//! A lock of the model checker.
+//! The model checker's lock.
 
-/// The checker's lock, with the interface of `parking_lot`'s.
+/// loom's lock with the interface of `parking_lot`'s.
 #[derive(Default)]
 pub(in crate::engine) struct Mutex<T>(::loom::sync::Mutex<T>);
 

@@ -1,5 +1,5 @@
-//! The scenarios that the model checker runs. `buckets.rs` and `records.rs` stand in for the pool's own
-//! modules of that name, which libraries do the work of.
+//! The scenarios of the model checker. `buckets.rs` and `records.rs` replace the pool's modules of the same
+//! names, which wrap libraries.
 
 mod checker;
 mod leases;

@@ -1,5 +1,5 @@
-//! The table of records as the model checker sees it: a map behind a lock for each shard. That
-//! these exclude each other is taken for granted of the real table: `dashmap` is not under test here.
+//! The table of records for the model checker: for each shard, a map behind a lock. It assumes that the real
+//! table's locks exclude threads in the same way: `dashmap` is not under test.
 
 use std::collections::HashMap;
 
