@@ -56,7 +56,7 @@ pub trait Complete: Send + Sync {
     fn complete(&self, token: u64, outcome: Outcome) -> bool;
 }
 
-/// Who receives the outcomes of a batch that come later. The token of its first operation is `first_token`,
+/// The receiver of outcomes of a batch that come later. The token of its first operation is `first_token`,
 /// that of the next one is one more, and so on.
 pub struct Later {
     /// What receives them.

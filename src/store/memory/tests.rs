@@ -163,7 +163,7 @@ async fn a_creation_that_is_cut_off_leaves_no_room_taken() {
     let keys = usize::try_from(store.pool().stats().keys).unwrap();
     assert!(0 < keys && keys < 1000, "{keys}");
     store.pool().check_invariants();
-    // Its client is told, as its outcome is not known.
+    // Its client gets an error that leaves open how much was done.
     assert!(matches!(creation.await, Err(Error::Unavailable { .. })));
     tokio::spawn(store.clone().sweep());
     assert!(matches!(store.create(1001 - keys).await, Err(Error::Full { .. })));
