@@ -190,8 +190,8 @@ impl FreeLists {
         }
     }
 
-    /// Whether no hint was pushed since then. If so, there was a moment without any. O(s) for s
-    /// shards.
+    /// Whether no hint was pushed since then. If so, there was a moment without any hint. O(s)
+    /// for s shards.
     pub(super) fn is_still(&self, empty: Empty) -> bool {
         self.pushes() == empty.pushes
     }

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 
 impl<J: Journal> Pool<J> {
     /// Lets a key live for the key TTL from now, and returns when its life ends. Its lease stays as it is.
-    /// O(1); O(log n) if no sweep has moved its entry for 49 days.
+    /// O(1); O(log n) if its entry in the index would be more than 49 days behind.
     ///
     /// # Errors
     ///

@@ -56,8 +56,8 @@ pub(super) enum HintOf {
 
 impl<J: Journal> Pool<J> {
     /// Makes a change: record, counters, hint, indexes and journal together. True if the shard now has more
-    /// stale hints than live ones: then the caller has to drop some once the guard is released. O(1); O(log
-    /// n) where an entry of an index is added, moved or removed.
+    /// stale hints than live ones: then the caller has to drop some once the guard is released. O(1), or
+    /// O(log n) where an entry of an index is added, moved or removed.
     pub(super) fn apply(
         &self,
         change: Change,

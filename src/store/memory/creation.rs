@@ -11,7 +11,7 @@ use crate::store::port::Complete;
 /// How long a client should wait before it repeats a creation that was cut off.
 const RETRY_AFTER_MS: u64 = 1000;
 
-/// A creation, and who receives its outcome. If it is dropped before it is complete, that is
+/// A creation, and the receiver of its outcome. If it is dropped before it is complete, the outcome is
 /// [`Error::Unavailable`].
 pub(super) struct Creation {
     pub(super) ticket: Ticket,

@@ -52,8 +52,8 @@ impl Waiter {
 }
 
 impl Waiters {
-    /// How far leases that may not wait can fill the queue beyond its limit. They join it only while it takes
-    /// long to tell whether a key is free, because very many keys have just died.
+    /// How far leases without a waiting time may fill the queue beyond its limit. They join it only while it
+    /// takes long to tell whether a key is free, because very many keys have just died.
     const UNANSWERED_MAX: usize = 1000;
 
     /// Room for `max` waiters.
@@ -77,8 +77,8 @@ impl Waiters {
         self.granted.load(Relaxed)
     }
 
-    /// Whether no client waits, for a thread that has just freed a key: a client that this leaves out sees
-    /// that key. O(1).
+    /// Whether no client waits, for a thread that has just freed a key: a client that joins too late to be
+    /// counted sees that key. O(1).
     pub(super) fn is_empty_after_freeing(&self) -> bool {
         fence(SeqCst);
         self.len.load(SeqCst) == 0
@@ -88,8 +88,8 @@ impl Waiters {
         self.queue.lock()
     }
 
-    /// Adds a waiter to the queue; `waits` unless it may not wait for a key to be freed. Afterwards the
-    /// caller must look for a free key. O(log w) for w waiters.
+    /// Adds a waiter to the queue; `waits` if it has a waiting time. Afterwards the caller must look for a
+    /// free key. O(log w) for w waiters.
     ///
     /// # Errors
     ///

@@ -28,7 +28,7 @@ impl<C: Clock> Memory<C> {
     /// it sleeps until the next deadline. It never returns. A panic is logged, and the sweep goes on after a
     /// second.
     ///
-    /// Deadlines are exact without it, but for those of waiters. But only the sweep frees the memory of dead
+    /// Deadlines are exact without it, except those of waiters. But only the sweep frees the memory of dead
     /// keys while nothing else happens, and only it creates more than 64 keys at a time.
     pub async fn sweep(self) {
         let mut creations = RunningCreations::new();

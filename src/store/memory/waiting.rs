@@ -101,8 +101,8 @@ impl<C: Clock> Memory<C> {
         let _ = pool.release(&lease.id, clock.now(), Fence::One(lease.generation), 0);
     }
 
-    /// Leases a key once all earlier waiters are served. The lease joins the queue if it may wait and no key
-    /// is free, or if it takes long to tell.
+    /// Leases a key once all earlier waiters are served. The lease joins the queue if it has a waiting time
+    /// and no key is free, or if it takes long to tell.
     pub(super) fn lease_or_wait(
         &self,
         leasing: Leasing,
