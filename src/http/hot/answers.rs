@@ -131,7 +131,7 @@ impl Answers {
         Fields::of_exhausted(retry_after_ms)
     }
 
-    /// Writes an answer with the body that was written before. `location` is the key that was created, if any.
+    /// Writes an answer with the body that was written before. `location` is a key that was created.
     fn write<S: Store>(
         &mut self,
         store: &S,

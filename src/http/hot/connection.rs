@@ -92,7 +92,7 @@ impl Connection {
         self.pending.as_ref()?.request(token)
     }
 
-    /// The leases that wait for a key. O(p) for p pipelined requests.
+    /// The tickets of leases that wait for a key. O(p) for p pipelined requests.
     pub(super) fn waiting_leases(&self) -> impl Iterator<Item = Ticket> {
         self.pending.iter().flat_map(|pending| pending.waiting_leases())
     }

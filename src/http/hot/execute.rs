@@ -92,8 +92,8 @@ impl<S: Store> Loop<S> {
         self.again.push(index);
     }
 
-    /// Drops a connection whose client has gone. Cancels its leases that wait for a key, and gives back those in
-    /// its pending answers.
+    /// Drops a connection whose client has gone. Cancels its leases that wait for a key, and gives back those
+    /// in its pending answers.
     pub(super) fn lose(&mut self, index: usize) {
         let connection = self.connections.remove(index);
         connection.waiting_leases().for_each(|ticket| self.store.cancel(ticket));
