@@ -59,7 +59,8 @@ impl<H: Handler> Server<H> {
         let mut http1 = http1::Builder::new();
         // No `pipeline_flush`: it would hold back an answer while part of the next request is there, and the
         // answer to a malformed request for ever. The hot path collects answers itself.
-        // `half_close`: a client may stop sending before it has its answers, as on the hot path.
+        // `half_close`: a client may stop sending before it has its answers, as on the hot path. It
+        // only does not wait for a key then.
         http1
             .half_close(true)
             .max_buf_size(HEAD_BYTES_MAX)
