@@ -77,12 +77,12 @@
 //!   locks.
 //! - **Locks:** while a record's guard is held, a hint may be pushed, an index changed (each of its
 //!   time buckets has a lock) and the journal appended to. Serving waiters holds the queue's lock for up
-//!   to 16 leases and 64 keys that turn out to be of no use: under it guards are taken, and the locks of
+//!   to 16 leases and about a hundred keys that turn out to be of no use: under it guards are taken, and the locks of
 //!   those who receive the leases (a mailbox, a channel), which call nothing. Handling what is due holds
 //!   a lock that nobody waits for. Other than that no lock is taken while one is held. A guard is held
 //!   for about a microsecond, but for a shard's table or vector that grows or shrinks.
 //! - **Stale hints**, those of keys that died or began to cool down while they were free, are at most
-//!   about twice the live ones: an operation that makes one in a shard where they prevail drops two
+//!   about twice the live ones, and 32 more in each shard: an operation that makes one in a shard where they prevail drops two
 //!   others.
 //!
 //! # Where the bytes are

@@ -39,7 +39,8 @@ impl<J: Journal> Pool<J> {
     }
 
     /// As [`Pool::lease`], but returns `None` once `steps` are used up. A step is a dead key, a stale hint or
-    /// an ended lease that it has met, or another try because a key was freed meanwhile.
+    /// an ended lease that it has met, or another try because a key was freed meanwhile. The last of them may
+    /// be up to 32 ended leases.
     pub fn lease_within(
         &self,
         now: Timestamp,
@@ -47,7 +48,7 @@ impl<J: Journal> Pool<J> {
         rng: &mut impl Rng,
         steps: &mut usize,
     ) -> Option<Result<Lease, Error>> {
-        self.pay_for_blocks(now, 1);
+        *steps = steps.saturating_sub(self.pay_for_blocks(now, 1));
         let mut cursor = self.blocks.cursor();
         while *steps > 0 {
             let mut met = 1;

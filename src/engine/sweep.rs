@@ -28,12 +28,15 @@ impl<J: Journal> Pool<J> {
 
     /// Ends some of the leases and cool-downs that are due, for an operation that is about to add entries to
     /// the index: more than it adds. So they cannot pile up, whatever the load, and keys whose leases have
-    /// lapsed join the draw. O(1) if none are due, else O((32 + adds) log n).
-    pub(super) fn pay_for_blocks(&self, now: Timestamp, adds: usize) {
+    /// lapsed join the draw. Returns how many it looked at. O(1) if none are due, else O((32 + adds) log n).
+    pub(super) fn pay_for_blocks(&self, now: Timestamp, adds: usize) -> usize {
+        let mut looked = 0;
         self.blocks.each_overdue(now, Self::SHARE_MIN + adds / 2, |due| {
+            looked += due.len();
             let mut cursor = self.blocks.cursor();
             self.look_at(due, |at, key| self.end_block(at, key, now, &mut cursor));
         });
+        looked
     }
 
     /// Does the same for lives.

@@ -38,7 +38,7 @@ pub(in crate::http) struct Stats {
     #[serde(skip_serializing_if = "Option::is_none")]
     block_entries: Option<u64>,
     /// Stale hints in the free vectors, of keys that are gone or cooled down while they were free: at most
-    /// about twice the number of free keys.
+    /// about twice the number of free keys, and 32 more for each shard.
     #[schema(example = 0, nullable = false, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     stale_hints: Option<u64>,

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -39,8 +39,10 @@ pub(super) struct Connection {
     pub(super) has_gone: bool,
     /// The role of the token that it sent last.
     pub(super) cached_role: Option<Box<CachedRole>>,
-    /// How often it was read since the server began to stop.
-    pub(super) last_reads: u32,
+    /// Bytes that came before the server stopped and were not read yet, if it stops.
+    last_bytes: Option<u64>,
+    /// Its answers have an end. What it goes on to send is dropped.
+    pub(super) is_finished: bool,
 }
 
 impl Connection {
@@ -58,7 +60,8 @@ impl Connection {
             is_ending: false,
             has_gone: false,
             cached_role: None,
-            last_reads: 0,
+            last_bytes: None,
+            is_finished: false,
         }
     }
 
@@ -70,6 +73,18 @@ impl Connection {
         authorization: Option<&[u8]>,
     ) -> bool {
         access.check(authorization, route.need(), &mut self.cached_role).is_ok()
+    }
+
+    /// How many bytes are still to be read, now that the server stops: those that had come by the first call.
+    /// O(1).
+    pub(super) fn last_bytes(&mut self) -> u64 {
+        let stream = &self.stream;
+        *self.last_bytes.get_or_insert_with(|| ioctl_fionread(stream).unwrap_or(0))
+    }
+
+    /// Notes that so many bytes were read.
+    pub(super) fn note_read(&mut self, length: usize) {
+        self.last_bytes = self.last_bytes.map(|left| left.saturating_sub(length as u64));
     }
 
     /// Whether answers have still to be sent.

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
-use rustix::io::Errno;
 use slab::Slab;
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -18,7 +17,6 @@ use super::batch::Batch;
 use super::completions::Completions;
 use super::connection::Connection;
 use super::mailbox::{Mailbox, Message, Transfer};
-use super::parse::{Parsed, parse};
 use crate::http::api::Limits;
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
@@ -36,9 +34,6 @@ const IDLE_TICKS: u32 = 5;
 /// One whose head has begun, or whose client does not receive its answers, is closed at this tick: after half
 /// a head timeout to a whole one.
 const HEAD_TICKS: u32 = 2;
-/// How often a connection is read once the server stops: enough for what was sent by then, without serving a
-/// client that never ends.
-const LAST_READS: u32 = 4;
 /// The input has an end. This is reported once, perhaps together with the last input.
 const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 /// The client does not receive answers any more.
@@ -64,8 +59,8 @@ impl<S> Clone for Shared<S> {
 /// One thread's connections.
 pub(super) struct Loop<S> {
     pub(super) store: Arc<S>,
-    access: Access,
-    limits: Limits,
+    pub(super) access: Access,
+    pub(super) limits: Limits,
     pub(super) tally: Arc<Tally>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Tells this loop from earlier ones with the same mailbox, which have panicked.
@@ -80,7 +75,7 @@ pub(super) struct Loop<S> {
     pub(super) is_stopping: bool,
     pub(super) poll: OwnedFd,
     pub(super) connections: Slab<Connection>,
-    input: Box<[u8]>,
+    pub(super) input: Box<[u8]>,
     /// Requests that were read and not executed yet.
     pub(super) batch: Batch,
     /// Connections that may have more to read.
@@ -140,16 +135,17 @@ impl<S: Store> Loop<S> {
                 }
             }
             self.answer();
+            now = Instant::now();
+            self.answers.count(&self.tally, now - begin);
             if self.is_done() && self.mailbox.close_if_empty() {
                 return;
             }
-            now = Instant::now();
-            self.answers.count(&self.tally, now - begin);
             if now >= self.next_tick {
                 self.tick();
             }
         }
         self.mailbox.close(&*self.store);
+        self.lose_all();
     }
 
     fn is_done(&self) -> bool {
@@ -221,73 +217,6 @@ impl<S: Store> Loop<S> {
         // Gives back the memory of a rush of connections.
         if self.connections.len() < self.connections.capacity() / 4 {
             self.connections.shrink_to_fit();
-        }
-    }
-
-    /// Reads from a connection once, so that every connection has its turn, and adds its hot requests to the
-    /// batch.
-    fn read(&mut self, index: usize) {
-        let Some(connection) = self.connections.get_mut(index) else { return };
-        if connection.is_busy() {
-            // Answers before the one that is pending are still sent.
-            if connection.has_gone || connection.flush().is_err() {
-                self.lose(index);
-            } else if connection.is_ending || self.is_stopping {
-                self.stop_waiting(index);
-            }
-            return;
-        }
-        if connection.has_requests {
-            return self.again.push(index);
-        }
-        if connection.flush().is_err() {
-            return drop(self.connections.remove(index));
-        }
-        if !connection.output.is_empty() || connection.is_cold {
-            return self.hand_over(index);
-        }
-        if self.is_stopping {
-            connection.last_reads += 1;
-            if connection.last_reads > LAST_READS {
-                return drop(self.connections.remove(index));
-            }
-        }
-        let held = connection.input.len();
-        self.input[..held].copy_from_slice(&connection.input);
-        let length = match rustix::io::read(&connection.stream, &mut self.input[held..]) {
-            Ok(length) if length > 0 => held + length,
-            Err(Errno::AGAIN | Errno::INTR) if !self.is_stopping => return,
-            _ => return drop(self.connections.remove(index)),
-        };
-        if length == self.input.len() || connection.is_ending {
-            self.again.push(index);
-        }
-        let mut input = &self.input[..length];
-        loop {
-            match parse(input, &self.limits) {
-                Parsed::Hot(request, length, authorization)
-                    if connection.may(&self.access, request.route, authorization) =>
-                {
-                    self.batch.push(index, request);
-                    connection.has_requests = true;
-                    input = &input[length..];
-                }
-                Parsed::Partial => break,
-                // The router answers refusals, too.
-                Parsed::Hot(..) | Parsed::Cold => {
-                    connection.is_cold = true;
-                    break;
-                }
-            }
-        }
-        // A head that begins has at least half the head timeout.
-        if held == 0 || connection.has_requests {
-            connection.ticks = 0;
-        }
-        // Usually nothing is left, so an idle connection holds no memory for input.
-        connection.input = input.to_vec();
-        if !connection.has_requests {
-            self.hand_over(index);
         }
     }
 }

@@ -27,20 +27,23 @@ impl<S: Store> Loop<S> {
         self.later.first_token += self.batch.operations.len() as u64;
         let Batch { mut requests, mut operations, mut answers, waiting } = take(&mut self.batch);
         self.batch.waiting = waiting;
-        for (n, answer) in answers.drain(..).enumerate() {
+        // The first answer to the same connection, and the first one that is not sent at once.
+        let (mut first, mut first_held) = (0, None);
+        for (n, answer) in answers.iter().enumerate() {
             let ((index, route), id) = (requests[n], operations[n].id());
             let connection = &mut self.connections[index];
             match answer {
                 Answer::Now(outcome) => {
                     let begin = self.answers.output.len();
-                    self.answers.add(&*self.store, route, id, &outcome);
+                    self.answers.add(&*self.store, route, id, outcome);
                     if let Some(pending) = &mut connection.pending {
                         let bytes = self.answers.output.split_off(begin);
-                        pending.push_answer(PendingAnswer::new(bytes, &outcome));
+                        pending.push_answer(PendingAnswer::new(bytes, outcome));
                     }
                 }
                 Answer::Later(ticket) => {
-                    let token = first_token + n as u64;
+                    first_held.get_or_insert(n);
+                    let (ticket, token) = (*ticket, first_token + n as u64);
                     self.batch.waiting.insert(token, index);
                     let (id, began) = (id.copied(), Instant::now());
                     connection.wait_for(Waiting { token, ticket, route, id, began });
@@ -50,11 +53,16 @@ impl<S: Store> Loop<S> {
                 }
             }
             if requests.get(n + 1).is_none_or(|(next, _)| *next != index) {
-                self.send(index);
+                if !self.send(index) {
+                    let unsent = &answers[first..first_held.unwrap_or(n + 1)];
+                    self.give_back(unsent.iter().filter_map(lease_in).collect());
+                }
+                (first, first_held) = (n + 1, None);
             }
         }
         requests.clear();
         operations.clear();
+        answers.clear();
         let waiting = take(&mut self.batch.waiting);
         self.batch = Batch { requests, operations, answers, waiting };
     }
@@ -101,6 +109,14 @@ impl<S: Store> Loop<S> {
         self.give_back(pending.map_or_else(Vec::new, |pending| pending.leases()));
     }
 
+    /// The same for all connections, whose thread ends or has panicked.
+    pub(super) fn lose_all(&mut self) {
+        let all: Vec<_> = self.connections.iter().map(|(index, _)| index).collect();
+        for index in all {
+            self.lose(index);
+        }
+    }
+
     /// Cancels the leases of a connection that wait for a key.
     pub(super) fn stop_waiting(&self, index: usize) {
         self.connections[index].waiting_leases().for_each(|ticket| self.store.cancel(ticket));
@@ -145,5 +161,13 @@ impl<S: Store> Loop<S> {
         let home = Some(Arc::clone(&self.mailbox));
         // It fails only while the server ends. The connection is closed then.
         let _ = self.cold.send(Transfer { stream, read, is_new, permit, home });
+    }
+}
+
+/// The lease in an answer, if there is one.
+fn lease_in(answer: &Answer) -> Option<Lease> {
+    match answer {
+        Answer::Now(outcome) => lease_of(outcome),
+        Answer::Later(_) => None,
     }
 }

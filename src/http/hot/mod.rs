@@ -22,6 +22,7 @@ mod execute;
 mod mailbox;
 mod parse;
 mod pending;
+mod read;
 mod request;
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,15 @@
 //! How a thread of the hot path ends, as far as tests of the whole server cannot see it.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use rustix::io::ioctl_fionread;
+use rustix::net::sockopt::set_socket_linger;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::completions::Completions;
@@ -14,25 +17,34 @@ use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
 use crate::http::api::Limits;
 use crate::http::auth::Access;
+use crate::http::meter::Metrics;
+use crate::http::route::Route;
 use crate::key::{KeyId, State};
 use crate::store::{Complete, Leasing, Memory, Options, Reply, StoreExt};
 use crate::time::ManualClock;
 
-type Hot = Loop<Memory<ManualClock>>;
+/// A loop over a store with one key.
+struct Fixture {
+    store: Arc<Memory<ManualClock>>,
+    id: KeyId,
+    mailbox: Arc<Mailbox>,
+    hot: Loop<Memory<ManualClock>>,
+    metrics: Metrics,
+}
 
-/// A store with one key, and a thread's loop over it.
-async fn one_key() -> (Arc<Memory<ManualClock>>, KeyId, Arc<Mailbox>, Hot) {
+async fn one_key() -> Fixture {
     let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
     let id = store.create(1).await.unwrap().ids[0];
-    let mailbox = Arc::new(Mailbox::new().unwrap());
+    let (mailbox, metrics) = (Arc::new(Mailbox::new().unwrap()), Metrics::default());
     let shared = Shared {
         store: Arc::clone(&store),
         access: Access::open(),
         limits: Limits::default(),
         head_timeout: Duration::from_secs(1),
     };
-    let hot = Loop::new(shared, Arc::default(), Arc::clone(&mailbox), mpsc::unbounded_channel().0);
-    (store, id, mailbox, hot.unwrap())
+    let cold = mpsc::unbounded_channel().0;
+    let hot = Loop::new(shared, metrics.of_thread(), Arc::clone(&mailbox), cold).unwrap();
+    Fixture { store, id, mailbox, hot, metrics }
 }
 
 /// A connection that comes back to the hot path, and its client.
@@ -52,7 +64,7 @@ fn connection() -> (TcpStream, Transfer) {
 
 #[tokio::test]
 async fn a_thread_that_has_ended_takes_nothing_more() {
-    let (store, id, mailbox, mut hot) = one_key().await;
+    let Fixture { store, id, mailbox, mut hot, .. } = one_key().await;
     mailbox.stop();
     hot.run();
     let refused = mailbox.add(connection().1).unwrap_err();
@@ -65,7 +77,7 @@ async fn a_thread_that_has_ended_takes_nothing_more() {
 
 #[tokio::test]
 async fn a_thread_that_is_to_stop_answers_what_came_before() {
-    let (_store, _, mailbox, mut hot) = one_key().await;
+    let Fixture { mailbox, mut hot, .. } = one_key().await;
     let (client, mut transfer) = connection();
     transfer.read = b"GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
     transfer.stream.set_nonblocking(true).unwrap();
@@ -83,7 +95,7 @@ async fn a_thread_that_is_to_stop_answers_what_came_before() {
 
 #[tokio::test]
 async fn leases_that_a_thread_had_not_taken_when_it_was_cut_off_go_back() {
-    let (store, id, mailbox, mut hot) = one_key().await;
+    let Fixture { store, id, mailbox, mut hot, .. } = one_key().await;
     let lease = store.lease(Leasing::default()).await.unwrap();
     let completions = Completions::new(&mailbox);
     assert!(completions.complete(0, Ok(Reply::Leased(lease))), "it is still there");
@@ -92,4 +104,71 @@ async fn leases_that_a_thread_had_not_taken_when_it_was_cut_off_go_back() {
     // One turn of the sweep takes it back.
     assert!(pin!((*store).clone().sweep()).now_or_never().is_none());
     assert_eq!(store.get(&id).await.unwrap().state, State::Free);
+}
+
+/// Sends requests by `client`, which has a connection at the loop from now on.
+fn send(mailbox: &Mailbox, requests: &str) -> TcpStream {
+    let (client, mut transfer) = connection();
+    transfer.read.clear();
+    transfer.stream.set_nonblocking(true).unwrap();
+    (&client).write_all(requests.as_bytes()).unwrap();
+    assert!(mailbox.add(transfer).is_ok());
+    client
+}
+
+const LEASE: &str = "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test]
+async fn the_last_answers_of_a_thread_are_counted() {
+    let Fixture { mailbox, mut hot, metrics, .. } = one_key().await;
+    // A request that is not hot takes the connection away with the answer before it.
+    let _client = send(&mailbox, &format!("{LEASE}GET /stats HTTP/1.1\r\nHost: a\r\n\r\n"));
+    mailbox.stop();
+    hot.run();
+    assert_eq!(metrics.answered(Route::Lease, 200), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_was_reset_takes_no_key_along() {
+    let Fixture { store, id, mailbox, mut hot, .. } = one_key().await;
+    let client = send(&mailbox, LEASE);
+    // To close with a time to linger of zero is a reset.
+    set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    drop(client);
+    mailbox.stop();
+    hot.run();
+    assert!(pin!((*store).clone().sweep()).now_or_never().is_none());
+    assert_eq!(store.get(&id).await.unwrap().state, State::Free);
+}
+
+/// A client that has sent more than the server reads still receives what it was answered.
+#[tokio::test]
+async fn input_that_nobody_reads_at_a_stop_destroys_no_answers() {
+    let Fixture { id, mailbox, mut hot, metrics, .. } = one_key().await;
+    let (client, mut transfer) = connection();
+    transfer.read.clear();
+    transfer.stream.set_nonblocking(true).unwrap();
+    let mut writer = client.try_clone().unwrap();
+    let writing = thread::spawn(move || {
+        let requests = format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(1000);
+        for _ in 0..200 {
+            writer.write_all(requests.as_bytes()).unwrap();
+        }
+        writer.shutdown(Shutdown::Write).unwrap();
+    });
+    while ioctl_fionread(&transfer.stream).unwrap() < 100_000 {
+        thread::yield_now();
+    }
+    mailbox.stop();
+    assert!(mailbox.add(transfer).is_ok());
+    let reading = thread::spawn(move || {
+        let mut answers = String::new();
+        (&client).read_to_string(&mut answers).map(|_| answers)
+    });
+    hot.run();
+    writing.join().unwrap();
+    let answers = reading.join().unwrap().expect("the connection is not reset");
+    let received = answers.matches("HTTP/1.1 200 OK").count() as u64;
+    assert!(received >= 1000, "{received}");
+    assert_eq!(received, metrics.answered(Route::Show, 200));
 }

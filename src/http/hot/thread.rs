@@ -39,6 +39,8 @@ pub(in crate::http) fn start<S: Store>(
             error!(
                 "a thread of the hot path panicked; its connections are lost, and it starts again"
             );
+            // A store that panics again gets no leases back.
+            let _ = catch_unwind(AssertUnwindSafe(|| hot.lose_all()));
             hot = loop {
                 match new() {
                     Ok(hot) => break hot,

@@ -98,7 +98,14 @@ impl<H: Handler> Server<H> {
             tokio::select! {
                 biased;
                 is_http2 = is_http2 => is_http2.is_ok_and(|is_http2| is_http2.unwrap_or(false)),
-                _ = stopped.changed() => return,
+                _ = stopped.changed() => {
+                    // What has arrived by now is answered. The next to ask must see the change as well.
+                    stopped.mark_changed();
+                    if !peer.read_now(&mut read) {
+                        return;
+                    }
+                    read.starts_with(HTTP2_PREFACE)
+                }
             }
         };
         let mut read = Bytes::from(read);
@@ -120,9 +127,12 @@ impl<H: Handler> Server<H> {
             };
             let Some(stream) = peer.into_socket() else { return };
             let rests = Transfer { stream, read: read.into(), is_new: false, permit, home: None };
-            let Err(connection) = thread.add(rests) else { return };
+            let Err(mut connection) = thread.add(rests) else { return };
             // The server stops and the thread has ended, so what has arrived by now is answered here.
             let Some(same) = self::peer(connection.stream) else { return };
+            if !same.read_now(&mut connection.read) {
+                return;
+            }
             (peer, read, permit) = (same, connection.read.into(), connection.permit);
         }
     }

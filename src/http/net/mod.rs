@@ -9,6 +9,8 @@ mod head;
 mod http1;
 mod peer;
 mod permits;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod workers;
 

@@ -13,6 +13,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 use crate::http::api::Client;
+use crate::http::wire::HEAD_BYTES_MAX;
 
 /// A socket that hyper reads and writes, while handlers may ask whether the client has gone.
 #[derive(Clone)]
@@ -32,6 +33,19 @@ impl Peer {
     pub(super) async fn sends(&self) {
         // If the socket has failed, the next read reports it.
         let _ = self.0.readable().await;
+    }
+
+    /// Reads what has arrived, up to the longest head, whatever tokio knows of the socket: that may be nothing
+    /// yet. False if there is nothing to answer.
+    pub(super) fn read_now(&self, read: &mut Vec<u8>) -> bool {
+        let mut buffer = [0; 1024];
+        while read.len() < HEAD_BYTES_MAX
+            && let Ok(length) = rustix::io::read(&*self.0, &mut buffer)
+            && length > 0
+        {
+            read.extend_from_slice(&buffer[..length]);
+        }
+        !read.is_empty()
     }
 
     /// What handlers see of it.

@@ -11,6 +11,7 @@ use tokio::task::yield_now;
 
 use super::queue::Waiter;
 use super::{Memory, Options};
+use crate::engine::Stats;
 use crate::error::Error;
 use crate::store::{Complete, Leasing, Outcome, StoreExt};
 use crate::time::{Clock, ManualClock, Timestamp};
@@ -180,6 +181,26 @@ impl Complete for Taker {
     }
 }
 
+/// Lets 16 clients wait, and serves them in turns, each of which may change at most `max` keys. How many turns
+/// that took.
+fn serve_in_turns(store: &Memory<ManualClock>, changed: impl Fn(&Stats) -> u64, max: u64) -> usize {
+    let waiters = &store.shared.waiters;
+    for token in 0..16 {
+        let until = Timestamp::MAX;
+        let waiter = Waiter { lease_ms: 1000, until, receiver: Arc::new(Taker), token };
+        waiters.join(&mut waiters.lock(), waiter, true).unwrap();
+    }
+    let mut turns = 0;
+    while !waiters.is_empty() {
+        let before = changed(&store.pool().stats());
+        store.serve_some_waiters();
+        let after = changed(&store.pool().stats());
+        assert!(after - before <= max, "{before} {after}");
+        turns += 1;
+    }
+    turns
+}
+
 #[tokio::test]
 async fn waiters_are_served_in_small_steps_among_masses_of_dead_keys() {
     let clock = ManualClock::default();
@@ -192,20 +213,21 @@ async fn waiters_are_served_in_small_steps_among_masses_of_dead_keys() {
         store.create(40).await.unwrap();
     }
     clock.advance_ms(1);
-    let waiters = &store.shared.waiters;
-    for token in 0..16 {
-        let until = clock.now().plus_ms(1000);
-        let waiter = Waiter { lease_ms: 1000, until, receiver: Arc::new(Taker), token };
-        waiters.join(&mut waiters.lock(), waiter, true).unwrap();
-    }
-    let mut turns = 0;
-    while !waiters.is_empty() {
-        let before = store.pool().stats();
-        store.serve_some_waiters();
-        let after = store.pool().stats();
-        assert!(before.keys - after.keys <= 64, "{before:?} {after:?}");
-        turns += 1;
-    }
+    let turns = serve_in_turns(&store, |stats| stats.totals.expired, 64);
     assert!(turns > 1, "one in 13 keys lives: it takes some 200 tries");
     assert_eq!(store.pool().stats().leased, 16);
+}
+
+#[tokio::test]
+async fn waiters_are_served_in_small_steps_among_masses_of_lapsed_leases() {
+    let clock = ManualClock::default();
+    let store = Memory::new(Options::default(), clock.clone());
+    for _ in 0..100 {
+        store.create(40).await.unwrap();
+    }
+    store.lease_many(Leasing::default(), 4000).await.unwrap();
+    clock.advance_ms(60_000);
+    // Those that the last of 64 steps found are ended together.
+    let turns = serve_in_turns(&store, |stats| stats.totals.lease_timeouts, 64 + 32);
+    assert!(turns > 1, "each of the 16 leases handles 32 of those that are due");
 }

@@ -1,0 +1,93 @@
+//! Reading requests from connections.
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
+
+use super::event_loop::Loop;
+use super::parse::{Parsed, parse};
+use crate::store::Store;
+
+impl<S: Store> Loop<S> {
+    /// Reads from a connection once, so that every connection has its turn, and adds its hot requests to the
+    /// batch.
+    pub(super) fn read(&mut self, index: usize) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        if connection.is_busy() {
+            // Answers before the one that is pending are still sent.
+            if connection.has_gone || connection.flush().is_err() {
+                self.lose(index);
+            } else if connection.is_ending || self.is_stopping {
+                self.stop_waiting(index);
+            }
+            return;
+        }
+        if connection.has_requests {
+            return self.again.push(index);
+        }
+        if connection.has_gone || connection.flush().is_err() {
+            return drop(self.connections.remove(index));
+        }
+        if !connection.output.is_empty() || connection.is_cold {
+            return self.hand_over(index);
+        }
+        if self.is_stopping && connection.last_bytes() == 0 {
+            return self.finish(index);
+        }
+        let held = connection.input.len();
+        self.input[..held].copy_from_slice(&connection.input);
+        let length = match rustix::io::read(&connection.stream, &mut self.input[held..]) {
+            Ok(length) if length > 0 => held + length,
+            Err(Errno::AGAIN | Errno::INTR) if !self.is_stopping => return,
+            _ => return drop(self.connections.remove(index)),
+        };
+        connection.note_read(length - held);
+        if length == self.input.len() || connection.is_ending {
+            self.again.push(index);
+        }
+        let mut input = &self.input[..length];
+        loop {
+            match parse(input, &self.limits) {
+                Parsed::Hot(request, length, authorization)
+                    if connection.may(&self.access, request.route, authorization) =>
+                {
+                    self.batch.push(index, request);
+                    connection.has_requests = true;
+                    input = &input[length..];
+                }
+                Parsed::Partial => break,
+                // The router answers refusals, too.
+                Parsed::Hot(..) | Parsed::Cold => {
+                    connection.is_cold = true;
+                    break;
+                }
+            }
+        }
+        // A head that begins has at least half the head timeout.
+        if held == 0 || connection.has_requests {
+            connection.ticks = 0;
+        }
+        // Usually nothing is left, so an idle connection holds no memory for input.
+        connection.input = input.to_vec();
+        if !connection.has_requests {
+            self.hand_over(index);
+        }
+    }
+
+    /// Closes a connection whose requests from before the stop are answered. If it was closed with input that
+    /// nobody has read, the system would reset it, and drop answers that the client has not received yet. So
+    /// such input is read and dropped until the client closes its half.
+    fn finish(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        match rustix::io::read(&connection.stream, &mut self.input[..]) {
+            Ok(length) if length > 0 => {
+                if !connection.is_finished {
+                    connection.is_finished = true;
+                    let _ = shutdown(&connection.stream, Shutdown::Write);
+                }
+                self.again.push(index);
+            }
+            Err(Errno::AGAIN | Errno::INTR) if connection.is_finished => {}
+            _ => drop(self.connections.remove(index)),
+        }
+    }
+}

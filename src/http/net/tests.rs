@@ -1,0 +1,57 @@
+//! What hyper's connections do at a stop, as far as tests of the whole server cannot see it.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::connection::{Handler, Server};
+use crate::http::hot::Transfer;
+
+/// Answers everything.
+struct Yes;
+
+impl Handler for Yes {
+    fn handle(self: &Arc<Self>, _: Request) -> impl Future<Output = Response> + Send + use<> {
+        async { "yes".into_response() }
+    }
+}
+
+/// What a new connection is answered by a server that stops, if `read` was read of it and `arrived` was not.
+async fn answer_at_a_stop(read: &[u8], arrived: &[u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let stream = listener.accept().unwrap().0;
+    stream.set_nonblocking(true).unwrap();
+    client.write_all(arrived).unwrap();
+    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let connection = Transfer { stream, read: read.to_vec(), is_new: true, permit, home: None };
+    let (stop, stopped) = watch::channel(());
+    stop.send_replace(());
+    let server = Arc::new(Server::new(Yes, Duration::from_secs(1), None));
+    let mut tasks = JoinSet::new();
+    server.spawn(&mut tasks, connection, stopped);
+    while tasks.join_next().await.is_some() {}
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_new_connection_whose_request_has_arrived_is_answered_at_a_stop() {
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for length in [0, 2, 7] {
+        let answer = answer_at_a_stop(&request[..length], &request[length..]).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{length}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_connection_without_a_request_ends_at_a_stop() {
+    assert_eq!(answer_at_a_stop(b"", b"").await, "");
+}
