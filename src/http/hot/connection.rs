@@ -41,8 +41,8 @@ pub(super) struct Connection {
     pub(super) cached_role: Option<Box<CachedRole>>,
     /// Bytes that came before the server stopped and were not read yet, if it stops.
     last_bytes: Option<u64>,
-    /// Its answers have an end. What it goes on to send is dropped.
-    pub(super) is_finished: bool,
+    /// How much its client sent in vain after the server had finished it.
+    pub(super) dropped_bytes: usize,
 }
 
 impl Connection {
@@ -61,7 +61,7 @@ impl Connection {
             has_gone: false,
             cached_role: None,
             last_bytes: None,
-            is_finished: false,
+            dropped_bytes: 0,
         }
     }
 

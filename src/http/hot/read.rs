@@ -7,6 +7,10 @@ use super::event_loop::Loop;
 use super::parse::{Parsed, parse};
 use crate::store::Store;
 
+/// How much a client may send in vain once its connection is finished. Then it is reset: a client that never
+/// ends must not hold up the stop.
+const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 impl<S: Store> Loop<S> {
     /// Reads from a connection once, so that every connection has its turn, and adds its hot requests to the
     /// batch.
@@ -75,18 +79,18 @@ impl<S: Store> Loop<S> {
 
     /// Closes a connection whose requests from before the stop are answered. If it was closed with input that
     /// nobody has read, the system would reset it, and drop answers that the client has not received yet. So
-    /// such input is read and dropped until the client closes its half.
+    /// such input is read and dropped until the client closes its half, up to a limit.
     fn finish(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         match rustix::io::read(&connection.stream, &mut self.input[..]) {
-            Ok(length) if length > 0 => {
-                if !connection.is_finished {
-                    connection.is_finished = true;
+            Ok(length) if length > 0 && connection.dropped_bytes < DROPPED_BYTES_MAX => {
+                if connection.dropped_bytes == 0 {
                     let _ = shutdown(&connection.stream, Shutdown::Write);
                 }
+                connection.dropped_bytes += length;
                 self.again.push(index);
             }
-            Err(Errno::AGAIN | Errno::INTR) if connection.is_finished => {}
+            Err(Errno::AGAIN | Errno::INTR) if connection.dropped_bytes > 0 => {}
             _ => drop(self.connections.remove(index)),
         }
     }
