@@ -2,12 +2,16 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tracing::warn;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+
+use super::log_writer::{LastLines, Lines};
 
 /// The variable that sets how much is logged, such as `debug` or `info,h2=debug`.
 const LEVELS: &str = "RUST_LOG";
@@ -21,13 +25,27 @@ pub(super) enum LogFormat {
     Json,
 }
 
+/// A log that was started.
+pub(super) struct Log {
+    /// How many lines were dropped because nobody read standard error.
+    pub(super) dropped: Arc<AtomicU64>,
+    /// When this is dropped, the last lines are written.
+    _last: LastLines,
+}
+
 /// Starts the log, on standard error.
-pub(super) fn start(format: LogFormat) {
+///
+/// # Errors
+///
+/// If the system has no more threads.
+pub(super) fn start(format: LogFormat) -> io::Result<Log> {
     let text = env::var(LEVELS).unwrap_or_default();
     let (targets, unknown) = filter(&text);
     let log = tracing_subscriber::registry().with(targets);
+    let (writer, last) = Lines::start(io::stderr(), move |dropped| told(format, dropped))?;
+    let dropped = writer.dropped();
     let lines = fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal())
         // It would panic when standard error is closed.
         .log_internal_errors(false);
@@ -39,6 +57,18 @@ pub(super) fn start(format: LogFormat) {
         warn!(
             "{LEVELS}: ignored {directive:?}; it must be LEVEL or TARGET=LEVEL, such as debug or h2=debug"
         );
+    }
+    Ok(Log { dropped, _last: last })
+}
+
+/// The line that tells how many were dropped.
+fn told(format: LogFormat, dropped: u64) -> String {
+    let message = format!("lines of the log that were dropped, as nobody read it: {dropped}");
+    match format {
+        LogFormat::Human => format!(" WARN token_orchestrator: {message}\n"),
+        LogFormat::Json => {
+            format!("{}\n", serde_json::json!({ "level": "WARN", "message": message }))
+        }
     }
 }
 

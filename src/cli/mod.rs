@@ -4,6 +4,7 @@ mod address;
 mod client;
 mod commands;
 mod log;
+mod log_writer;
 mod report;
 mod run;
 mod serve;
@@ -14,7 +15,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::report::report;
 
@@ -76,6 +77,9 @@ pub fn parse() -> Result<Cli, ExitCode> {
         // The variables of the server do not apply to clients.
         command = command.mut_args(|arg| arg.env(None::<&'static str>));
     }
+    // An empty variable is one that is not set.
+    command = command.mut_args(without_empty_variable);
+    command = command.mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
     let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     cli.map_err(|error| {
         if !error.use_stderr() {
@@ -95,6 +99,14 @@ pub fn parse() -> Result<Cli, ExitCode> {
         }
         fail(lines.join(" ").trim_start_matches("error: "), 2)
     })
+}
+
+fn without_empty_variable(argument: Arg) -> Arg {
+    let value = argument.get_env().and_then(std::env::var_os);
+    if value.is_some_and(|value| value.is_empty()) {
+        return argument.env(None::<&'static str>);
+    }
+    argument
 }
 
 impl Cli {

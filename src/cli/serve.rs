@@ -5,6 +5,7 @@ use std::iter;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -22,6 +23,9 @@ use crate::time::SystemClock;
 
 /// Open files reserved for the address for operators: 1,000 connections, and the server's own files.
 const OPERATOR_FILES: usize = 1100;
+/// What an empty file of tokens means.
+const NO_TOKEN: &str = "it has no token, so requests are refused with 401; add a line that `token new --role \
+    client` prints, and send SIGHUP";
 /// Connections that may wait to be accepted. The system may allow fewer.
 const BACKLOG: u32 = 4096;
 
@@ -160,8 +164,9 @@ fn is_loopback(address: SocketAddr) -> bool {
 ///
 /// If an address or a file cannot be used. The message names it.
 pub(super) fn run(args: &Args) -> io::Result<()> {
-    log::start(args.log_format);
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(args))
+    let log = log::start(args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(serve(args, log.dropped.clone()))
 }
 
 /// Opens a socket with a long queue for a burst of connections. When the queue is full, a client has to try
@@ -213,6 +218,7 @@ fn reload_on_sighup(mut hangup: Signal, access: Access, tls: Option<Tls>) {
             }
             if access.is_guarded() {
                 match block_in_place(|| access.reload()) {
+                    Ok(0) => warn!("SIGHUP: reloaded the file of tokens; {NO_TOKEN}"),
                     Ok(count) => info!("SIGHUP: reloaded the file of tokens; tokens: {count}"),
                     Err(error) => error!("SIGHUP: kept the previous tokens: {error}"),
                 }
@@ -239,10 +245,7 @@ fn log_access(args: &Args, access: &Access) {
             );
         }
         None => {}
-        Some(0) => warn!(
-            "the file of tokens is empty, so requests are refused with 401; add a line that `token new \
-             --role client` prints, and send SIGHUP"
-        ),
+        Some(0) => warn!("the file of tokens: {NO_TOKEN}"),
         Some(count) => info!("tokens: {count}"),
     }
     if is_reachable && access.is_guarded() && args.tls_cert.is_none() {
@@ -260,7 +263,7 @@ fn log_certificate(event: &str, tls: &Tls) {
     }
 }
 
-async fn serve(args: &Args) -> io::Result<()> {
+async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
     // A failed restart (see main) may have reset this signal, which would then end the process.
     let _ignored = signal(SignalKind::pipe())?;
     if let Err(error) = raise_file_limit() {
@@ -301,6 +304,7 @@ async fn serve(args: &Args) -> io::Result<()> {
         limits,
         tls: tls.clone(),
         diagnose: Some(Arc::new(store.clone())),
+        log_dropped,
         ..ServeOptions::default()
     };
     tokio::spawn(store.clone().sweep());
@@ -308,10 +312,19 @@ async fn serve(args: &Args) -> io::Result<()> {
         reload_on_sighup(hangup, access.clone(), tls.clone());
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
-    info!("listening on {scheme}://{}", listeners.main.local_addr()?);
-    if let Some(admin) = &listeners.admin {
-        info!("listening for operators on {scheme}://{}", admin.local_addr()?);
-    }
+    let main = listeners.main.local_addr()?;
+    info!("listening on {scheme}://{main}");
+    let operators = match &listeners.admin {
+        Some(admin) => {
+            let admin = admin.local_addr()?;
+            info!("listening for operators on {scheme}://{admin}");
+            admin
+        }
+        None => main,
+    };
+    info!(
+        "dashboard: {scheme}://{operators}/dashboard, documentation: {scheme}://{operators}/docs/"
+    );
     if let Some(tls) = &tls {
         log_certificate("speaking TLS", tls);
     }

@@ -21,7 +21,7 @@
 //! | `wire` | bodies and answers byte by byte, limits of their memory, refusals | |
 //! | `meter` | counts and latencies of answers, by route | `route` |
 //! | `auth` | tokens and their roles, requests from other sites | `route`, `wire` |
-//! | `api` | the handlers for clients that lease keys | `wire` |
+//! | `api` | the handlers for clients that lease keys | `route`, `wire` |
 //! | `hot` | the event loop, which answers the commonest requests | `meter`, `auth` |
 //! | `net` | accepting, limits of connections, TLS, connections, draining | `api`, `hot` |
 //! | `ops` | readings, metrics, alarms, the dashboard, probes; only `router` and `serve` use it | `net` |

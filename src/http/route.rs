@@ -50,6 +50,7 @@ routes! {
     Docs: "GET" "/docs", Nothing;
     Dashboard: "GET" "/dashboard", Nothing;
     Events: "GET" "/dashboard/events", Count;
+    Root: "GET" "/", Nothing;
     Unknown: "other" "other", Manage;
 }
 

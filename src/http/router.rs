@@ -12,13 +12,13 @@ use futures_util::future::Either;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::api::{Api, batches, keys, leases, pools, stats};
+use super::api::{Api, batches, check_parameters, keys, leases, pools, stats};
 use super::auth::{Access, guard};
 use super::docs;
 use super::meter::{Metrics, Observed};
 use super::net::Handler;
 use super::ops::{self, Ops};
-use super::wire::{self, Budget, Problem, methods, not_allowed, refuse, show};
+use super::wire::{self, Budget, Problem, methods, moved, not_allowed, refuse, show};
 #[cfg(doc)]
 use crate::store::Operation;
 use crate::store::Store;
@@ -46,7 +46,7 @@ impl Gate {
     ///
     /// This is no axum middleware: each would add half a kilobyte or more to a request that waits.
     fn admit(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
-        let problem = guard(&self.access, &request).err();
+        let problem = guard(&self.access, &request).and_then(|()| check_parameters(&request)).err();
         if problem.is_none() && request.body().is_end_stream() {
             return Either::Left(self.route(request));
         }
@@ -137,6 +137,7 @@ pub(super) enum Scope {
 /// | `GET /metrics` | all metrics | O(s) for s shards |
 /// | `GET /healthz` | whether the server is alive | O(1) |
 /// | `GET /readyz` | whether the server is ready for requests, and its store answers | O(s) for s shards |
+/// | `GET /` | the way to the dashboard | O(1) |
 /// | `GET /dashboard` | the dashboard | O(1) |
 /// | `GET /dashboard/events` | the samples of the dashboard | O(1), and O(1) a second |
 /// | `GET /openapi.json`, `GET /docs` | the description of the API | O(1) |
@@ -146,6 +147,7 @@ fn for_operators<S: Store>(ops: Ops<S>) -> Router<Api<S>> {
         .route("/metrics", show(get(ops::metrics::<S>)))
         .route("/healthz", show(get(ops::health)))
         .route("/readyz", show(get(ops::ready::<S>)))
+        .route("/", show(get(async || moved("dashboard"))))
         .route("/dashboard", show(get(async || ops::page(policy))))
         .route("/dashboard/events", show(get(ops::events::<S>)))
         .with_state(ops)

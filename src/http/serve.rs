@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -53,6 +54,8 @@ pub struct ServeOptions {
     pub tls: Option<Tls>,
     /// The diagnostics of the store, if it has any: for `/stats`, `/metrics` and the dashboard.
     pub diagnose: Option<Arc<dyn Diagnose>>,
+    /// How many lines of the log were dropped, for `/metrics`.
+    pub log_dropped: Arc<AtomicU64>,
 }
 
 impl ServeOptions {
@@ -72,6 +75,7 @@ impl Default for ServeOptions {
             limits: Limits::default(),
             tls: None,
             diagnose: None,
+            log_dropped: Arc::default(),
         }
     }
 }
@@ -91,15 +95,16 @@ pub async fn serve<S: Store>(
 ) -> io::Result<()> {
     let Listeners { main, admin } = listeners.into();
     let ServeOptions { head_timeout, limits, .. } = options;
-    let status = Arc::new(Status::new(options.connections_max, options.access.clone()));
+    let status =
+        Arc::new(Status::new(options.connections_max, options.access.clone(), options.log_dropped));
     let samples = Arc::<Samples>::default();
     let (stop, stopped) = watch::channel(());
     let (end, ended) = watch::channel(());
-    let budget = Budget::default();
     let server = |stopped: &watch::Receiver<()>, scope| {
         let (store, stopped) = (Arc::clone(&store), stopped.clone());
         let diagnose = options.diagnose.clone();
-        let api = Api { store, limits, stopped, budget: budget.clone(), diagnose };
+        // Clients that do not take their answers must not keep operators from theirs.
+        let api = Api { store, limits, stopped, budget: Budget::default(), diagnose };
         let (status, samples) = (Arc::clone(&status), Arc::clone(&samples));
         let gate = Gate::new(Ops { api: api.clone(), status, samples }, scope);
         (api, Arc::new(Server::new(gate, head_timeout, options.tls.clone())))

@@ -155,9 +155,12 @@ fn pipelining_clients_see_what_was_promised() {
 fn each_corruption_of_a_true_history_is_found() {
     let seed = seed();
     let plenty = Scenario { operations: 25_000, hangs_up: false, lease_ttl_ms: 30, ..MANY };
-    let history = run::record(plenty, seed, |_, _| ());
-    check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
-    let missed = corrupt::corrupt_all(&history, seed);
+    let record = || {
+        let history = run::record(plenty, seed, |_, _| ());
+        check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
+        history
+    };
+    let missed = corrupt::corrupt_all(record, seed);
     assert!(missed.is_empty(), "HISTORY_SEED={seed}: {missed:#?}");
 }
 

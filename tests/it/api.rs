@@ -246,12 +246,55 @@ async fn other_methods_are_refused_with_those_that_are_allowed() {
 }
 
 #[tokio::test]
+async fn a_parameter_that_a_path_does_not_know_is_refused_with_the_nearest_one() {
+    let server = Server::default().await;
+    let id = server.create().await;
+    for (method, path, detail) in [
+        ("GET", "/keys?leese=5s", "There is no parameter \"leese\" here; did you mean lease?"),
+        (
+            "GET",
+            "/keys?lease=5s&Wait=1s",
+            "There is no parameter \"Wait\" here; did you mean wait?",
+        ),
+        ("GET", "/keys?x=1", "There is no parameter \"x\" here; use count, lease, wait."),
+        ("GET", "/keys?l%65es=1", "There is no parameter \"lees\" here; did you mean lease?"),
+        ("POST", "/keys?count=3", "There is no parameter \"count\" here; this path has none."),
+        (
+            "PUT",
+            "/keys/ID?cooldwon=1s",
+            "There is no parameter \"cooldwon\" here; did you mean cooldown?",
+        ),
+        ("PUT", "/keys/ID/lease?wait=1s", "There is no parameter \"wait\" here; use lease."),
+        ("GET", "/keys/ID?lease=1s", "There is no parameter \"lease\" here; this path has none."),
+        ("DELETE", "/keys/ID?x", "There is no parameter \"x\" here; this path has none."),
+        ("PUT", "/keepalive/ID?x=1", "There is no parameter \"x\" here; this path has none."),
+        ("GET", "/stats?x=1", "There is no parameter \"x\" here; this path has none."),
+    ] {
+        let answer = server.send(method, &path.replace("ID", &id), "").await;
+        assert_problem(&answer, 400, "invalid-parameter");
+        assert_eq!(answer.json()["detail"], detail, "{method} {path}");
+    }
+    let stats = server.store.stats().await.unwrap();
+    assert_eq!((stats.keys, stats.free), (1, 1), "nothing has happened");
+    for path in ["/healthz?x=1", "/dashboard?x=1", "/keys?lease=5s&wait=1s"] {
+        assert_eq!(server.send("GET", path, "").await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_root_leads_to_the_dashboard() {
+    let server = Server::default().await;
+    let answer = server.send("GET", "/", "").await;
+    assert_eq!((answer.status, answer.header("location")), (308, Some("dashboard")));
+}
+
+#[tokio::test]
 async fn other_paths_are_unknown() {
     let server = Server::default().await;
-    for path in ["/", "/key", "/keepalives", "/stats/", "/keys/a/b", "/KEYS", "//keys"] {
+    for path in ["/key", "/keepalives", "/stats/", "/keys/a/b", "/KEYS", "//keys"] {
         assert_problem(&server.send("GET", path, "").await, 404, "no-such-path");
     }
-    assert_eq!(server.send("POST", "/keys?x=1", "").await.status, 201);
+    assert_eq!(server.send("POST", "/keys?", "").await.status, 201);
 }
 
 #[tokio::test]

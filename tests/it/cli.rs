@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_token-orchestrator"));
@@ -112,6 +113,57 @@ fn it_serves_until_it_is_told_to_end() {
         signal(&child, name);
         assert_eq!(child.wait().unwrap().code(), Some(0), "SIG{name}");
     }
+}
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    for arguments in [&["--listen", "127.0.0.1:0"][..], &["serve", "--listen", "127.0.0.1:0"]] {
+        let mut command = binary();
+        command.args(arguments);
+        for name in ["LISTEN", "KEY_TTL", "MAX_KEYS", "AUTH_TOKENS", "INSECURE_NO_AUTH", "TLS_CERT"]
+        {
+            command.env(format!("TOKEN_ORCHESTRATOR_{name}"), "");
+        }
+        let (mut child, address, _) = start(&mut command);
+        assert!(request(&address, "POST", "/keys").contains(" 201 "));
+        signal(&child, "TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// A reader of standard error that has stopped reading, with far more lines than fit into its pipe.
+#[test]
+fn a_full_pipe_neither_stops_the_server_nor_keeps_it_from_its_end() {
+    let mut command = binary();
+    command.args(["--listen", "127.0.0.1:0"]).env("RUST_LOG", "debug");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut first = String::new();
+    while !first.contains("listening on ") {
+        first.clear();
+        lines.read_line(&mut first).unwrap();
+    }
+    let address = first.trim_end().rsplit("//").next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    for _ in 0..50 {
+        stream.write_all(b"GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100).as_slice()).unwrap();
+        let (mut answers, mut buffer) = (String::new(), vec![0; 1 << 16]);
+        while answers.matches("HTTP/1.1 404").count() < 100 {
+            let length = stream.read(&mut buffer).expect("it still answers");
+            answers.push_str(str::from_utf8(&buffer[..length]).unwrap());
+        }
+    }
+    let metrics = request(address, "GET", "/metrics");
+    let dropped = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("token_orchestrator_log_lines_dropped_total "));
+    assert!(dropped.unwrap().parse::<f64>().unwrap() > 1000.0, "{dropped:?}");
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("panicked"), "{rest}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{Client, Server};
@@ -46,6 +46,16 @@ impl Events {
             self.text.push_str(std::str::from_utf8(&buffer[..length]).unwrap());
         }
     }
+}
+
+#[tokio::test]
+async fn a_proxy_is_told_to_pass_events_on_at_once() {
+    let server = Server::default().await;
+    let mut stream = server.connect().await.into_stream();
+    stream.write_all(b"GET /dashboard/events HTTP/1.0\r\nHost: test\r\n\r\n").await.unwrap();
+    let mut head = [0; 300];
+    stream.read_exact(&mut head).await.unwrap();
+    assert!(String::from_utf8_lossy(&head).contains("\r\nx-accel-buffering: no\r\n"));
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ async fn limits_are_told() {
 async fn the_page_needs_no_other_host() {
     let server = Server::default().await;
     let moved = server.send("GET", "/docs", "").await;
-    assert_eq!((moved.status, moved.header("location")), (308, Some("/docs/")));
+    assert_eq!((moved.status, moved.header("location")), (308, Some("docs/")));
     let page = server.send("GET", "/docs/", "").await;
     assert_eq!(page.status, 200);
     assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));

@@ -56,7 +56,7 @@ async fn metrics_count_each_request_by_whichever_path_it_came() {
     }
     hot.send("PUT", &format!("/keepalive/{}", ids[1]), "").await;
     // By the router.
-    other.send("GET", &format!("/keys/{}?x", ids[1]), "").await;
+    other.send("GET", &format!("/keys/{}?", ids[1]), "").await;
     other.send("PUT", &format!("/keys/{}?cooldown=1m", ids[1]), "").await;
     other.send("GET", "/keys?wait=zero", "").await;
     other.send("BREW", "/coffee", "").await;

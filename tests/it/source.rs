@@ -21,7 +21,7 @@ const ROOMS_MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("meter", &["route"]),
     ("auth", &["route", "wire"]),
-    ("api", &["wire", "auth"]),
+    ("api", &["route", "wire", "auth"]),
     ("hot", &["route", "wire", "meter", "auth", "api"]),
     ("net", &["wire", "api", "hot"]),
     ("ops", &["route", "wire", "meter", "auth", "api", "net"]),

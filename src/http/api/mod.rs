@@ -6,6 +6,7 @@ pub(super) mod if_match;
 pub(super) mod keys;
 pub(super) mod leases;
 mod limits;
+mod parameters;
 pub(super) mod pools;
 pub(super) mod query;
 mod state;
@@ -13,4 +14,5 @@ pub(super) mod stats;
 
 pub(super) use self::client::Client;
 pub use self::limits::Limits;
+pub(super) use self::parameters::check_parameters;
 pub(super) use self::state::Api;

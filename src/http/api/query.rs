@@ -12,7 +12,7 @@ use crate::config;
 use crate::http::wire::{COUNT_MAX, Problem};
 use crate::store::Leasing;
 
-/// The query of `GET /keys`. Other parameters are ignored.
+/// The query of `GET /keys`.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(in crate::http) struct LeaseQuery {
@@ -113,7 +113,7 @@ async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
 }
 
 /// The beginning of a value, in quotes, for a message.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     const CHARS_MAX: usize = 40;
     format!("{:?}", text.chars().take(CHARS_MAX).collect::<String>())
 }

@@ -69,19 +69,12 @@ impl Access {
     ///
     /// # Errors
     ///
-    /// As [`Access::by_tokens`], and if the file has no token any more. The previous tokens then stay in
-    /// force.
+    /// As [`Access::by_tokens`]. The previous tokens then stay in force. A file that is empty is no error: all
+    /// tokens are revoked.
     pub fn reload(&self) -> io::Result<usize> {
         let Some(guard) = &self.0 else { return Ok(0) };
         let tokens = read(&guard.path)?;
-        let (count, before) = (tokens.len(), guard.tokens.read().len());
-        if count == 0 && before > 0 {
-            // The file may be in the middle of being written.
-            return Err(unusable(
-                &guard.path,
-                &"it has no token any more; add a line that `token new --role client` prints",
-            ));
-        }
+        let count = tokens.len();
         *guard.tokens.write() = tokens;
         guard.generation.fetch_add(1, SeqCst);
         Ok(count)

@@ -12,10 +12,16 @@ pub(in crate::http) const FETCH_SITE: &str = "sec-fetch-site";
 pub(super) fn is_from_elsewhere(request: &Request, is_guarded: bool) -> bool {
     let fields = request.headers();
     let is_cross_site = |site: &HeaderValue| site == "cross-site" || site == "same-site";
+    // A page cannot set this field, and it holds where a proxy has changed the host.
+    let mut sites = fields.get_all(FETCH_SITE).iter();
+    if sites.next().is_some_and(|site| site == "same-origin") && sites.next().is_none() {
+        return false;
+    }
     let host = fields.get(HOST).map(HeaderValue::as_bytes);
     // HTTP/2 has the host in the target.
     let host = host.or_else(|| request.uri().authority().map(|host| host.as_str().as_bytes()));
-    // A proxy may have changed the host. A server behind a proxy should ask for tokens.
+    // From browsers without that field. A proxy may have changed the host; a server behind one should ask for
+    // tokens.
     let is_foreign = |origin: &HeaderValue| {
         let at = origin.as_bytes().windows(3).position(|part| part == b"://");
         at.is_none_or(|at| Some(&origin.as_bytes()[at + 3..]) != host)

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY, VARY,
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -17,7 +17,7 @@ use axum::routing::get;
 
 use super::document::document;
 use crate::http::api::Limits;
-use crate::http::wire::{Problem, json, respond, show};
+use crate::http::wire::{Problem, json, moved, respond, show};
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -38,15 +38,9 @@ pub(in crate::http) fn routes<T: Clone + Send + Sync + 'static>(limits: Limits) 
     let document = get(async move || json(StatusCode::OK, document));
     Router::new()
         .route("/openapi.json", show(document))
-        .route("/docs", show(get(async || to_page())))
+        .route("/docs", show(get(async || moved("docs/"))))
         .route("/docs/", show(get(async || page())))
         .route("/docs/{*path}", show(get(script)))
-}
-
-fn to_page() -> Response {
-    let mut response = json(StatusCode::PERMANENT_REDIRECT, "{}");
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/docs/"));
-    response
 }
 
 /// The page. It contains no data.

@@ -1,6 +1,7 @@
 //! The state of one connection of the hot path.
 
 use std::net::TcpStream;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
@@ -41,7 +42,11 @@ pub(super) struct Connection {
     pub(super) cached_role: Option<Box<CachedRole>>,
     /// Bytes that came before the server stopped and were not read yet, if it stops.
     last_bytes: Option<u64>,
-    /// How much its client sent in vain after the server had finished it.
+    /// Whether it had unread input when the server stopped.
+    is_late: bool,
+    /// Since when all its answers are sent, after a stop.
+    pub(super) finished_at: Option<Instant>,
+    /// How much its client has sent in vain since then.
     pub(super) dropped_bytes: usize,
 }
 
@@ -61,6 +66,8 @@ impl Connection {
             has_gone: false,
             cached_role: None,
             last_bytes: None,
+            is_late: false,
+            finished_at: None,
             dropped_bytes: 0,
         }
     }
@@ -78,8 +85,16 @@ impl Connection {
     /// How many bytes are still to be read, now that the server stops: those that had come by the first call.
     /// O(1).
     pub(super) fn last_bytes(&mut self) -> u64 {
-        let stream = &self.stream;
-        *self.last_bytes.get_or_insert_with(|| ioctl_fionread(stream).unwrap_or(0))
+        *self.last_bytes.get_or_insert_with(|| {
+            let bytes = ioctl_fionread(&self.stream).unwrap_or(0);
+            self.is_late = bytes > 0;
+            bytes
+        })
+    }
+
+    /// Whether the client may still send, and has not received all answers.
+    pub(super) fn lingers(&self) -> bool {
+        self.is_late || self.dropped_bytes > 0
     }
 
     /// Notes that so many bytes were read.

@@ -34,6 +34,8 @@ const IDLE_TICKS: u32 = 5;
 /// One whose head has begun, or whose client does not receive its answers, is closed at this tick: after half
 /// a head timeout to a whole one.
 const HEAD_TICKS: u32 = 2;
+/// How long the loop waits at most while it stops, to close connections that linger.
+const STOPPING_TICK: Duration = Duration::from_millis(100);
 /// The input has an end. This is reported once, perhaps together with the last input.
 const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 /// The client does not receive answers any more.
@@ -137,6 +139,9 @@ impl<S: Store> Loop<S> {
             self.answer();
             now = Instant::now();
             self.answers.count(&self.tally, now - begin);
+            if self.is_stopping {
+                self.close_lingering(now);
+            }
             if self.is_done() && self.mailbox.close_if_empty() {
                 return;
             }
@@ -156,7 +161,10 @@ impl<S: Store> Loop<S> {
     fn wait(&mut self, ready: &mut Vec<usize>, now: Instant) {
         ready.append(&mut self.again);
         let has_time = ready.is_empty() && !self.is_done();
-        let until_tick = self.next_tick.saturating_duration_since(now);
+        let mut until_tick = self.next_tick.saturating_duration_since(now);
+        if self.is_stopping {
+            until_tick = until_tick.min(STOPPING_TICK);
+        }
         let patience = if has_time { until_tick } else { Duration::ZERO };
         let patience = Timespec::try_from(patience).ok();
         let mut events = [MaybeUninit::uninit(); EVENTS_MAX];

@@ -1,5 +1,7 @@
 //! Reading requests from connections.
 
+use std::time::{Duration, Instant};
+
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
@@ -10,6 +12,9 @@ use crate::store::Store;
 /// How much a client may send in vain once its connection is finished. Then it is reset: a client that never
 /// ends must not hold up the stop.
 const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a client may take to close its half.
+const LINGER_MAX: Duration = Duration::from_secs(2);
 
 impl<S: Store> Loop<S> {
     /// Reads from a connection once, so that every connection has its turn, and adds its hot requests to the
@@ -27,6 +32,9 @@ impl<S: Store> Loop<S> {
         }
         if connection.has_requests {
             return self.again.push(index);
+        }
+        if connection.finished_at.is_some() {
+            return self.finish(index);
         }
         if connection.has_gone || connection.flush().is_err() {
             return drop(self.connections.remove(index));
@@ -77,21 +85,29 @@ impl<S: Store> Loop<S> {
         }
     }
 
-    /// Closes a connection whose requests from before the stop are answered. If it was closed with input that
-    /// nobody has read, the system would reset it, and drop answers that the client has not received yet. So
-    /// such input is read and dropped until the client closes its half, up to a limit.
+    /// Closes a connection whose requests from before the stop are answered. If it was closed while its client
+    /// still sends, the system would reset it, and drop answers that the client has not received yet. So one
+    /// that brought requests lingers: what it goes on to send is read and dropped, until the client closes its
+    /// half or a limit is reached.
     fn finish(&mut self, index: usize) {
         let connection = &mut self.connections[index];
+        if connection.finished_at.is_none() {
+            connection.finished_at = Some(Instant::now());
+            let _ = shutdown(&connection.stream, Shutdown::Write);
+        }
         match rustix::io::read(&connection.stream, &mut self.input[..]) {
             Ok(length) if length > 0 && connection.dropped_bytes < DROPPED_BYTES_MAX => {
-                if connection.dropped_bytes == 0 {
-                    let _ = shutdown(&connection.stream, Shutdown::Write);
-                }
                 connection.dropped_bytes += length;
                 self.again.push(index);
             }
-            Err(Errno::AGAIN | Errno::INTR) if connection.dropped_bytes > 0 => {}
+            Err(Errno::AGAIN | Errno::INTR) if connection.lingers() => {}
             _ => drop(self.connections.remove(index)),
         }
+    }
+
+    /// Closes connections that have lingered for long enough. O(c) for c connections.
+    pub(super) fn close_lingering(&mut self, now: Instant) {
+        let is_due = |at: Instant| now.saturating_duration_since(at) >= LINGER_MAX;
+        self.connections.retain(|_, connection| !connection.finished_at.is_some_and(is_due));
     }
 }

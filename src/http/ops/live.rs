@@ -68,7 +68,10 @@ pub(in crate::http) async fn events<S: Store>(State(ops): State<Ops<S>>) -> Resp
     let (pieces, mut given) = mpsc::channel(1);
     tokio::spawn(feed(ops.status, ops.samples, ops.api.stopped, pieces, permit));
     let events = stream::poll_fn(move |cx| given.poll_recv(cx)).map(Ok::<_, Infallible>);
-    respond(StatusCode::OK, "text/event-stream", Body::from_stream(events))
+    let mut response = respond(StatusCode::OK, "text/event-stream", Body::from_stream(events));
+    // Else nginx would collect events for a while.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
 }
 
 /// Sends samples to a viewer until it hangs up, or receives nothing for too long, or the server stops.

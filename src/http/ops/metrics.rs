@@ -63,6 +63,8 @@ families! {
     /// Time from reading a request to having written its answer. The hot path reads and answers requests in
     /// groups, and counts the time of the group for each of them.
     DURATION: Histogram = "http_request_duration_seconds";
+    /// Lines of the log that were dropped because nobody read standard error fast enough.
+    LOG_DROPPED: Counter = "log_lines_dropped_total";
     /// The version of the server; always 1.
     BUILD: Gauge = "build_info";
 }
@@ -121,6 +123,7 @@ fn write_reading(text: &mut Text, reading: &Reading) {
     text.each(&CONNECTIONS_MAX, "address", &[("main", main.1 as u64), ("admin", admin.1 as u64)]);
     text.one(&VIEWERS, reading.viewers as u64);
     text.one(&READY, u64::from(reading.is_ready));
+    text.one(&LOG_DROPPED, reading.log_dropped);
     text.each(&BUILD, "version", &[(env!("CARGO_PKG_VERSION"), 1)]);
 }
 

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::http::api::Api;
 use crate::http::auth::Access;
@@ -20,6 +21,7 @@ pub(in crate::http) struct Status {
     pub(in crate::http) admin_connections: Arc<Permits>,
     pub(in crate::http) viewers: Permits,
     is_ready: AtomicBool,
+    log_dropped: Arc<AtomicU64>,
 }
 
 /// The values of about one moment.
@@ -35,6 +37,8 @@ pub(in crate::http) struct Reading {
     pub(in crate::http) admin_connections: (usize, usize),
     pub(in crate::http) viewers: usize,
     pub(in crate::http) is_ready: bool,
+    /// Lines of the log that were dropped.
+    pub(in crate::http) log_dropped: u64,
 }
 
 impl Status {
@@ -43,7 +47,11 @@ impl Status {
     /// Connections to the address for operators at once.
     const ADMIN_CONNECTIONS_MAX: usize = 1000;
 
-    pub(in crate::http) fn new(connections_max: usize, access: Access) -> Self {
+    pub(in crate::http) fn new(
+        connections_max: usize,
+        access: Access,
+        log_dropped: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             metrics: Arc::default(),
             access,
@@ -51,6 +59,7 @@ impl Status {
             admin_connections: Arc::new(Permits::new(Self::ADMIN_CONNECTIONS_MAX)),
             viewers: Permits::new(Self::VIEWERS_MAX),
             is_ready: AtomicBool::new(true),
+            log_dropped,
         }
     }
 
@@ -74,6 +83,7 @@ impl Status {
             admin_connections: (self.admin_connections.taken(), self.admin_connections.max()),
             viewers: self.viewers.taken(),
             is_ready: self.is_ready(),
+            log_dropped: self.log_dropped.load(Relaxed),
         }
     }
 }

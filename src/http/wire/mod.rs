@@ -18,7 +18,7 @@ pub(super) use self::json::{Fields, empty, info, key_id, lease, quoted};
 pub(super) use self::list::list;
 pub(super) use self::methods::{methods, not_allowed, show};
 pub(super) use self::problem::{Details, PROBLEM_JSON, Problem, Refusal};
-pub(super) use self::response::{json, respond};
+pub(super) use self::response::{json, moved, respond};
 pub use self::schema::COUNT_MAX;
 pub(super) use self::schema::{
     Created, Empty, IfMatchHeader, Info, KeyPath, Keys, Leased, Missing,

@@ -1,0 +1,74 @@
+//! Parameters that a path does not know.
+
+use axum::extract::{Query, Request};
+use strsim::damerau_levenshtein;
+
+use super::query::shown;
+use crate::http::route::Route;
+use crate::http::wire::Problem;
+
+/// How many letters may differ between a name and the one that was probably meant.
+const TYPOS_MAX: usize = 2;
+
+impl Route {
+    /// The parameters of a route of the API. Other routes take whatever comes.
+    fn parameters(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Lease | Self::LeaseOrWait => Some(&["count", "lease", "wait"]),
+            Self::Release => Some(&["cooldown"]),
+            Self::Renew => Some(&["lease"]),
+            Self::Create
+            | Self::ReleaseMany
+            | Self::Show
+            | Self::Delete
+            | Self::KeepAlive
+            | Self::KeepAliveMany
+            | Self::Stats => Some(&[]),
+            Self::Metrics
+            | Self::Health
+            | Self::Ready
+            | Self::OpenApi
+            | Self::Docs
+            | Self::Dashboard
+            | Self::Events
+            | Self::Root
+            | Self::Unknown => None,
+        }
+    }
+}
+
+/// Refuses a request with a parameter that its route does not know: it is probably misspelt, and the client
+/// would not get what it asked for. O(length of the query).
+///
+/// # Errors
+///
+/// [`Problem::InvalidParameter`], which names the parameter and the nearest one.
+pub(in crate::http) fn check_parameters(request: &Request) -> Result<(), Problem> {
+    let uri = request.uri();
+    if uri.query().is_none_or(str::is_empty) {
+        return Ok(());
+    }
+    let Some(known) = Route::of(request.method(), uri).parameters() else { return Ok(()) };
+    // The handlers refuse what cannot be read.
+    let Ok(Query(parameters)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
+        return Ok(());
+    };
+    match parameters.into_iter().find(|(name, _)| !known.contains(&&**name)) {
+        None => Ok(()),
+        Some((name, _)) => {
+            let detail =
+                format!("There is no parameter {} here{}", shown(&name), hint(&name, known));
+            Err(Problem::InvalidParameter { detail })
+        }
+    }
+}
+
+/// What was probably meant, or what there is.
+fn hint(name: &str, known: &[&str]) -> String {
+    let distance = |known: &&&str| damerau_levenshtein(name, known);
+    match known.iter().min_by_key(distance) {
+        None => "; this path has none.".to_owned(),
+        Some(nearest) if distance(&nearest) <= TYPOS_MAX => format!("; did you mean {nearest}?"),
+        Some(_) => format!("; use {}.", known.join(", ")),
+    }
+}
