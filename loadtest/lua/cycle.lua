@@ -2,6 +2,7 @@
 -- last two name the ETag of the lease.
 -- wrk does not say which connection an answer belongs to, so leases go through queues: each is kept alive, renewed
 -- and released once, by whichever connection is next.
+-- So where the server has several threads, a release now and then overtakes its renewal, which is then refused (412).
 
 local leased, kept, renewed = {}, {}, {}
 local lease = nil
