@@ -18,6 +18,7 @@ use super::docs;
 use super::meter::{Metrics, Observed};
 use super::net::Handler;
 use super::ops::{self, Ops};
+use super::route::Route;
 use super::wire::{self, Budget, Problem, methods, moved, not_allowed, refuse, show};
 #[cfg(doc)]
 use crate::store::Operation;
@@ -45,8 +46,14 @@ impl Gate {
     /// sees the request.
     ///
     /// This is no axum middleware: each would add half a kilobyte or more to a request that waits.
-    fn admit(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
-        let problem = guard(&self.access, &request).and_then(|()| check_parameters(&request)).err();
+    fn admit(
+        self: &Arc<Self>,
+        request: Request,
+        route: Route,
+    ) -> impl Future<Output = Response> + Send + use<> {
+        let problem = guard(&self.access, &request, route.need())
+            .and_then(|()| check_parameters(request.uri(), route))
+            .err();
         if problem.is_none() && request.body().is_end_stream() {
             return Either::Left(self.route(request));
         }
@@ -69,8 +76,9 @@ impl Gate {
 
 impl Handler for Gate {
     fn handle(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
-        let (observed, metrics) = (Observed::new(&request), Arc::clone(&self.metrics));
-        self.admit(request).map(move |response| {
+        let route = Route::of(request.method(), request.uri());
+        let (observed, metrics) = (Observed::new(&request, route), Arc::clone(&self.metrics));
+        self.admit(request, route).map(move |response| {
             observed.answered(response.status(), &metrics);
             response
         })

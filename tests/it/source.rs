@@ -26,7 +26,7 @@ const ROOMS_MAY_USE: &[(&str, &[&str])] = &[
     ("net", &["wire", "api", "hot"]),
     ("ops", &["route", "wire", "meter", "auth", "api", "net"]),
     ("docs", &["route", "wire", "auth", "api"]),
-    ("router", &["wire", "meter", "auth", "api", "net", "ops", "docs"]),
+    ("router", &["route", "wire", "meter", "auth", "api", "net", "ops", "docs"]),
     ("serve", &["wire", "auth", "api", "hot", "net", "ops", "router"]),
 ];
 const LINES_MAX: usize = 400;

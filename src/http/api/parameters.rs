@@ -1,6 +1,7 @@
 //! Parameters that a path does not know.
 
-use axum::extract::{Query, Request};
+use axum::extract::Query;
+use axum::http::Uri;
 use strsim::damerau_levenshtein;
 
 use super::query::shown;
@@ -43,12 +44,11 @@ impl Route {
 /// # Errors
 ///
 /// [`Problem::InvalidParameter`], which names the parameter and the nearest one.
-pub(in crate::http) fn check_parameters(request: &Request) -> Result<(), Problem> {
-    let uri = request.uri();
+pub(in crate::http) fn check_parameters(uri: &Uri, route: Route) -> Result<(), Problem> {
     if uri.query().is_none_or(str::is_empty) {
         return Ok(());
     }
-    let Some(known) = Route::of(request.method(), uri).parameters() else { return Ok(()) };
+    let Some(known) = route.parameters() else { return Ok(()) };
     // The handlers refuse what cannot be read.
     let Ok(Query(parameters)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
         return Ok(());

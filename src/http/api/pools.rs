@@ -1,8 +1,7 @@
 //! The handler that creates keys.
 
 use axum::extract::State;
-use axum::http::header::LOCATION;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -73,20 +72,15 @@ pub(in crate::http) async fn create<S: Store>(
         Ok(created) => created,
         Err(error) => return error.into_response(),
     };
-    let fields = Fields::of_life(created.life_ends);
     if create.count.is_some() {
         return answer(
             &api,
             StatusCode::CREATED,
-            &fields,
+            &Fields::of_life(created.life_ends),
             permit.into_body(list("keyIds", &created.ids, wire::quoted).await),
         );
     }
-    let mut body = Vec::new();
-    wire::key_id(&mut body, &created.ids[0]);
-    let mut response = answer(&api, StatusCode::CREATED, &fields, body);
-    let location = format!("/keys/{}", created.ids[0]);
-    let location = HeaderValue::try_from(location).expect("an id is ASCII");
-    response.headers_mut().insert(LOCATION, location);
-    response
+    let (id, mut body) = (created.ids[0], Vec::new());
+    wire::key_id(&mut body, &id);
+    answer(&api, StatusCode::CREATED, &Fields::of_creation(id, created.life_ends), body)
 }

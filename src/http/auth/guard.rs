@@ -6,7 +6,7 @@ use axum::http::header::AUTHORIZATION;
 
 use super::access::Access;
 use super::same_site::is_from_elsewhere;
-use crate::http::route::{Need, Route};
+use crate::http::route::Need;
 use crate::http::wire::Problem;
 
 /// Whether a request is allowed, asked before its body is read.
@@ -14,8 +14,11 @@ use crate::http::wire::Problem;
 /// # Errors
 ///
 /// Why it is refused.
-pub(in crate::http) fn guard(access: &Access, request: &Request) -> Result<(), Problem> {
-    let need = Route::of(request.method(), request.uri()).need();
+pub(in crate::http) fn guard(
+    access: &Access,
+    request: &Request,
+    need: Need,
+) -> Result<(), Problem> {
     let fields = request.headers();
     if need != Need::Nothing && is_from_elsewhere(request, access.is_guarded()) {
         return Err(Problem::FromElsewhere);

@@ -53,11 +53,7 @@ impl Answers {
             }
             Err(error) => return self.refuse(route, id, &Refusal::of(error)),
         };
-        let location = match outcome {
-            Ok(Reply::Created(created)) => created.ids.first(),
-            _ => None,
-        };
-        self.write(store, line, &fields, location);
+        self.write(store, line, &fields);
         self.note(route, id, status);
     }
 
@@ -120,7 +116,7 @@ impl Answers {
             }
             Reply::Created(created) => {
                 wire::key_id(&mut self.body, &created.ids[0]);
-                Fields::of_life(created.life_ends)
+                Fields::of_creation(created.ids[0], created.life_ends)
             }
         }
     }
@@ -131,14 +127,8 @@ impl Answers {
         Fields::of_exhausted(retry_after_ms)
     }
 
-    /// Writes an answer with the body that was written before. `location` is a key that was created.
-    fn write<S: Store>(
-        &mut self,
-        store: &S,
-        status: &[u8],
-        fields: &Fields,
-        location: Option<&KeyId>,
-    ) {
+    /// Writes an answer with the body that was written before.
+    fn write<S: Store>(&mut self, store: &S, status: &[u8], fields: &Fields) {
         if self.output.is_empty() {
             self.set_date();
         }
@@ -150,11 +140,6 @@ impl Answers {
             output.extend_from_slice(value);
             output.extend_from_slice(b"\r\n");
         });
-        if let Some(id) = location {
-            output.extend_from_slice(b"location: /keys/");
-            output.extend_from_slice(id.encode(&mut [0; KeyId::TEXT_LEN]).as_bytes());
-            output.extend_from_slice(b"\r\n");
-        }
         output.extend_from_slice(b"content-length: ");
         output.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
         output.extend_from_slice(self.end.as_bytes());

@@ -1,12 +1,10 @@
 //! Requests that were read and not executed yet.
 
-use std::collections::HashMap;
-
 use super::request::Hot;
 use crate::http::route::Route;
 use crate::store::{Answer, Operation};
 
-/// Requests that were read and not executed yet, and operations that the store has not completed yet.
+/// Requests that were read and not executed yet.
 #[derive(Default)]
 pub(super) struct Batch {
     /// The requests' connections and routes.
@@ -14,8 +12,6 @@ pub(super) struct Batch {
     /// The requests' operations.
     pub(super) operations: Vec<Operation<'static>>,
     pub(super) answers: Vec<Answer>,
-    /// The connections that wait for operations, by the operations' tokens.
-    pub(super) waiting: HashMap<u64, usize>,
 }
 
 impl Batch {
@@ -26,5 +22,12 @@ impl Batch {
     pub(super) fn push(&mut self, connection: usize, request: Hot) {
         self.requests.push((connection, request.route));
         self.operations.push(request.operation);
+    }
+
+    /// Removes all, and keeps the memory for the next ones.
+    pub(super) fn clear(&mut self) {
+        self.requests.clear();
+        self.operations.clear();
+        self.answers.clear();
     }
 }

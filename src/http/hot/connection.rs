@@ -4,10 +4,11 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::last_input::LastInput;
 use super::mailbox::Transfer;
 use super::pending::{Pending, PendingAnswer, Waiting};
 use crate::http::auth::{Access, CachedRole};
@@ -40,14 +41,8 @@ pub(super) struct Connection {
     pub(super) has_gone: bool,
     /// The role of the token that it sent last.
     pub(super) cached_role: Option<Box<CachedRole>>,
-    /// Bytes that came before the server stopped and were not read yet, if it stops.
-    last_bytes: Option<u64>,
-    /// Whether it had unread input when the server stopped.
-    is_late: bool,
-    /// Since when all its answers are sent, after a stop.
-    pub(super) finished_at: Option<Instant>,
-    /// How much its client has sent in vain since then.
-    pub(super) dropped_bytes: usize,
+    /// What is still read, once the server stops.
+    pub(super) last_input: Option<Box<LastInput>>,
 }
 
 impl Connection {
@@ -65,10 +60,7 @@ impl Connection {
             is_ending: false,
             has_gone: false,
             cached_role: None,
-            last_bytes: None,
-            is_late: false,
-            finished_at: None,
-            dropped_bytes: 0,
+            last_input: None,
         }
     }
 
@@ -82,24 +74,14 @@ impl Connection {
         access.check(authorization, route.need(), &mut self.cached_role).is_ok()
     }
 
-    /// How many bytes are still to be read, now that the server stops: those that had come by the first call.
-    /// O(1).
-    pub(super) fn last_bytes(&mut self) -> u64 {
-        *self.last_bytes.get_or_insert_with(|| {
-            let bytes = ioctl_fionread(&self.stream).unwrap_or(0);
-            self.is_late = bytes > 0;
-            bytes
-        })
+    /// What is still read, now that the server stops: what had come by the first call. O(1).
+    pub(super) fn last_input(&mut self) -> &mut LastInput {
+        self.last_input.get_or_insert_with(|| Box::new(LastInput::of(&self.stream)))
     }
 
-    /// Whether the client may still send, and has not received all answers.
-    pub(super) fn lingers(&self) -> bool {
-        self.is_late || self.dropped_bytes > 0
-    }
-
-    /// Notes that so many bytes were read.
-    pub(super) fn note_read(&mut self, length: usize) {
-        self.last_bytes = self.last_bytes.map(|left| left.saturating_sub(length as u64));
+    /// Since when all its answers are sent, after a stop.
+    pub(super) fn finished_at(&self) -> Option<Instant> {
+        self.last_input.as_ref()?.finished_at
     }
 
     /// Whether answers have still to be sent.

@@ -1,5 +1,6 @@
 //! The event loop: it waits for input on many connections, and answers the requests that have arrived.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -80,6 +81,8 @@ pub(super) struct Loop<S> {
     pub(super) input: Box<[u8]>,
     /// Requests that were read and not executed yet.
     pub(super) batch: Batch,
+    /// The connections that wait for operations, by the operations' tokens.
+    pub(super) waiting: HashMap<u64, usize>,
     /// Connections that may have more to read.
     pub(super) again: Vec<usize>,
     pub(super) answers: Answers,
@@ -113,6 +116,7 @@ impl<S: Store> Loop<S> {
             connections: Slab::new(),
             input: vec![0; INPUT_BYTES].into(),
             batch: Batch::default(),
+            waiting: HashMap::new(),
             again: Vec::new(),
             answers: Answers::default(),
         })
@@ -149,8 +153,7 @@ impl<S: Store> Loop<S> {
                 self.tick();
             }
         }
-        self.mailbox.close(&*self.store);
-        self.lose_all();
+        self.close();
     }
 
     fn is_done(&self) -> bool {

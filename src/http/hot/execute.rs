@@ -25,8 +25,8 @@ impl<S: Store> Loop<S> {
         let first_token = self.later.first_token;
         self.store.execute(&self.batch.operations, &mut self.batch.answers, &self.later);
         self.later.first_token += self.batch.operations.len() as u64;
-        let Batch { mut requests, mut operations, mut answers, waiting } = take(&mut self.batch);
-        self.batch.waiting = waiting;
+        let mut batch = take(&mut self.batch);
+        let Batch { requests, operations, answers } = &batch;
         // The first answer to the same connection, and the first one that is not sent at once.
         let (mut first, mut first_held) = (0, None);
         for (n, answer) in answers.iter().enumerate() {
@@ -44,7 +44,7 @@ impl<S: Store> Loop<S> {
                 Answer::Later(ticket) => {
                     first_held.get_or_insert(n);
                     let (ticket, token) = (*ticket, first_token + n as u64);
-                    self.batch.waiting.insert(token, index);
+                    self.waiting.insert(token, index);
                     let (id, began) = (id.copied(), Instant::now());
                     connection.wait_for(Waiting { token, ticket, route, id, began });
                     if route.may_wait() && (connection.is_ending || self.is_stopping) {
@@ -60,17 +60,14 @@ impl<S: Store> Loop<S> {
                 (first, first_held) = (n + 1, None);
             }
         }
-        requests.clear();
-        operations.clear();
-        answers.clear();
-        let waiting = take(&mut self.batch.waiting);
-        self.batch = Batch { requests, operations, answers, waiting };
+        batch.clear();
+        self.batch = batch;
     }
 
     /// Answers the request that waited for an operation.
     pub(super) fn complete(&mut self, generation: u64, token: u64, outcome: &Outcome) {
         let is_ours = generation == self.generation;
-        let index = is_ours.then(|| self.batch.waiting.remove(&token)).flatten();
+        let index = is_ours.then(|| self.waiting.remove(&token)).flatten();
         let connection = index.and_then(|index| Some((index, self.connections.get_mut(index)?)));
         let waiting = connection.and_then(|(index, connection)| {
             Some((index, connection.waits_for(token)?, connection))
@@ -103,13 +100,19 @@ impl<S: Store> Loop<S> {
     /// Drops a connection whose client has gone. Cancels its leases that wait for a key, and gives back those
     /// in its pending answers.
     pub(super) fn lose(&mut self, index: usize) {
-        let connection = self.connections.remove(index);
-        connection.waiting_leases().for_each(|ticket| self.store.cancel(ticket));
-        let pending = connection.pending;
+        self.stop_waiting(index);
+        let pending = self.connections.remove(index).pending;
         self.give_back(pending.map_or_else(Vec::new, |pending| pending.leases()));
     }
 
-    /// The same for all connections, whose thread ends or has panicked.
+    /// Closes the mailbox and all connections, and gives back the leases in them.
+    pub(super) fn close(&mut self) {
+        let leases = self.mailbox.close();
+        self.give_back(leases);
+        self.lose_all();
+    }
+
+    /// Loses all connections, whose thread ends or has panicked.
     pub(super) fn lose_all(&mut self) {
         let all: Vec<_> = self.connections.iter().map(|(index, _)| index).collect();
         for index in all {

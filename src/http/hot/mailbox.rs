@@ -11,7 +11,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::store::{Outcome, Store, lease_of};
+use crate::key::Lease;
+use crate::store::{Outcome, lease_of};
 
 pub(super) enum Message {
     /// A connection that is new, or back from hyper.
@@ -137,17 +138,14 @@ impl Mailbox {
         true
     }
 
-    /// Refuses messages from now on. Connections that are left are closed, and leases go back to the store.
-    pub(super) fn close(&self, store: &impl Store) {
+    /// Refuses messages from now on. Closes the connections that are left, and returns the leases.
+    pub(super) fn close(&self) -> Vec<Lease> {
         let messages = self.messages.lock().take().unwrap_or_default();
         let lease = |message: &Message| match message {
             Message::Completed { outcome, .. } => lease_of(outcome),
             Message::Arrived(_) => None,
         };
-        let leases: Vec<_> = messages.iter().filter_map(lease).collect();
-        if !leases.is_empty() {
-            store.give_back(leases);
-        }
+        messages.iter().filter_map(lease).collect()
     }
 
     /// What becomes readable when there is news.

@@ -19,6 +19,7 @@ mod completions;
 mod connection;
 mod event_loop;
 mod execute;
+mod last_input;
 mod mailbox;
 mod parse;
 mod pending;

@@ -33,7 +33,7 @@ impl<S: Store> Loop<S> {
         if connection.has_requests {
             return self.again.push(index);
         }
-        if connection.finished_at.is_some() {
+        if connection.finished_at().is_some() {
             return self.finish(index);
         }
         if connection.has_gone || connection.flush().is_err() {
@@ -42,7 +42,7 @@ impl<S: Store> Loop<S> {
         if !connection.output.is_empty() || connection.is_cold {
             return self.hand_over(index);
         }
-        if self.is_stopping && connection.last_bytes() == 0 {
+        if self.is_stopping && connection.last_input().left == 0 {
             return self.finish(index);
         }
         let held = connection.input.len();
@@ -52,7 +52,9 @@ impl<S: Store> Loop<S> {
             Err(Errno::AGAIN | Errno::INTR) if !self.is_stopping => return,
             _ => return drop(self.connections.remove(index)),
         };
-        connection.note_read(length - held);
+        if let Some(last) = &mut connection.last_input {
+            last.left = last.left.saturating_sub((length - held) as u64);
+        }
         if length == self.input.len() || connection.is_ending {
             self.again.push(index);
         }
@@ -91,16 +93,19 @@ impl<S: Store> Loop<S> {
     /// half or a limit is reached.
     fn finish(&mut self, index: usize) {
         let connection = &mut self.connections[index];
-        if connection.finished_at.is_none() {
-            connection.finished_at = Some(Instant::now());
+        if connection.finished_at().is_none() {
             let _ = shutdown(&connection.stream, Shutdown::Write);
         }
-        match rustix::io::read(&connection.stream, &mut self.input[..]) {
-            Ok(length) if length > 0 && connection.dropped_bytes < DROPPED_BYTES_MAX => {
-                connection.dropped_bytes += length;
+        let read = rustix::io::read(&connection.stream, &mut self.input[..]);
+        let last = connection.last_input();
+        last.finished_at.get_or_insert_with(Instant::now);
+        match read {
+            Ok(length) if length > 0 && last.dropped < DROPPED_BYTES_MAX => {
+                last.dropped += length;
+                last.lingers = true;
                 self.again.push(index);
             }
-            Err(Errno::AGAIN | Errno::INTR) if connection.lingers() => {}
+            Err(Errno::AGAIN | Errno::INTR) if last.lingers => {}
             _ => drop(self.connections.remove(index)),
         }
     }
@@ -108,6 +113,6 @@ impl<S: Store> Loop<S> {
     /// Closes connections that have lingered for long enough. O(c) for c connections.
     pub(super) fn close_lingering(&mut self, now: Instant) {
         let is_due = |at: Instant| now.saturating_duration_since(at) >= LINGER_MAX;
-        self.connections.retain(|_, connection| !connection.finished_at.is_some_and(is_due));
+        self.connections.retain(|_, connection| !connection.finished_at().is_some_and(is_due));
     }
 }

@@ -30,7 +30,6 @@ pub(in crate::http) fn start<S: Store>(
     shared: Shared<S>,
     tally: Arc<Tally>,
 ) -> io::Result<()> {
-    let (stopping, store) = (Arc::clone(&mailbox), Arc::clone(&shared.store));
     let new =
         move || Loop::new(shared.clone(), Arc::clone(&tally), Arc::clone(&mailbox), cold.clone());
     let mut hot = new()?;
@@ -44,7 +43,7 @@ pub(in crate::http) fn start<S: Store>(
             hot = loop {
                 match new() {
                     Ok(hot) => break hot,
-                    Err(_) if stopping.is_stopping() => return stopping.close(&*store),
+                    Err(_) if hot.mailbox.is_stopping() => return hot.close(),
                     Err(_) => sleep(RETRY_PAUSE),
                 }
             }

@@ -19,8 +19,8 @@ pub(in crate::http) struct Observed {
 }
 
 impl Observed {
-    pub(in crate::http) fn new(request: &Request) -> Self {
-        let (begin, route) = (Instant::now(), Route::of(request.method(), request.uri()));
+    pub(in crate::http) fn new(request: &Request, route: Route) -> Self {
+        let begin = Instant::now();
         let id = tracing::enabled!(tracing::Level::DEBUG).then(|| key_of(request.uri().path()));
         Self { begin, route, id: id.flatten() }
     }

@@ -62,6 +62,8 @@ pub(in crate::http) struct Fields {
     pub(in crate::http) life_ends: Option<Timestamp>,
     /// `Retry-After`, in milliseconds: the earliest time after which a retry may succeed.
     pub(in crate::http) retry_after_ms: Option<u64>,
+    /// `Location`: where a key is that was created.
+    pub(in crate::http) location: Option<KeyId>,
 }
 
 impl Fields {
@@ -78,12 +80,17 @@ impl Fields {
             generation: Some(info.generation),
             blocked_until: info.state.blocked().map(|(_, until)| until),
             life_ends: Some(info.life_ends),
-            retry_after_ms: None,
+            ..Self::default()
         }
     }
 
     pub(in crate::http) fn of_life(ends: Timestamp) -> Self {
         Self { life_ends: Some(ends), ..Self::default() }
+    }
+
+    /// The fields of the answer to a creation of one key.
+    pub(in crate::http) fn of_creation(id: KeyId, life_ends: Timestamp) -> Self {
+        Self { location: Some(id), ..Self::of_life(life_ends) }
     }
 
     /// The fields of the answer that no key is free.
@@ -112,6 +119,14 @@ impl Fields {
         }
         if let Some(ms) = self.retry_after_ms {
             write("retry-after", digits.format(retry_after_s(ms)).as_bytes());
+        }
+        if let Some(id) = self.location {
+            const PATH: &[u8] = b"/keys/";
+            let mut location = [0; PATH.len() + KeyId::TEXT_LEN];
+            location[..PATH.len()].copy_from_slice(PATH);
+            let mut text = [0; KeyId::TEXT_LEN];
+            location[PATH.len()..].copy_from_slice(id.encode(&mut text).as_bytes());
+            write("location", &location);
         }
     }
 }
