@@ -10,6 +10,8 @@ use std::time::Duration;
 const LEASE_MAX_DAYS: u64 = 30;
 /// The largest file of tokens, certificates or keys that is read, in bytes. Usual ones have some kilobytes.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The longest name of a host, in bytes.
+const HOST_MAX: usize = 253;
 /// The longest life.
 const LIFE_MAX_DAYS: u64 = 365;
 
@@ -38,6 +40,20 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 /// An error that names a file and says what is wrong with it. O(length of the message).
 pub fn unusable(path: &Path, what: &dyn fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("cannot use {}: {what}", path.display()))
+}
+
+/// Reads the name of a host, such as `keys.example.com`. In lower case, and without a dot at the end. O(length).
+///
+/// # Errors
+///
+/// A message that says what the text must be, with an example.
+pub fn parse_host(text: &str) -> Result<String, String> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if name.is_empty() || name.len() > HOST_MAX || !name.bytes().all(is_of_name) {
+        return Err("must be a name without scheme and port, such as keys.example.com".to_owned());
+    }
+    Ok(name)
 }
 
 /// Reads how long a key lives, such as `5m`: from 1 ms to 365 days. In milliseconds. O(1).

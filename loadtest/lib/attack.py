@@ -47,14 +47,14 @@ def idle(port, done):
     for number in range(IDLE):
         kept.append(connect(port))
         if number % 2:
-            kept[-1].sendall(b"GET /keys/x HTTP/1.1\r\n\r\n")
+            kept[-1].sendall(b"GET /keys/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         done.value += 1
     time.sleep(3600)
 
 
 def stalled(port, done):
     """Heads that go on for ever, a byte at a time."""
-    begin = lambda: (lambda stream: (send(stream, b"GET /keys HTTP/1.1\r\nX: "), stream)[1])(connect(port))
+    begin = lambda: (lambda stream: (send(stream, b"GET /keys HTTP/1.1\r\nHost: localhost\r\nX: "), stream)[1])(connect(port))
     heads = [begin() for _ in range(STALLED)]
     for _ in paced(1000):
         at = done.value % STALLED
@@ -92,7 +92,7 @@ def resets(port, done):
 def batches(port, done):
     """Keep-alives of a hundred thousand unknown keys."""
     body = json.dumps({"keyIds": [UNKNOWN.format(i) for i in range(100_000)]}).encode()
-    head = f"PUT /keepalive HTTP/1.1\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+    head = f"PUT /keepalive HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
     for _ in paced(2):
         with connect(port) as stream:
             if send(stream, head + body):

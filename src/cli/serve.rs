@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use super::log::{self, LogFormat};
 use crate::config;
-use crate::http::{self, Access, Limits, Listeners, ServeOptions, Tls};
+use crate::http::{self, Access, Limits, Listeners, ServeOptions, Timeouts, Tls};
 use crate::key::Ttl;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
@@ -60,6 +60,11 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH",
           value_parser = clap::builder::BoolishValueParser::new())]
     insecure_no_auth: bool,
+    /// A name by which clients reach the server, such as keys.example.com: without --auth-tokens, requests that
+    /// name it neither so, nor by an IP address, nor as localhost, are refused. Give several with commas
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',',
+          value_parser = config::parse_host)]
+    allowed_host: Vec<String>,
     /// Format of the log on standard error
     #[arg(
         long,
@@ -97,6 +102,16 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS", default_value_t = ServeOptions::CONNECTIONS_MAX,
           value_name = "NUMBER", value_parser = config::parse_connections_max)]
     max_connections: usize,
+    /// How long a connection may be without a request, over HTTP/1.1 and HTTP/2, from 1ms to 30d: longer than a
+    /// proxy in front keeps its connections, so that the proxy closes them first
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_IDLE_TIMEOUT", default_value = "90s",
+          value_name = "DURATION", value_parser = config::parse_max_ms)]
+    idle_timeout: u32,
+    /// How long a client may take to send the head of a request, to agree on TLS, or to take what it is sent:
+    /// from 1ms to 30d
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_HEAD_TIMEOUT", default_value = "30s",
+          value_name = "DURATION", value_parser = config::parse_max_ms)]
+    head_timeout: u32,
     /// How long to go on accepting connections after SIGTERM, while /readyz answers 503, such as 5s: 0s, or
     /// from 1ms to 30d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_DRAIN_DELAY", default_value = "0s",
@@ -279,7 +294,7 @@ async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
         .transpose()?;
     let access = match &args.auth_tokens {
         Some(path) => Access::by_tokens(path.clone())?,
-        None => Access::open(),
+        None => Access::open_to_hosts(args.allowed_host.clone()),
     };
     let tls = args.tls()?;
     let listeners =
@@ -298,6 +313,10 @@ async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
     let store = Memory::new(options, SystemClock::new());
     let serve_options = ServeOptions {
         connections_max: connections_max(args),
+        timeouts: Timeouts {
+            idle: Duration::from_millis(args.idle_timeout.into()),
+            head: Duration::from_millis(args.head_timeout.into()),
+        },
         drain_timeout: Duration::from_millis(args.drain_timeout.into()),
         drain_delay: Duration::from_millis(args.drain_delay.into()),
         access: access.clone(),
@@ -305,7 +324,6 @@ async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
         tls: tls.clone(),
         diagnose: Some(Arc::new(store.clone())),
         log_dropped,
-        ..ServeOptions::default()
     };
     tokio::spawn(store.clone().sweep());
     if let Some(hangup) = hangup {

@@ -43,7 +43,7 @@ mod router;
 mod serve;
 mod wire;
 
-pub use self::api::Limits;
+pub use self::api::{Limits, Timeouts};
 pub use self::auth::{Access, Role, TokenHash, check_name, new_token};
 pub use self::net::Tls;
 pub use self::serve::{Listeners, ServeOptions, serve};

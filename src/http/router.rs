@@ -51,7 +51,8 @@ impl Gate {
         request: Request,
         route: Route,
     ) -> impl Future<Output = Response> + Send + use<> {
-        let problem = guard(&self.access, &request, route.need())
+        let problem = wire::check_coding(request.headers())
+            .and_then(|()| guard(&self.access, &request, route.need()))
             .and_then(|()| check_parameters(request.uri(), route))
             .err();
         if problem.is_none() && request.body().is_end_stream() {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::api::{Api, Limits};
+use super::api::{Api, Limits, Timeouts};
 use super::auth::Access;
 use super::hot::{self, Mailbox};
 use super::net::{self, Drain, Server, Takers, Threads, Tls, Workers};
@@ -40,8 +40,8 @@ impl From<TcpListener> for Listeners {
 pub struct ServeOptions {
     /// How many connections there may be at once. More wait to be accepted.
     pub connections_max: usize,
-    /// How long a client may take to send the head of a request.
-    pub head_timeout: Duration,
+    /// How long a client may do nothing.
+    pub timeouts: Timeouts,
     /// How long requests in flight may take once the drain delay is over.
     pub drain_timeout: Duration,
     /// How long connections are still accepted after the shutdown has begun, while `/readyz` answers 503.
@@ -68,7 +68,7 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             connections_max: Self::CONNECTIONS_MAX,
-            head_timeout: Duration::from_secs(30),
+            timeouts: Timeouts::default(),
             drain_timeout: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
             access: Access::open(),
@@ -94,32 +94,30 @@ pub async fn serve<S: Store>(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let Listeners { main, admin } = listeners.into();
-    let ServeOptions { head_timeout, limits, .. } = options;
+    let ServeOptions { timeouts, limits, .. } = options;
     let status =
         Arc::new(Status::new(options.connections_max, options.access.clone(), options.log_dropped));
     let samples = Arc::<Samples>::default();
+    let (drain, draining) = watch::channel(());
     let (stop, stopped) = watch::channel(());
     let (end, ended) = watch::channel(());
-    let server = |stopped: &watch::Receiver<()>, scope| {
+    let server = |draining: &watch::Receiver<()>, stopped: &watch::Receiver<()>, scope| {
         let (store, stopped) = (Arc::clone(&store), stopped.clone());
         let diagnose = options.diagnose.clone();
         // Clients that do not take their answers must not keep operators from theirs.
         let api = Api { store, limits, stopped, budget: Budget::default(), diagnose };
         let (status, samples) = (Arc::clone(&status), Arc::clone(&samples));
         let gate = Gate::new(Ops { api: api.clone(), status, samples }, scope);
-        (api, Arc::new(Server::new(gate, head_timeout, options.tls.clone())))
+        let (tls, draining) = (options.tls.clone(), draining.clone());
+        (api, Arc::new(Server::new(gate, timeouts, limits, tls, draining)))
     };
     let scope = if admin.is_some() { Scope::Api } else { Scope::All };
     let count = Handle::current().metrics().num_workers();
-    let (api, main_server) = server(&stopped, scope);
+    let (api, main_server) = server(&draining, &stopped, scope);
     let (workers, handovers) = Workers::start(&main_server, count, &stopped)?;
     let mut threads = Threads::default();
-    let shared = hot::Shared {
-        store: Arc::clone(&store),
-        access: options.access.clone(),
-        limits,
-        head_timeout,
-    };
+    let shared =
+        hot::Shared { store: Arc::clone(&store), access: options.access.clone(), limits, timeouts };
     // The hot path does not speak TLS.
     let takers = if options.tls.is_some() {
         Takers::Workers(handovers)
@@ -138,7 +136,8 @@ pub async fn serve<S: Store>(
     let mut operators = None;
     if let Some(admin) = admin {
         // It ends last, so that operators can watch the server while it drains.
-        let (workers, handovers) = Workers::start(&server(&ended, Scope::All).1, 1, &ended)?;
+        let (workers, handovers) =
+            Workers::start(&server(&ended, &ended, Scope::All).1, 1, &ended)?;
         operators = Some(workers);
         let (permits, mut ended) = (Arc::clone(&status.admin_connections), ended);
         background.spawn(async move {
@@ -151,6 +150,9 @@ pub async fn serve<S: Store>(
     let shutdown = async {
         shutdown.await;
         status.set_stopping();
+        // From now on clients are told to connect elsewhere.
+        drain.send_replace(());
+        threads.drain();
         sleep(options.drain_delay).await;
     };
     tokio::select! {

@@ -45,7 +45,10 @@ impl Server {
         {
             command.env_remove(name);
         }
-        command.args(["--listen", address]).args(options).stderr(Stdio::piped());
+        command
+            .args(["--listen", address, "--allowed-host", "a,test"])
+            .args(options)
+            .stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
         let line = lines.next().expect("a line that says where it listens");

@@ -11,21 +11,21 @@ use crate::server::Server;
 /// Stands for the key that each server has.
 const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 /// Leads a connection to hyper.
-const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\n\r\n";
+const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
 
 const CORPUS: [&str; 12] = [
     "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
-    "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
-    "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nIf-Match: \"1\"\r\n\r\n",
-    "DELETE /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nConnection: keep-alive\r\n\r\n",
-    "PUT /keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nX: y\r\nZ:\r\n\r\n",
-    "PUT /keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
-    "GET /keys/936DA01F-9ABD-4D9D-80C7-02AF85C822A8 HTTP/1.1\r\n\r\nGET /keys/x HTTP/1.1\r\n\r\n",
-    "PUT /keys/x HTTP/1.1\r\nContent-Length: 4\r\n\r\nabcdGET /keys HTTP/1.1\r\n\r\n",
-    "\r\nGET /keys HTTP/1.1\r\nExpect: 100-continue\r\n\r\n",
-    "GET /keys HTTP/1.1\r\nConnection: close\r\n\r\nGET /keys HTTP/1.1\r\n\r\n",
-    "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?lease=5s HTTP/1.1\r\n\r\n",
+    "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+    "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nIf-Match: \"1\"\r\n\r\n",
+    "DELETE /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n",
+    "PUT /keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nX: y\r\nZ:\r\n\r\n",
+    "PUT /keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "GET /keys/936DA01F-9ABD-4D9D-80C7-02AF85C822A8 HTTP/1.1\r\nHost: a\r\n\r\nGET /keys/x HTTP/1.1\r\nHost: a\r\n\r\n",
+    "PUT /keys/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcdGET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+    "\r\nGET /keys HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
+    "GET /keys HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?lease=5s HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 const WORDS: [&str; 34] = [
     "GET ",

@@ -67,7 +67,8 @@ impl Server {
         fields: &[u8],
         body: &[u8],
     ) -> Answer {
-        let head = format!("{method} {path} HTTP/1.1\r\nContent-Length: {}\r\n", body.len());
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n", body.len());
         let stream = self.stream.get_or_insert_with(|| {
             let stream = TcpStream::connect(self.address).unwrap();
             stream.set_nodelay(true).unwrap();

@@ -314,7 +314,9 @@ async fn bodies_that_are_too_large_are_refused() {
     client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
     assert_problem(&client.read("POST").await, 413, "body-too-large");
     let mut client = server.connect().await;
-    client.write(&format!("PUT /keys/{id} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
+    client
+        .write(&format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        .await;
     client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
     assert_problem(&client.read("PUT").await, 413, "body-too-large");
     assert_eq!(server.store.stats().await.unwrap().keys, 2);

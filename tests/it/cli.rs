@@ -39,7 +39,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
 
 pub(crate) fn request(address: &str, method: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -147,7 +147,9 @@ fn a_full_pipe_neither_stops_the_server_nor_keeps_it_from_its_end() {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     for _ in 0..50 {
-        stream.write_all(b"GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100).as_slice()).unwrap();
+        stream
+            .write_all(b"GET /keys HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(100).as_slice())
+            .unwrap();
         let (mut answers, mut buffer) = (String::new(), vec![0; 1 << 16]);
         while answers.matches("HTTP/1.1 404").count() < 100 {
             let length = stream.read(&mut buffer).expect("it still answers");
@@ -188,8 +190,7 @@ fn the_end_waits_no_longer_than_it_was_told() {
     command.args(["--listen", "127.0.0.1:0", "--drain-timeout", "1ms", "--max-connections", "1"]);
     let (mut child, address, mut lines) = start(&mut command);
     let mut stream = TcpStream::connect(&address).unwrap();
-    let head =
-        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    let head = "POST /keys HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 25]).unwrap();
     // It is not accepted before the other has gone, which it never does.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use token_orchestrator::http::{self, ServeOptions};
+use token_orchestrator::http::{self, ServeOptions, Timeouts};
 use token_orchestrator::store::{Diagnose, Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -57,6 +57,12 @@ pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
         }
     };
     timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Timeouts of this many milliseconds.
+pub(crate) fn impatient(ms: u64) -> Timeouts {
+    let timeout = Duration::from_millis(ms);
+    Timeouts { idle: timeout, head: timeout }
 }
 
 /// A clock that shows [`WALL_AT_ORIGIN`].

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use token_orchestrator::http::ServeOptions;
+use token_orchestrator::http::{ServeOptions, Timeouts};
 use token_orchestrator::store::{Options, Store};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::api::{assert_json, assert_problem};
-use crate::client::{Client, Server};
+use crate::client::{Client, Server, impatient};
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
@@ -85,11 +85,13 @@ async fn an_announced_body_that_is_too_large_is_refused_before_it_is_sent() {
 #[tokio::test]
 async fn an_answer_does_not_wait_for_the_rest_of_the_next_request() {
     let server = Server::default().await;
-    for request in ["GET /keys HTTP/1.1\r\n\r\n", "POST /keys HTTP/1.1\r\nHost: a\r\n\r\n"] {
+    for request in
+        ["GET /keys HTTP/1.1\r\nHost: a\r\n\r\n", "POST /keys HTTP/1.1\r\nHost: a\r\n\r\n"]
+    {
         let mut client = server.connect().await;
         client.write(&format!("{request}GET /ke")).await;
         assert!([404, 201].contains(&client.read("GET").await.status));
-        client.write("ys/x HTTP/1.1\r\n\r\n").await;
+        client.write("ys/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_json(&client.read("GET").await, 404, "{}");
     }
 }
@@ -123,7 +125,7 @@ async fn a_shutdown_does_not_wait_for_ever() {
 
 #[tokio::test]
 async fn a_head_that_stalls_is_given_up() {
-    let serve = ServeOptions { head_timeout: Duration::from_millis(30), ..Default::default() };
+    let serve = ServeOptions { timeouts: impatient(30), ..Default::default() };
     let server = Server::start(Options::default(), serve).await;
     for head in ["GET /keys HT", "PRI * HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r", "\r\n"] {
         let mut client = server.connect().await;
@@ -155,7 +157,7 @@ async fn a_connection_that_begins_with_megabytes_hears_of_the_stop() {
     let server = Server::start(
         Options::default(),
         ServeOptions {
-            head_timeout: Duration::from_hours(1),
+            timeouts: Timeouts { head: Duration::from_hours(1), ..Timeouts::default() },
             drain_timeout: Duration::from_hours(1),
             ..ServeOptions::default()
         },

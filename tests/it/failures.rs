@@ -108,7 +108,7 @@ async fn a_pipeline_goes_on_after_a_failure() {
     let server = serve(store.clone(), clock).await;
     let id = server.create().await;
     let mut client = server.connect().await;
-    client.write(&format!("GET /keys/{id} HTTP/1.1\r\n\r\n").repeat(4)).await;
+    client.write(&format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(4)).await;
     for status in [200, 200, 503, 503] {
         let answer = client.read("GET").await;
         assert_eq!(answer.status, status);

@@ -10,7 +10,7 @@ use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::client::{Server, clock, until};
+use crate::client::{Server, clock, impatient, until};
 use crate::fakes::{CURSED, Cursed, Delayed};
 
 fn get(path: &str) -> String {
@@ -30,8 +30,8 @@ async fn answers_go_to_those_who_asked_in_their_order() {
         let requests = [
             get(&format!("/keys/{id}")),
             get(&format!("/keys/{CURSED}")),
-            format!("PUT /keepalive/{id} HTTP/1.1\r\n\r\n"),
-            format!("DELETE /keys/{id} HTTP/1.1\r\n\r\n"),
+            format!("PUT /keepalive/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
+            format!("DELETE /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
             get(&format!("/keys/{id}")),
         ];
         client.write(&requests.concat()).await;
@@ -135,7 +135,7 @@ async fn a_flood_does_not_hold_up_the_stop() {
 
 #[tokio::test]
 async fn a_client_that_never_listens_is_given_up() {
-    let serve = ServeOptions { head_timeout: Duration::from_millis(40), ..Default::default() };
+    let serve = ServeOptions { timeouts: impatient(40), ..Default::default() };
     let server = Server::start(Options::default(), serve).await;
     let id = server.create().await;
     for path in [&format!("/keys/{id}"), "/openapi.json"] {
@@ -156,9 +156,9 @@ async fn late_answers_hold_up_their_own_connection_only() {
     let mut late = server.connect().await;
     let requests = [
         get(&format!("/keys/{}", ids[0])),
-        format!("PUT /keepalive/{} HTTP/1.1\r\n\r\n", ids[0]),
+        format!("PUT /keepalive/{} HTTP/1.1\r\nHost: a\r\n\r\n", ids[0]),
         get("/keys"),
-        format!("DELETE /keys/{CURSED} HTTP/1.1\r\n\r\n"),
+        format!("DELETE /keys/{CURSED} HTTP/1.1\r\nHost: a\r\n\r\n"),
     ];
     late.write(&requests.concat()).await;
     assert_eq!(late.read("GET").await.status, 200, "it came before the one that is late");
@@ -199,7 +199,7 @@ async fn a_panic_in_an_operation_does_not_end_the_server() {
         // By the hot path, and by the router.
         for fields in ["", "Connection: x\r\n"] {
             let mut client = server.connect().await;
-            client.write(&format!("GET /keys/{CURSED} HTTP/1.1\r\n{fields}\r\n")).await;
+            client.write(&format!("GET /keys/{CURSED} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
             assert!(client.is_closed().await);
             assert_eq!(server.send("GET", &format!("/keys/{id}"), "").await.status, 200);
         }

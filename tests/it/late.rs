@@ -133,7 +133,9 @@ async fn pipelines<S: Store + Clone>(server: &Server<S>, requests: usize) -> Vec
         let mut asked: Vec<_> = kinds.iter().cycle().take(requests - 1).collect();
         let delete = ("DELETE", format!("/keys/{id}"));
         asked.push(&delete);
-        let text = |(method, path): &&(&str, String)| format!("{method} {path} HTTP/1.1\r\n\r\n");
+        let text = |(method, path): &&(&str, String)| {
+            format!("{method} {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+        };
         client.write(&asked.iter().map(text).collect::<String>()).await;
         for (method, _) in asked {
             answers.push(bytes(&client.read(method).await, &id));
@@ -157,7 +159,7 @@ async fn a_client_that_hangs_up_gives_its_late_leases_back() {
         (get("/keys").repeat(5), 5, true),
         (get("/keys?lease=1s"), 1, false),
         (get("/keys?count=5"), 5, false),
-        (format!("GET /keys HTTP/1.1\r\n{SLOW}\r\n"), 1, false),
+        (format!("GET /keys HTTP/1.1\r\nHost: a\r\n{SLOW}\r\n"), 1, false),
     ] {
         for resumes_first in [false, may_resume_first] {
             let begun = server.store.begun();
@@ -224,7 +226,7 @@ async fn a_stop_waits_for_late_answers() {
     store.suspend();
     let (mut hot, mut slow) = (server.connect().await, server.connect().await);
     hot.write(&[get("/keys"), get(&format!("/keys/{id}"))].concat()).await;
-    slow.write(&format!("GET /keys/{id} HTTP/1.1\r\n{SLOW}\r\n")).await;
+    slow.write(&format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n{SLOW}\r\n")).await;
     until("all have begun", async || store.begun() == begun + 3).await;
     let task = server.stop();
     tokio::task::yield_now().await;

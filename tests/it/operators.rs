@@ -284,7 +284,7 @@ fn requests_are_logged_at_debug_only_and_keys_by_their_beginning() {
         assert!(request(address, "GET", "/keys").contains("200 OK"));
         assert!(request(address, "GET", &format!("/keys/{id}")).contains("200 OK"));
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        let head = format!("PUT /keys/{id} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let head = format!("PUT /keys/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
         let mut byte = [0];
         std::io::Read::read_exact(&mut stream, &mut byte).unwrap();

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::store::{Options, Store};
 
-use crate::client::{Answer, Client, Server, until};
+use crate::client::{Answer, Client, Server, impatient, until};
 
 /// Head and body, but for the time of day and the digits of the generation, which each lease moves.
 pub(crate) fn bytes(answer: &Answer) -> String {
@@ -188,10 +188,10 @@ async fn a_connection_goes_from_one_path_to_the_other_within_a_pipeline() {
     let id = server.create().await;
     let mut client = server.connect().await;
     let requests = [
-        &format!("PUT /keepalive/{id} HTTP/1.1\r\n\r\n"),
-        "GET /keys HTTP/1.1\r\nUser-Agent: x\r\nConnection: keep-alive\r\n\r\n",
-        "POST /keys HTTP/1.1\r\nContent-Length: 11\r\n\r\n{\"count\":2}",
-        "GET /keys HTTP/1.1\r\n\r\n",
+        &format!("PUT /keepalive/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        "GET /keys HTTP/1.1\r\nHost: a\r\nUser-Agent: x\r\nConnection: keep-alive\r\n\r\n",
+        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n{\"count\":2}",
+        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
     ];
     client.write(&requests.concat()).await;
     for status in [200, 200, 201, 200] {
@@ -295,8 +295,7 @@ async fn what_is_unusual_is_left_to_hyper() {
 
 #[tokio::test]
 async fn a_connection_that_brings_nothing_is_closed() {
-    let head_timeout = std::time::Duration::from_millis(20);
-    let serve = ServeOptions { head_timeout, ..Default::default() };
+    let serve = ServeOptions { timeouts: impatient(20), ..Default::default() };
     let server = Server::start(Options::default(), serve).await;
     assert!(server.connect().await.is_closed().await);
     let mut client = server.connect().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use token_orchestrator::http::{self, Listeners, ServeOptions, Tls};
+use token_orchestrator::http::{self, Listeners, ServeOptions, Timeouts, Tls};
 use token_orchestrator::store::{Diagnose, Memory, Options, Store, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,11 +13,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 
 use crate::certificates::{Files, shown_to};
-use crate::client::{Client, Server, http2};
+use crate::client::{Client, Server, http2, impatient};
 use crate::connections::begin_creation;
 use crate::paths::bytes;
 
-fn open(files: &Files) -> std::io::Result<Tls> {
+pub(crate) fn open(files: &Files) -> std::io::Result<Tls> {
     Tls::open(files.path("cert.pem"), files.path("key.pem"))
 }
 
@@ -34,11 +34,12 @@ async fn default() -> (Files, Server) {
 
 fn patient() -> ServeOptions {
     let long = Duration::from_hours(1);
-    ServeOptions { head_timeout: long, drain_timeout: long, ..ServeOptions::default() }
+    let timeouts = Timeouts { head: long, idle: long };
+    ServeOptions { timeouts, drain_timeout: long, ..ServeOptions::default() }
 }
 
 fn hasty() -> ServeOptions {
-    ServeOptions { head_timeout: Duration::from_millis(30), ..ServeOptions::default() }
+    ServeOptions { timeouts: impatient(30), ..ServeOptions::default() }
 }
 
 /// It still serves.

@@ -18,8 +18,11 @@ struct Server {
 impl Server {
     fn new(files: &Files) -> Self {
         let mut command = binary();
-        let (child, address, lines) =
-            start(command.args(["--listen", "127.0.0.1:0"]).args(files.options()));
+        let (child, address, lines) = start(
+            command
+                .args(["--listen", "127.0.0.1:0", "--allowed-host", "test"])
+                .args(files.options()),
+        );
         Self { child, address: address.parse().unwrap(), lines: Box::new(lines) }
     }
 

@@ -11,8 +11,10 @@ pub(super) mod pools;
 pub(super) mod query;
 mod state;
 pub(super) mod stats;
+mod timeouts;
 
 pub(super) use self::client::Client;
 pub use self::limits::Limits;
 pub(super) use self::parameters::check_parameters;
 pub(super) use self::state::Api;
+pub use self::timeouts::Timeouts;

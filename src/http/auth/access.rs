@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use parking_lot::RwLock;
 use subtle::ConstantTimeEq;
 
+use super::hosts::Hosts;
 use super::roles::Role;
 use super::tokens::Tokens;
 use crate::config::{read_file, unusable};
@@ -16,9 +17,13 @@ use crate::http::wire::Problem;
 
 /// The longest `Authorization` that a connection caches, in bytes.
 const CACHED_BYTES_MAX: usize = 256;
+
 /// Who may send which requests: any client, or clients with a token. Clones share the tokens.
 #[derive(Clone)]
-pub struct Access(Option<Arc<Guard>>);
+pub struct Access {
+    guard: Option<Arc<Guard>>,
+    hosts: Arc<Hosts>,
+}
 
 struct Guard {
     path: PathBuf,
@@ -38,7 +43,14 @@ impl Access {
     /// Allows every request. O(1).
     #[must_use]
     pub fn open() -> Self {
-        Self(None)
+        Self { guard: None, hosts: Arc::new(Hosts::Any) }
+    }
+
+    /// Allows every request that names the server by an IP address, as `localhost` or by one of `names`: so no
+    /// page of another site can let its own name lead here. O(1).
+    #[must_use]
+    pub fn open_to_hosts(names: Vec<String>) -> Self {
+        Self { guard: None, hosts: Arc::new(Hosts::Only(names)) }
     }
 
     /// Allows the requests that carry a token of a file. Each line of the file has the name, the role and
@@ -49,19 +61,21 @@ impl Access {
     /// If the file cannot be read or is malformed. The message names the file and the line.
     pub fn by_tokens(path: PathBuf) -> io::Result<Self> {
         let tokens = RwLock::new(read(&path)?);
-        Ok(Self(Some(Arc::new(Guard { path, tokens, generation: AtomicU64::new(0) }))))
+        let guard = Guard { path, tokens, generation: AtomicU64::new(0) };
+        // A page of another site has no token.
+        Ok(Self { guard: Some(Arc::new(guard)), hosts: Arc::new(Hosts::Any) })
     }
 
     /// Whether requests need a token. O(1).
     #[must_use]
     pub fn is_guarded(&self) -> bool {
-        self.0.is_some()
+        self.guard.is_some()
     }
 
     /// The number of tokens, if requests need one. O(1).
     #[must_use]
     pub fn token_count(&self) -> Option<usize> {
-        self.0.as_ref().map(|guard| guard.tokens.read().len())
+        self.guard.as_ref().map(|guard| guard.tokens.read().len())
     }
 
     /// Reloads the file and returns the number of tokens. A token that is no longer in the file is refused
@@ -72,7 +86,7 @@ impl Access {
     /// As [`Access::by_tokens`]. The previous tokens then stay in force. A file that is empty is no error: all
     /// tokens are revoked.
     pub fn reload(&self) -> io::Result<usize> {
-        let Some(guard) = &self.0 else { return Ok(0) };
+        let Some(guard) = &self.guard else { return Ok(0) };
         let tokens = read(&guard.path)?;
         let count = tokens.len();
         *guard.tokens.write() = tokens;
@@ -80,9 +94,18 @@ impl Access {
         Ok(count)
     }
 
+    /// Checks the host that a request names. O(length).
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::MalformedHost`], or [`Problem::ForeignHost`] if the server may not be reached by this name.
+    pub(in crate::http) fn check_host(&self, host: &[u8]) -> Result<(), Problem> {
+        self.hosts.check(host)
+    }
+
     /// The number of reloads, which changes whenever the tokens change. O(1).
     pub(in crate::http) fn generation(&self) -> u64 {
-        self.0.as_ref().map_or(0, |guard| guard.generation.load(SeqCst))
+        self.guard.as_ref().map_or(0, |guard| guard.generation.load(SeqCst))
     }
 
     /// Checks that a request with this `Authorization` may do what takes `need`. O(1) if the value is the
@@ -97,7 +120,7 @@ impl Access {
         need: Need,
         cached: &mut Option<Box<CachedRole>>,
     ) -> Result<(), Problem> {
-        let Some(guard) = &self.0 else { return Ok(()) };
+        let Some(guard) = &self.guard else { return Ok(()) };
         if need == Need::Nothing {
             return Ok(());
         }

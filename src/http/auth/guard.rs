@@ -5,6 +5,7 @@ use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 
 use super::access::Access;
+use super::hosts::host_of;
 use super::same_site::is_from_elsewhere;
 use crate::http::route::Need;
 use crate::http::wire::Problem;
@@ -20,6 +21,10 @@ pub(in crate::http) fn guard(
     need: Need,
 ) -> Result<(), Problem> {
     let fields = request.headers();
+    match host_of(request)? {
+        Some(host) if need != Need::Nothing => access.check_host(host)?,
+        _ => {}
+    }
     if need != Need::Nothing && is_from_elsewhere(request, access.is_guarded()) {
         return Err(Problem::FromElsewhere);
     }

@@ -1,7 +1,9 @@
-//! Access control: bearer tokens (RFC 6750) and their roles.
+//! Access control: bearer tokens (RFC 6750) and their roles, and requests that pages of other sites
+//! make browsers send.
 
 mod access;
 mod guard;
+mod hosts;
 mod roles;
 mod same_site;
 mod tokens;

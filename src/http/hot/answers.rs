@@ -19,10 +19,15 @@ const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
 const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\n\
     content-type: application/json\r\ncache-control: no-store\r\n";
 
+/// What tells a client that its connection is closed after this answer.
+const CLOSE: &[u8] = b"\r\nconnection: close";
+
 /// Answers that were written and not yet sent, and counts of answers.
 #[derive(Default)]
 pub(super) struct Answers {
     pub(super) output: Vec<u8>,
+    /// The next answers close their connections.
+    pub(super) closes: bool,
     body: Vec<u8>,
     /// The second whose date is in `end`.
     second: i64,
@@ -69,6 +74,9 @@ impl Answers {
             output.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         output.extend_from_slice(format!("content-length: {}", refusal.body.len()).as_bytes());
+        if self.closes {
+            output.extend_from_slice(CLOSE);
+        }
         output.extend_from_slice(self.end.as_bytes());
         output.extend_from_slice(&refusal.body);
         self.note(route, id, refusal.status.as_u16());
@@ -142,6 +150,9 @@ impl Answers {
         });
         output.extend_from_slice(b"content-length: ");
         output.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
+        if self.closes {
+            output.extend_from_slice(CLOSE);
+        }
         output.extend_from_slice(self.end.as_bytes());
         output.extend_from_slice(&self.body);
         self.body.clear();

@@ -4,11 +4,11 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{SendFlags, send};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::last_input::LastInput;
+use super::last_input::{LINGER_MAX, LastInput};
 use super::mailbox::Transfer;
 use super::pending::{Pending, PendingAnswer, Waiting};
 use crate::http::auth::{Access, CachedRole};
@@ -25,14 +25,16 @@ pub(super) struct Connection {
     pub(super) input: Vec<u8>,
     /// Answers that the client has not received yet. Until it has, nothing is read.
     pub(super) output: Vec<u8>,
-    /// Ticks since it last made progress. A tick is half the head timeout.
-    pub(super) ticks: u32,
+    /// The first tick after it last made progress. To read the clock at each tick is enough.
+    pub(super) idle_since: Option<Instant>,
     /// None of its requests is answered yet.
     pub(super) is_new: bool,
     /// Some of its requests were read and not executed yet.
     pub(super) has_requests: bool,
     /// The store completes some of its requests later. Until it has, nothing is read.
     pub(super) pending: Option<Box<Pending>>,
+    /// It was told that it is closed after the answers that were written.
+    pub(super) is_closing: bool,
     /// It has brought a request that is not hot, so it leaves the hot path.
     pub(super) is_cold: bool,
     /// The client sends no more, or has gone.
@@ -41,7 +43,7 @@ pub(super) struct Connection {
     pub(super) has_gone: bool,
     /// The role of the token that it sent last.
     pub(super) cached_role: Option<Box<CachedRole>>,
-    /// What is still read, once the server stops.
+    /// What is still read, once the server drains.
     pub(super) last_input: Option<Box<LastInput>>,
 }
 
@@ -52,10 +54,11 @@ impl Connection {
             permit,
             input: read,
             output: Vec::new(),
-            ticks: 0,
+            idle_since: None,
             is_new,
             has_requests: false,
             pending: None,
+            is_closing: false,
             is_cold: false,
             is_ending: false,
             has_gone: false,
@@ -74,14 +77,28 @@ impl Connection {
         access.check(authorization, route.need(), &mut self.cached_role).is_ok()
     }
 
+    /// Whether an answer can be its last one: nothing that has come is left to answer. O(1).
+    pub(super) fn can_close(&self) -> bool {
+        let left = match &self.last_input {
+            Some(last) => last.left,
+            None => ioctl_fionread(&self.stream).unwrap_or(0),
+        };
+        left == 0 && self.input.is_empty() && !self.is_cold
+    }
+
     /// What is still read, now that the server stops: what had come by the first call. O(1).
     pub(super) fn last_input(&mut self) -> &mut LastInput {
         self.last_input.get_or_insert_with(|| Box::new(LastInput::of(&self.stream)))
     }
 
-    /// Since when all its answers are sent, after a stop.
+    /// Since when all its answers are sent, if none follows.
     pub(super) fn finished_at(&self) -> Option<Instant> {
         self.last_input.as_ref()?.finished_at
+    }
+
+    /// Whether its client has had time enough to close its half.
+    pub(super) fn has_lingered(&self, now: Instant) -> bool {
+        self.finished_at().is_some_and(|at| now.saturating_duration_since(at) >= LINGER_MAX)
     }
 
     /// Whether answers have still to be sent.
@@ -92,6 +109,11 @@ impl Connection {
     /// Whether the store completes some of its requests later.
     pub(super) fn is_busy(&self) -> bool {
         self.pending.is_some()
+    }
+
+    /// Whether only one request is not answered yet.
+    pub(super) fn has_one_pending(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.len() == 1)
     }
 
     /// Notes that a request waits for its operation. O(1).
@@ -126,7 +148,7 @@ impl Connection {
         output: &mut Vec<u8>,
     ) -> Vec<Lease> {
         // It was not idle while it waited.
-        self.ticks = 0;
+        self.idle_since = None;
         let Some(pending) = &mut self.pending else { return Vec::new() };
         pending.put(token, answer);
         let leases = pending.take_ready(output);
@@ -168,7 +190,7 @@ impl Connection {
         let sent = send_some(&self.stream, &self.output)?;
         self.output.drain(..sent);
         if self.output.is_empty() {
-            self.ticks = 0;
+            self.idle_since = None;
             // A client that was slow once must not keep memory for ever.
             self.output = Vec::new();
         }

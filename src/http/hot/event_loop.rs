@@ -17,8 +17,9 @@ use super::answers::Answers;
 use super::batch::Batch;
 use super::completions::Completions;
 use super::connection::Connection;
+use super::known_host::KnownHost;
 use super::mailbox::{Mailbox, Message, Transfer};
-use crate::http::api::Limits;
+use crate::http::api::{Limits, Timeouts};
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
 use crate::http::wire::HEAD_BYTES_MAX;
@@ -30,13 +31,10 @@ const INPUT_BYTES: usize = HEAD_BYTES_MAX;
 const EVENTS_MAX: usize = 128;
 /// How many requests are read before they are answered: some 300 µs.
 const REQUESTS_MAX: usize = 512;
-/// An idle connection is closed at this tick: after two to two and a half head timeouts.
-const IDLE_TICKS: u32 = 5;
-/// One whose head has begun, or whose client does not receive its answers, is closed at this tick: after half
-/// a head timeout to a whole one.
-const HEAD_TICKS: u32 = 2;
-/// How long the loop waits at most while it stops, to close connections that linger.
-const STOPPING_TICK: Duration = Duration::from_millis(100);
+/// Ticks in the shorter one of the timeouts. A connection is closed at most two ticks after its timeout.
+const TICKS: u32 = 8;
+/// From tick to tick once the server drains, to close connections that linger.
+const DRAINING_TICK: Duration = Duration::from_millis(100);
 /// The input has an end. This is reported once, perhaps together with the last input.
 const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
 /// The client does not receive answers any more.
@@ -49,13 +47,13 @@ pub(in crate::http) struct Shared<S> {
     pub(in crate::http) store: Arc<S>,
     pub(in crate::http) access: Access,
     pub(in crate::http) limits: Limits,
-    pub(in crate::http) head_timeout: Duration,
+    pub(in crate::http) timeouts: Timeouts,
 }
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         let (store, access) = (Arc::clone(&self.store), self.access.clone());
-        Self { store, access, limits: self.limits, head_timeout: self.head_timeout }
+        Self { store, access, limits: self.limits, timeouts: self.timeouts }
     }
 }
 
@@ -71,9 +69,10 @@ pub(super) struct Loop<S> {
     /// Receives the outcomes that come later, and holds the token of the next operation.
     pub(super) later: Later,
     pub(super) cold: mpsc::UnboundedSender<Transfer>,
-    /// From tick to tick: half the head timeout.
-    period: Duration,
+    timeouts: Timeouts,
     next_tick: Instant,
+    /// Each answer closes its connection.
+    pub(super) is_draining: bool,
     /// Connections are closed as soon as nothing is left to read.
     pub(super) is_stopping: bool,
     pub(super) poll: OwnedFd,
@@ -86,6 +85,7 @@ pub(super) struct Loop<S> {
     /// Connections that may have more to read.
     pub(super) again: Vec<usize>,
     pub(super) answers: Answers,
+    pub(super) known_host: KnownHost,
 }
 
 impl<S: Store> Loop<S> {
@@ -95,10 +95,9 @@ impl<S: Store> Loop<S> {
         mailbox: Arc<Mailbox>,
         cold: mpsc::UnboundedSender<Transfer>,
     ) -> io::Result<Self> {
-        let Shared { store, access, limits, head_timeout } = shared;
+        let Shared { store, access, limits, timeouts } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
-        let period = head_timeout / 2;
         let completions = Completions::new(&mailbox);
         Ok(Self {
             store,
@@ -109,8 +108,9 @@ impl<S: Store> Loop<S> {
             later: Later { receiver: Arc::new(completions), first_token: 0 },
             mailbox,
             cold,
-            period,
-            next_tick: Instant::now() + period,
+            timeouts,
+            next_tick: Instant::now() + timeouts.shorter() / TICKS,
+            is_draining: false,
             is_stopping: false,
             poll,
             connections: Slab::new(),
@@ -119,6 +119,7 @@ impl<S: Store> Loop<S> {
             waiting: HashMap::new(),
             again: Vec::new(),
             answers: Answers::default(),
+            known_host: KnownHost::default(),
         })
     }
 
@@ -128,6 +129,10 @@ impl<S: Store> Loop<S> {
         let mut ready = Vec::new();
         let mut now = Instant::now();
         while !self.mailbox.is_cut_off() {
+            if !self.is_draining && self.mailbox.is_draining() {
+                self.is_draining = true;
+                self.next_tick = now;
+            }
             if !self.is_stopping && self.mailbox.is_stopping() {
                 self.is_stopping = true;
                 self.again.extend(self.connections.iter().map(|(index, _)| index));
@@ -143,14 +148,11 @@ impl<S: Store> Loop<S> {
             self.answer();
             now = Instant::now();
             self.answers.count(&self.tally, now - begin);
-            if self.is_stopping {
-                self.close_lingering(now);
-            }
             if self.is_done() && self.mailbox.close_if_empty() {
                 return;
             }
             if now >= self.next_tick {
-                self.tick();
+                self.tick(now);
             }
         }
         self.close();
@@ -164,10 +166,7 @@ impl<S: Store> Loop<S> {
     fn wait(&mut self, ready: &mut Vec<usize>, now: Instant) {
         ready.append(&mut self.again);
         let has_time = ready.is_empty() && !self.is_done();
-        let mut until_tick = self.next_tick.saturating_duration_since(now);
-        if self.is_stopping {
-            until_tick = until_tick.min(STOPPING_TICK);
-        }
+        let until_tick = self.next_tick.saturating_duration_since(now);
         let patience = if has_time { until_tick } else { Duration::ZERO };
         let patience = Timespec::try_from(patience).ok();
         let mut events = [MaybeUninit::uninit(); EVENTS_MAX];
@@ -218,12 +217,16 @@ impl<S: Store> Loop<S> {
     }
 
     /// Closes connections that have made no progress for too long. O(c) for c connections.
-    fn tick(&mut self) {
-        self.next_tick = Instant::now() + self.period;
+    fn tick(&mut self, now: Instant) {
+        let period = self.timeouts.shorter() / TICKS;
+        let period = if self.is_draining { period.min(DRAINING_TICK) } else { period };
+        self.next_tick = now + period;
+        let Timeouts { idle, head } = self.timeouts;
         self.connections.retain(|_, connection| {
-            connection.ticks += 1;
-            connection.is_busy()
-                || connection.ticks < if connection.is_idle() { IDLE_TICKS } else { HEAD_TICKS }
+            let since = *connection.idle_since.get_or_insert(now);
+            let timeout = if connection.is_idle() { idle } else { head };
+            let has_time = connection.is_busy() || now - since < timeout;
+            has_time && !connection.has_lingered(now)
         });
         // Gives back the memory of a rush of connections.
         if self.connections.len() < self.connections.capacity() / 4 {

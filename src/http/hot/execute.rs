@@ -31,10 +31,15 @@ impl<S: Store> Loop<S> {
         let (mut first, mut first_held) = (0, None);
         for (n, answer) in answers.iter().enumerate() {
             let ((index, route), id) = (requests[n], operations[n].id());
+            let is_last = requests.get(n + 1).is_none_or(|(next, _)| *next != index);
             let connection = &mut self.connections[index];
             match answer {
                 Answer::Now(outcome) => {
                     let begin = self.answers.output.len();
+                    if self.is_draining && is_last {
+                        connection.is_closing = !connection.is_busy() && connection.can_close();
+                    }
+                    self.answers.closes = connection.is_closing;
                     self.answers.add(&*self.store, route, id, outcome);
                     if let Some(pending) = &mut connection.pending {
                         let bytes = self.answers.output.split_off(begin);
@@ -52,7 +57,7 @@ impl<S: Store> Loop<S> {
                     }
                 }
             }
-            if requests.get(n + 1).is_none_or(|(next, _)| *next != index) {
+            if is_last {
                 if !self.send(index) {
                     let unsent = &answers[first..first_held.unwrap_or(n + 1)];
                     self.give_back(unsent.iter().filter_map(lease_in).collect());
@@ -82,6 +87,10 @@ impl<S: Store> Loop<S> {
             self.store.give_back(lease_of(outcome).into_iter().collect());
             outcome = &Err(Error::EXHAUSTED);
         }
+        if self.is_draining {
+            connection.is_closing = connection.has_one_pending() && connection.can_close();
+        }
+        self.answers.closes = connection.is_closing;
         if self.is_stopping && route.may_wait() && matches!(outcome, Err(Error::Exhausted { .. })) {
             self.answers.refuse(route, None, &Refusal::from(&Problem::Stopping));
         } else {
@@ -145,7 +154,7 @@ impl<S: Store> Loop<S> {
         if connection.is_busy() {
             return true;
         }
-        if self.is_stopping {
+        if self.is_stopping || connection.is_closing {
             self.again.push(index);
         }
         self.hand_over(index);

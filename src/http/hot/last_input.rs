@@ -1,11 +1,14 @@
-//! What is still read from a connection once the server stops.
+//! What is still read from a connection once the server drains.
 
 use std::net::TcpStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::io::ioctl_fionread;
 
-/// The input of a connection after the stop.
+/// How long a client may take to close its half.
+pub(super) const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// The input of a connection that is about to be closed.
 pub(super) struct LastInput {
     /// Bytes that had come by then and were not read yet.
     pub(super) left: u64,

@@ -47,8 +47,9 @@ impl Transfer {
 }
 
 const SERVING: u8 = 0;
-const STOPPING: u8 = 1;
-const CUT_OFF: u8 = 2;
+const DRAINING: u8 = 1;
+const STOPPING: u8 = 2;
+const CUT_OFF: u8 = 3;
 
 /// The messages to the event loop of one thread. It outlives a loop that panics.
 pub(in crate::http) struct Mailbox {
@@ -82,15 +83,21 @@ impl Mailbox {
         }
     }
 
+    /// Tells the thread that the server is about to stop: each answer closes its connection.
+    pub(in crate::http) fn drain(&self) {
+        self.phase.fetch_max(DRAINING, SeqCst);
+        self.ring();
+    }
+
     /// Tells the thread to end once all requests that have come are answered.
     pub(in crate::http) fn stop(&self) {
-        self.phase.store(STOPPING, SeqCst);
+        self.phase.fetch_max(STOPPING, SeqCst);
         self.ring();
     }
 
     /// Tells the thread to end at once.
     pub(in crate::http) fn cut_off(&self) {
-        self.phase.store(CUT_OFF, SeqCst);
+        self.phase.fetch_max(CUT_OFF, SeqCst);
         self.ring();
     }
 
@@ -99,8 +106,12 @@ impl Mailbox {
         self.generations.fetch_add(1, SeqCst)
     }
 
+    pub(super) fn is_draining(&self) -> bool {
+        self.phase.load(SeqCst) >= DRAINING
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
-        self.phase.load(SeqCst) != SERVING
+        self.phase.load(SeqCst) >= STOPPING
     }
 
     pub(super) fn is_cut_off(&self) -> bool {
@@ -126,6 +137,16 @@ impl Mailbox {
         // Reset first, so that a message that comes now rings again.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
         self.messages.lock().as_mut().map_or_else(Vec::new, take)
+    }
+
+    /// Takes the connections that have come.
+    #[cfg(test)]
+    pub(in crate::http) fn take_arrivals(&self) -> Vec<Transfer> {
+        let arrival = |message| match message {
+            Message::Arrived(arrival) => Some(arrival),
+            Message::Completed { .. } => None,
+        };
+        self.take().into_iter().filter_map(arrival).collect()
     }
 
     /// Refuses messages from now on, unless some are left to take: then false.

@@ -19,6 +19,7 @@ mod completions;
 mod connection;
 mod event_loop;
 mod execute;
+mod known_host;
 mod last_input;
 mod mailbox;
 mod parse;
@@ -31,4 +32,5 @@ mod thread;
 
 pub(super) use self::event_loop::Shared;
 pub(super) use self::mailbox::{Mailbox, Transfer};
+pub(super) use self::parse::is_hot;
 pub(super) use self::thread::start;

@@ -2,7 +2,9 @@
 
 use std::mem::MaybeUninit;
 
+use axum::http::{self, Version};
 use httparse::{Header, Request, Status};
+use hyper::body::Body;
 
 use super::request::Hot;
 use crate::http::api::Limits;
@@ -15,8 +17,8 @@ const FIELDS_MAX: usize = 100;
 
 /// What input begins with.
 pub(super) enum Parsed<'a> {
-    /// A request, its length, and its `Authorization`.
-    Hot(Hot, usize, Option<&'a [u8]>),
+    /// A request, its length, and its fields with a meaning.
+    Hot(Hot, usize, Special<'a>),
     /// The beginning of a head.
     Partial,
     /// Anything else, which is left to hyper.
@@ -35,17 +37,32 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
         Ok(Status::Complete(length)) => {
             let mut special = Special::default();
             hot(&request, &mut special, limits)
-                .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, special.authorization))
+                .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, special))
         }
         Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
         _ => Parsed::Cold,
     }
 }
 
+/// Whether a request that hyper has read is one that this path answers, apart from its host and its token.
+/// O(length).
+pub(in crate::http) fn is_hot<B: Body>(request: &http::Request<B>, limits: &Limits) -> bool {
+    let mut special = Special::default();
+    let mut fields = request.headers().iter();
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    request.version() == Version::HTTP_11
+        && request.uri().authority().is_none()
+        && fields.all(|(name, value)| {
+            special.admit(&Header { name: name.as_str(), value: value.as_bytes() })
+        })
+        && Hot::of(request.method().as_str(), target, special.if_match, limits).is_some()
+}
+
 /// Fields that have a meaning here.
 #[derive(Default)]
-struct Special<'a> {
-    authorization: Option<&'a [u8]>,
+pub(super) struct Special<'a> {
+    pub(super) host: Option<&'a [u8]>,
+    pub(super) authorization: Option<&'a [u8]>,
     if_match: Option<&'a [u8]>,
 }
 
@@ -62,6 +79,7 @@ impl<'a> Special<'a> {
     fn admit(&mut self, field: &Header<'a>) -> bool {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
+            4 => !is("host") || self.host.replace(field.value).is_none(),
             6 => !is("expect") && !is("origin"),
             8 => !is("if-match") || self.if_match.replace(field.value).is_none(),
             7 => !is("upgrade"),

@@ -1,6 +1,6 @@
 //! Reading requests from connections.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -12,9 +12,6 @@ use crate::store::Store;
 /// How much a client may send in vain once its connection is finished. Then it is reset: a client that never
 /// ends must not hold up the stop.
 const DROPPED_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// How long a client may take to close its half.
-const LINGER_MAX: Duration = Duration::from_secs(2);
 
 impl<S: Store> Loop<S> {
     /// Reads from a connection once, so that every connection has its turn, and adds its hot requests to the
@@ -42,7 +39,7 @@ impl<S: Store> Loop<S> {
         if !connection.output.is_empty() || connection.is_cold {
             return self.hand_over(index);
         }
-        if self.is_stopping && connection.last_input().left == 0 {
+        if connection.is_closing || self.is_stopping && connection.last_input().left == 0 {
             return self.finish(index);
         }
         let held = connection.input.len();
@@ -61,8 +58,9 @@ impl<S: Store> Loop<S> {
         let mut input = &self.input[..length];
         loop {
             match parse(input, &self.limits) {
-                Parsed::Hot(request, length, authorization)
-                    if connection.may(&self.access, request.route, authorization) =>
+                Parsed::Hot(request, length, fields)
+                    if self.known_host.admits(&self.access, fields.host)
+                        && connection.may(&self.access, request.route, fields.authorization) =>
                 {
                     self.batch.push(index, request);
                     connection.has_requests = true;
@@ -76,9 +74,9 @@ impl<S: Store> Loop<S> {
                 }
             }
         }
-        // A head that begins has at least half the head timeout.
+        // A head that begins has the whole head timeout.
         if held == 0 || connection.has_requests {
-            connection.ticks = 0;
+            connection.idle_since = None;
         }
         // Usually nothing is left, so an idle connection holds no memory for input.
         connection.input = input.to_vec();
@@ -87,7 +85,7 @@ impl<S: Store> Loop<S> {
         }
     }
 
-    /// Closes a connection whose requests from before the stop are answered. If it was closed while its client
+    /// Closes a connection whose requests are answered, once the server drains. If it was closed while its client
     /// still sends, the system would reset it, and drop answers that the client has not received yet. So one
     /// that brought requests lingers: what it goes on to send is read and dropped, until the client closes its
     /// half or a limit is reached.
@@ -97,7 +95,9 @@ impl<S: Store> Loop<S> {
             let _ = shutdown(&connection.stream, Shutdown::Write);
         }
         let read = rustix::io::read(&connection.stream, &mut self.input[..]);
+        let is_closing = connection.is_closing;
         let last = connection.last_input();
+        last.lingers |= is_closing;
         last.finished_at.get_or_insert_with(Instant::now);
         match read {
             Ok(length) if length > 0 && last.dropped < DROPPED_BYTES_MAX => {
@@ -108,11 +108,5 @@ impl<S: Store> Loop<S> {
             Err(Errno::AGAIN | Errno::INTR) if last.lingers => {}
             _ => drop(self.connections.remove(index)),
         }
-    }
-
-    /// Closes connections that have lingered for long enough. O(c) for c connections.
-    pub(super) fn close_lingering(&mut self, now: Instant) {
-        let is_due = |at: Instant| now.saturating_duration_since(at) >= LINGER_MAX;
-        self.connections.retain(|_, connection| !connection.finished_at().is_some_and(is_due));
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::completions::Completions;
 use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
-use crate::http::api::Limits;
+use crate::http::api::{Limits, Timeouts};
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
@@ -40,7 +40,7 @@ async fn one_key() -> Fixture {
         store: Arc::clone(&store),
         access: Access::open(),
         limits: Limits::default(),
-        head_timeout: Duration::from_secs(1),
+        timeouts: Timeouts::default(),
     };
     let cold = mpsc::unbounded_channel().0;
     let hot = Loop::new(shared, metrics.of_thread(), Arc::clone(&mailbox), cold).unwrap();

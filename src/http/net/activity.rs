@@ -1,4 +1,4 @@
-//! Whether all requests of a connection are answered.
+//! Whether all requests of a connection are answered, and what the last one was.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 
-/// The requests of an HTTP/1.1 connection. Only one task at a time uses it.
+/// The requests of a connection.
 #[derive(Default)]
 pub(super) struct Activity {
     begun: AtomicU32,
+    /// The last request is one that the hot path answers.
+    is_hot: AtomicBool,
     ended: AtomicU32,
     /// The client does not receive what is sent.
     is_blocked: AtomicBool,
@@ -26,6 +28,16 @@ impl Activity {
 
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         self.is_blocked.store(is_blocked, Relaxed);
+    }
+
+    /// Notes whether the request that is answered now is one that the hot path answers.
+    pub(super) fn set_hot(&self, is_hot: bool) {
+        self.is_hot.store(is_hot, Relaxed);
+    }
+
+    /// Whether all requests are answered, and the last one is one that the hot path answers.
+    pub(super) fn may_go_back(&self) -> bool {
+        self.is_hot.load(Relaxed) && self.all_ended().is_some()
     }
 
     /// How many requests have begun, if all were answered in full and the client receives what is sent.

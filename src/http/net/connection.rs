@@ -4,36 +4,40 @@ use std::convert::Infallible;
 use std::io::{self, Cursor};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
 use axum::response::Response;
 use futures_util::FutureExt;
 use futures_util::future::{Either, ready};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-use super::activity::Activity;
+use super::activity::{Activity, AnswerBody};
 use super::handshake::{Secured, handshake};
 use super::head::{head_bytes, head_too_large};
-use super::http1::{Halves, speak};
+use super::http1::{Halves, Http1, speak};
 use super::peer::{Output, Peer};
 use super::tls::Tls;
-use crate::http::api::Client;
-use crate::http::hot::Transfer;
+use crate::http::api::{Client, Limits, Timeouts};
+use crate::http::hot::{Transfer, is_hot};
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// Requests at once on an HTTP/2 connection: the smallest limit that RFC 9113, section 6.5.2, recommends.
 const STREAMS_MAX: u32 = 100;
+
+/// How often an HTTP/2 connection is looked at in one idle timeout. So it ends at most a quarter too late.
+const IDLE_SLICES: u32 = 8;
 
 /// Answers requests.
 pub(in crate::http) trait Handler: Send + Sync + 'static {
@@ -47,31 +51,31 @@ pub(in crate::http) trait Handler: Send + Sync + 'static {
 /// What all connections share.
 pub(in crate::http) struct Server<H> {
     handler: Arc<H>,
-    http1: http1::Builder,
+    http1: Http1,
     http2: http2::Builder<TokioExecutor>,
-    head_timeout: Duration,
+    timeouts: Timeouts,
+    limits: Limits,
     tls: Option<Tls>,
+    /// Changes when the server is about to stop.
+    draining: watch::Receiver<()>,
 }
 
 impl<H: Handler> Server<H> {
     /// A server whose requests `handler` answers. With `tls`, it speaks TLS only.
-    pub(in crate::http) fn new(handler: H, head_timeout: Duration, tls: Option<Tls>) -> Self {
-        let mut http1 = http1::Builder::new();
-        // No `pipeline_flush`: it would hold back an answer while part of the next request is there, and the
-        // answer to a malformed request for ever. The hot path collects answers itself.
-        // `half_close`: a client may stop sending before it has its answers, as on the hot path. It
-        // only does not wait for a key then.
-        http1
-            .half_close(true)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .timer(TokioTimer::new())
-            .header_read_timeout(head_timeout);
+    pub(in crate::http) fn new(
+        handler: H,
+        timeouts: Timeouts,
+        limits: Limits,
+        tls: Option<Tls>,
+        draining: watch::Receiver<()>,
+    ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         // Bounds the memory that the streams of a connection use without taking permits.
         http2.max_concurrent_streams(STREAMS_MAX);
         // A client that has gone does not answer a ping.
-        http2.timer(TokioTimer::new()).keep_alive_interval(head_timeout);
-        Self { handler: Arc::new(handler), http1, http2, head_timeout, tls }
+        http2.timer(TokioTimer::new()).keep_alive_interval(timeouts.head);
+        let http1 = Http1::new(timeouts.head);
+        Self { handler: Arc::new(handler), http1, http2, timeouts, limits, tls, draining }
     }
 
     /// Spawns a task that serves a connection.
@@ -94,10 +98,19 @@ impl<H: Handler> Server<H> {
         let Transfer { stream, mut read, is_new, mut permit, mut home } = connection;
         let Some(mut peer) = peer(stream) else { return };
         let is_http2 = is_new && {
-            let is_http2 = timeout(self.head_timeout, is_http2(&mut peer, &mut read));
+            let is_http2 = async {
+                if read.is_empty() && timeout(self.timeouts.idle, peer.sends()).await.is_err() {
+                    return None;
+                }
+                let is_http2 = timeout(self.timeouts.head, is_http2(&mut peer, &mut read));
+                Some(is_http2.await.is_ok_and(|is_http2| is_http2.unwrap_or(false)))
+            };
             tokio::select! {
                 biased;
-                is_http2 = is_http2 => is_http2.is_ok_and(|is_http2| is_http2.unwrap_or(false)),
+                is_http2 = is_http2 => {
+                    let Some(is_http2) = is_http2 else { return };
+                    is_http2
+                }
                 _ = stopped.changed() => {
                     // What has arrived by now is answered. The next to ask must see the change as well.
                     stopped.mark_changed();
@@ -111,12 +124,15 @@ impl<H: Handler> Server<H> {
         let mut read = Bytes::from(read);
         loop {
             let activity = Arc::<Activity>::default();
-            let output = Output::new(peer.clone(), self.head_timeout, Arc::clone(&activity));
+            let output = Output::new(peer.clone(), self.timeouts.head, Arc::clone(&activity));
             let halves = Halves { input: peer.clone(), output, read };
             if is_http2 {
-                return Box::pin(self.speak_http2(halves, peer, stopped)).await;
+                return Box::pin(self.speak_http2(halves, &activity, peer)).await;
             }
-            let rested = Box::pin(self.speak_http1(halves, &activity, &peer, &mut stopped)).await;
+            // Hot requests matter only to a connection that can go back.
+            let is_hot = |request: &Request<_>| home.is_some() && is_hot(request, &self.limits);
+            let speaks = self.speak_http1(halves, &activity, is_hot, &peer, &mut stopped);
+            let rested = Box::pin(speaks).await;
             let Some(rest) = rested.map(|halves| halves.read) else { return };
             read = rest;
             let Some(thread) = home.take() else {
@@ -147,25 +163,38 @@ impl<H: Handler> Server<H> {
         let Transfer { stream, permit: _permit, .. } = connection;
         let Some(peer) = peer(stream) else { return };
         let activity = Arc::<Activity>::default();
-        let output = Output::new(peer.clone(), self.head_timeout, Arc::clone(&activity));
+        let output = Output::new(peer.clone(), self.timeouts.head, Arc::clone(&activity));
         let stream = join(peer.clone(), output);
         let agreed = tokio::select! {
             biased;
-            agreed = timeout(self.head_timeout, handshake(&tls, stream)) => agreed,
+            agreed = timeout(self.timeouts.head, handshake(&tls, stream)) => agreed,
             _ = stopped.changed() => return,
         };
-        let Secured { stream, read, is_http2 } = match agreed {
+        let Secured { mut stream, mut read, is_http2 } = match agreed {
             Ok(Ok(secured)) => secured,
             Ok(Err(error)) => return debug!("a handshake failed: {error}"),
             Err(_) => return debug!("a handshake took too long"),
         };
+        if !is_http2 {
+            // Hyper would give it only the time for a head.
+            let first = timeout(self.timeouts.idle, stream.read_buf(&mut read));
+            let length = tokio::select! {
+                biased;
+                first = first => first.ok().and_then(Result::ok),
+                _ = stopped.changed() => return,
+            };
+            if length.is_none_or(|length| length == 0) {
+                return;
+            }
+        }
         let (input, output) = tokio::io::split(stream);
         let mut halves = Halves { input, output, read: read.into() };
         if is_http2 {
-            return Box::pin(self.speak_http2(halves, peer, stopped)).await;
+            return Box::pin(self.speak_http2(halves, &activity, peer)).await;
         }
         loop {
-            let rested = Box::pin(self.speak_http1(halves, &activity, &peer, &mut stopped)).await;
+            let speaks = self.speak_http1(halves, &activity, |_: &_| false, &peer, &mut stopped);
+            let rested = Box::pin(speaks).await;
             let Some(rested) = rested else { return };
             halves = rested;
             if !self.comes_back(&peer, &mut stopped).await {
@@ -179,8 +208,32 @@ impl<H: Handler> Server<H> {
     async fn comes_back(&self, peer: &Peer, stopped: &mut watch::Receiver<()>) -> bool {
         tokio::select! {
             biased;
-            sends = timeout(self.head_timeout, peer.sends()) => sends.is_ok(),
+            sends = timeout(self.timeouts.idle, peer.sends()) => sends.is_ok(),
             _ = stopped.changed() => false,
+        }
+    }
+
+    /// Whether the server is about to stop.
+    fn is_draining(&self) -> bool {
+        self.draining.has_changed().unwrap_or(true)
+    }
+
+    /// Waits until the server is about to stop, or the client has sent no request for the idle timeout. A client
+    /// that only answers pings is idle.
+    async fn drains_or_idles(&self, activity: &Activity) {
+        let mut draining = self.draining.clone();
+        let idles = async {
+            let (mut seen, mut idle_slices) = (None, 0);
+            while idle_slices <= IDLE_SLICES {
+                sleep(self.timeouts.idle / IDLE_SLICES).await;
+                let ended = activity.all_ended();
+                idle_slices = if ended.is_some() && ended == seen { idle_slices + 1 } else { 0 };
+                seen = ended;
+            }
+        };
+        tokio::select! {
+            _ = draining.changed() => {}
+            () = idles => {}
         }
     }
 
@@ -188,6 +241,7 @@ impl<H: Handler> Server<H> {
         &self,
         halves: Halves<R, W>,
         activity: &Arc<Activity>,
+        is_hot: impl Fn(&Request<Incoming>) -> bool,
         peer: &Peer,
         stopped: &mut watch::Receiver<()>,
     ) -> Option<Halves<R, W>>
@@ -195,22 +249,32 @@ impl<H: Handler> Server<H> {
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let answer = |request| answer(&self.handler, peer.client(), request);
-        speak(&self.http1, halves, activity, stopped, answer).await
+        let answer = |request| {
+            answer(&self.handler, peer.client(), request).map(|mut response| {
+                if self.is_draining() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            })
+        };
+        speak(&self.http1, halves, activity, is_hot, stopped, answer).await
     }
 
     async fn speak_http2<R, W>(
         &self,
         Halves { input, output, read }: Halves<R, W>,
+        activity: &Arc<Activity>,
         peer: Peer,
-        mut stopped: watch::Receiver<()>,
     ) where
         R: AsyncRead + Unpin + Send + 'static,
         W: AsyncWrite + Unpin + Send + 'static,
     {
-        let handler = Arc::clone(&self.handler);
+        let (handler, counted) = (Arc::clone(&self.handler), Arc::clone(activity));
         let service = service_fn(move |request| {
-            answer(&handler, peer.client(), request).map(Ok::<_, Infallible>)
+            let in_flight = counted.begin();
+            answer(&handler, peer.client(), request).map(|response| {
+                Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
+            })
         });
         let stream = TokioIo::new(join(Cursor::new(read).chain(input), output));
         let mut connection = pin!(self.http2.serve_connection(stream, service));
@@ -218,7 +282,7 @@ impl<H: Handler> Server<H> {
             // Hyper first: if told to stop before it has looked at what was read, it would drop that.
             biased;
             ended = &mut connection => ended,
-            _ = stopped.changed() => {
+            () = self.drains_or_idles(activity) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -22,6 +22,11 @@ impl Threads {
         self.0.push(mailbox);
     }
 
+    /// Tells all that the server is about to stop.
+    pub(in crate::http) fn drain(&self) {
+        self.0.iter().for_each(|mailbox| mailbox.drain());
+    }
+
     /// One for each thread.
     pub(in crate::http) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
         self.0.clone()

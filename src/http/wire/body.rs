@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request};
-use axum::http::Method;
-use axum::http::header::EXPECT;
+use axum::http::header::{EXPECT, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
 use http_body_util::{BodyExt, Collected, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -107,6 +107,25 @@ fn max_bytes(request: &Request) -> usize {
     let is_batch =
         request.method() == Method::PUT && matches!(request.uri().path(), "/keys" | "/keepalive");
     if is_batch { BATCH_BYTES_MAX } else { BODY_BYTES_MAX }
+}
+
+/// Checks how a body is coded. Hyper takes any list that ends with `chunked`, and so would leave open what the
+/// body is, and where it ends for a proxy that reads the list in another way (RFC 9112, section 6.1). O(length).
+///
+/// # Errors
+///
+/// [`Problem::TransferCoding`] for anything but one `chunked`.
+pub(in crate::http) fn check_coding(fields: &HeaderMap) -> Result<(), Problem> {
+    let values = fields.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
+    let mut codings =
+        values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let (first, second) = (codings.next(), codings.next());
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    if first.is_none_or(is_chunked) && second.is_none() {
+        return Ok(());
+    }
+    let is_known = first.into_iter().chain(second).chain(codings).all(is_chunked);
+    Err(Problem::TransferCoding { is_known })
 }
 
 /// Refuses a request whose body was not read.

@@ -11,7 +11,7 @@ mod response;
 mod schema;
 
 pub use self::body::BODY_BYTES_MAX;
-pub(super) use self::body::{BATCH_BYTES_MAX, WholeBody, object, read, refuse};
+pub(super) use self::body::{BATCH_BYTES_MAX, WholeBody, check_coding, object, read, refuse};
 pub(super) use self::budget::{AnswerPermit, Budget};
 pub(super) use self::head::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 pub(super) use self::json::{Fields, empty, info, key_id, lease, quoted};

@@ -104,6 +104,9 @@ pub(in crate::http) enum Problem {
     Unauthorized { has_token: bool },
     Forbidden { role: &'static str },
     FromElsewhere,
+    MalformedHost,
+    ForeignHost { host: String },
+    TransferCoding { is_known: bool },
     InvalidBody { expected: &'static str },
     BodyTooLarge { max: usize },
     BodyTimeout,
@@ -176,6 +179,22 @@ impl Problem {
             Self::FromElsewhere => {
                 ("cross-site", StatusCode::FORBIDDEN, "The request comes from another site")
             }
+            Self::MalformedHost => {
+                ("malformed-host", StatusCode::BAD_REQUEST, "Host is missing or malformed")
+            }
+            Self::ForeignHost { .. } => (
+                "foreign-host",
+                StatusCode::MISDIRECTED_REQUEST,
+                "The server is not known by this name",
+            ),
+            Self::TransferCoding { is_known: true } => {
+                ("malformed-coding", StatusCode::BAD_REQUEST, "Transfer-Encoding is malformed")
+            }
+            Self::TransferCoding { is_known: false } => (
+                "unknown-coding",
+                StatusCode::NOT_IMPLEMENTED,
+                "The coding of the body is not supported",
+            ),
             Self::MalformedBody { .. } => {
                 ("malformed-body", StatusCode::BAD_REQUEST, "The body is malformed")
             }
@@ -249,6 +268,20 @@ impl Problem {
                  from a page of this server, or from a program."
                     .to_owned()
             }
+            Self::MalformedHost => {
+                "Send one Host with the name or the address of the server, such as \
+                 Host: localhost:8080."
+                    .to_owned()
+            }
+            Self::ForeignHost { host } => format!(
+                "This server asks for no tokens, so requests must name it by an IP address, as \
+                 localhost, or by a name that the operator has given: --allowed-host {host}."
+            ),
+            Self::TransferCoding { .. } => {
+                "Send the body with Content-Length, or with Transfer-Encoding: chunked and no \
+                 other coding."
+                    .to_owned()
+            }
             Self::NotLeased => {
                 "Nothing was done, because there is no lease to renew. Lease a key with GET /keys."
                     .to_owned()
@@ -297,6 +330,8 @@ impl Problem {
             Self::Unauthorized { has_token: false } => {
                 Some(("www-authenticate", r#"Bearer realm="token-orchestrator""#.into()))
             }
+            // Where the body ends is not sure, and so not where the next request begins.
+            Self::TransferCoding { .. } => Some(("connection", "close".into())),
             Self::TooManyWaiters | Self::TooManyViewers | Self::Stopping | Self::Busy => {
                 Some(("retry-after", "1".into()))
             }
