@@ -16,6 +16,10 @@ pub enum Error {
     NotLeased,
     /// The key is at another generation than those that the request was meant for.
     Stale,
+    /// The request with this key waits for its lease.
+    RequestInProgress,
+    /// A request with this key has asked for something else, and its lease lasts.
+    RequestReused,
     /// As many clients wait for a key as may.
     TooManyWaiters,
     /// The pool has no room for that many more keys.
@@ -43,6 +47,8 @@ impl fmt::Display for Error {
             Self::Exhausted { .. } => "no key is free",
             Self::NotLeased => "the key is not leased",
             Self::Stale => "the lease is over, or the key is at another generation",
+            Self::RequestInProgress => "a request with this key waits for its lease",
+            Self::RequestReused => "a request with this key has asked for something else",
             Self::TooManyWaiters => "too many clients wait for a key already",
             Self::Full { .. } => "the pool has no room for that many more keys",
             Self::Unavailable { .. } => "the store is not available",

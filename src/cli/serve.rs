@@ -102,6 +102,12 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS", default_value_t = ServeOptions::CONNECTIONS_MAX,
           value_name = "NUMBER", value_parser = config::parse_connections_max)]
     max_connections: usize,
+    /// How many connections one client may have open at once, and how many of its requests may wait for a key, 1 at
+    /// least; further ones are closed, or get 429. A client is an IPv4 address or a /64 of IPv6. Leave it out behind
+    /// a proxy, whose clients share one address
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_CONNECTIONS_PER_PEER", value_name = "NUMBER",
+          value_parser = config::parse_connections_max)]
+    max_connections_per_peer: Option<usize>,
     /// How long a connection may be without a request, over HTTP/1.1 and HTTP/2, from 1ms to 30d: longer than a
     /// proxy in front keeps its connections, so that the proxy closes them first
     #[arg(long, env = "TOKEN_ORCHESTRATOR_IDLE_TIMEOUT", default_value = "90s",
@@ -313,6 +319,7 @@ async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
     let store = Memory::new(options, SystemClock::new());
     let serve_options = ServeOptions {
         connections_max: connections_max(args),
+        connections_per_peer_max: args.max_connections_per_peer,
         timeouts: Timeouts {
             idle: Duration::from_millis(args.idle_timeout.into()),
             head: Duration::from_millis(args.head_timeout.into()),

@@ -35,6 +35,8 @@ routes! {
     Create: "POST" "/keys", Manage;
     Lease: "GET" "/keys", Use;
     LeaseOrWait: "GET" "/keys?wait", Use;
+    LeaseOnce: "POST" "/leases", Use;
+    LeaseOnceOrWait: "POST" "/leases?wait", Use;
     ReleaseMany: "PUT" "/keys", Use;
     Show: "GET" "/keys/{id}", Use;
     Release: "PUT" "/keys/{id}", Use;
@@ -72,7 +74,12 @@ pub(super) enum Need {
 impl Route {
     /// Whether a request waits until a key is free. A lease without `wait` waits only for a store that is slow.
     pub(super) fn may_wait(self) -> bool {
-        self == Self::LeaseOrWait
+        matches!(self, Self::LeaseOrWait | Self::LeaseOnceOrWait)
+    }
+
+    /// Whether a lease is answered with 201.
+    pub(super) fn is_lease_once(self) -> bool {
+        matches!(self, Self::LeaseOnce | Self::LeaseOnceOrWait)
     }
 
     /// The route of a request. O(length of its target).
@@ -80,6 +87,7 @@ impl Route {
         let path = target.path();
         let template = match path {
             "/keys" if has_wait(target) && method == Method::GET => "/keys?wait",
+            "/leases" if has_wait(target) => "/leases?wait",
             "/keys/" => "/keys/{id}",
             "/keepalive/" => "/keepalive/{id}",
             _ => template(path),
@@ -144,6 +152,9 @@ mod tests {
             ("GET", "/keys?count=2&wait=1s", Route::LeaseOrWait),
             ("PUT", "/keys?wait=1s", Route::ReleaseMany),
             ("HEAD", "/keys?wait=1s", Route::Unknown),
+            ("POST", "/leases?lease=1s", Route::LeaseOnce),
+            ("POST", "/leases?wait=1s", Route::LeaseOnceOrWait),
+            ("GET", "/leases?wait=1s", Route::Unknown),
             ("GET", "*", Route::Unknown),
         ];
         for (method, path, route) in cases {

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::HttpBody as _;
 use axum::extract::Request;
 use axum::response::Response;
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use futures_util::FutureExt;
 use futures_util::future::Either;
 use hyper::service::Service;
@@ -95,6 +95,7 @@ impl Handler for Gate {
 /// |---|---|---|
 /// | `POST /keys` | [`Operation::Create`] | O(log n) a key |
 /// | `GET /keys` | [`Operation::Lease`] | O(log n) a key |
+/// | `POST /leases` | [`Operation::LeaseOnce`] | O(log n) a key |
 /// | `PUT /keys` | [`Operation::Release`] | O(1) a key |
 /// | `GET /keys/{id}` | [`Operation::Show`] | O(1) |
 /// | `PUT /keys/{id}` | [`Operation::Release`] | O(1); O(log n) with a cool-down |
@@ -118,6 +119,7 @@ fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
         .route("/keys", methods(whole, POOL_METHODS))
         .route("/keys/{id}", key.clone())
         .route("/keys/{id}/lease", lease)
+        .route("/leases", methods(post(leases::lease_once::<S>), "POST"))
         .route("/keepalive", lives)
         .route("/keepalive/{id}", life.clone())
         .route("/stats", show(get(stats::show::<S>)))

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::api::{Api, Limits, Timeouts};
 use super::auth::Access;
 use super::hot::{self, Mailbox};
-use super::net::{self, Drain, Server, Takers, Threads, Tls, Workers};
+use super::net::{self, Drain, Permits, Server, Takers, Threads, Tls, Workers};
 use super::ops::{Ops, Samples, Status};
 use super::router::{Gate, Scope};
 use super::wire::Budget;
@@ -40,6 +40,9 @@ impl From<TcpListener> for Listeners {
 pub struct ServeOptions {
     /// How many connections there may be at once. More wait to be accepted.
     pub connections_max: usize,
+    /// How many connections one address may have at once, and how many of its requests may wait for a key, if that
+    /// is limited. More are closed.
+    pub connections_per_peer_max: Option<usize>,
     /// How long a client may do nothing.
     pub timeouts: Timeouts,
     /// How long requests in flight may take once the drain delay is over.
@@ -68,6 +71,7 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             connections_max: Self::CONNECTIONS_MAX,
+            connections_per_peer_max: None,
             timeouts: Timeouts::default(),
             drain_timeout: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
@@ -95,8 +99,8 @@ pub async fn serve<S: Store>(
 ) -> io::Result<()> {
     let Listeners { main, admin } = listeners.into();
     let ServeOptions { timeouts, limits, .. } = options;
-    let status =
-        Arc::new(Status::new(options.connections_max, options.access.clone(), options.log_dropped));
+    let connections = Permits::of_peers(options.connections_max, options.connections_per_peer_max);
+    let status = Arc::new(Status::new(connections, options.access.clone(), options.log_dropped));
     let samples = Arc::<Samples>::default();
     let (drain, draining) = watch::channel(());
     let (stop, stopped) = watch::channel(());
@@ -116,8 +120,13 @@ pub async fn serve<S: Store>(
     let (api, main_server) = server(&draining, &stopped, scope);
     let (workers, handovers) = Workers::start(&main_server, count, &stopped)?;
     let mut threads = Threads::default();
-    let shared =
-        hot::Shared { store: Arc::clone(&store), access: options.access.clone(), limits, timeouts };
+    let shared = hot::Shared {
+        store: Arc::clone(&store),
+        access: options.access.clone(),
+        limits,
+        budget: api.budget.clone(),
+        timeouts,
+    };
     // The hot path does not speak TLS.
     let takers = if options.tls.is_some() {
         Takers::Workers(handovers)

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 
 use super::give_way::give_way;
 use super::operation::{
-    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, Ticket, lease_of,
+    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
+    lease_of, lease_with,
 };
 use super::port::{Complete, Later, Store};
 use crate::error::Error;
@@ -59,6 +60,22 @@ pub trait StoreExt: Store {
         })
     }
 
+    /// [`Operation::LeaseOnce`], or [`Operation::Lease`] without a request key.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreExt::lease`], and [`Error::RequestInProgress`], [`Error::RequestReused`].
+    fn lease_once(
+        &self,
+        leasing: Leasing,
+        request: Option<RequestKey>,
+    ) -> impl Future<Output = Result<Lease, Error>> + Send {
+        one(self, lease_with(leasing, request), |reply| match reply {
+            Reply::Leased(lease) => Some(lease),
+            _ => None,
+        })
+    }
+
     /// Leases up to `count` random free keys, at least one, in batches. It waits for the first one only. If
     /// the future is dropped, the leases that it has made go back to the store.
     ///
@@ -70,13 +87,32 @@ pub trait StoreExt: Store {
         leasing: Leasing,
         count: usize,
     ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send {
+        self.lease_many_once(leasing, count, None)
+    }
+
+    /// As [`StoreExt::lease_many`]. With a request key, each of the keys is leased once.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreExt::lease_once`].
+    fn lease_many_once(
+        &self,
+        leasing: Leasing,
+        count: usize,
+        request: Option<RequestKey>,
+    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send {
         async move {
             let mut given = Given { store: self, leases: Vec::with_capacity(count.min(BATCH)) };
             let at_once = Leasing { wait_ms: 0, ..leasing };
             while given.leases.len() < count {
-                let wanted = BATCH.min(count - given.leases.len());
+                let begin = given.leases.len();
+                // The first one tells whether the request key is another's.
+                let batch = if request.is_some() && begin == 0 { 1 } else { BATCH };
+                let operations: Vec<_> = (begin..count.min(begin + batch))
+                    .map(|n| lease_with(at_once, request.map(|request| request.nth(n))))
+                    .collect();
                 let mut refusal = None;
-                for outcome in self.call_all(&vec![Operation::Lease(at_once); wanted]).await {
+                for outcome in self.call_all(&operations).await {
                     match outcome {
                         Ok(Reply::Leased(lease)) => given.leases.push(lease),
                         Ok(reply) => unreachable!("{reply:?} answers no lease"),
@@ -87,7 +123,7 @@ pub trait StoreExt: Store {
                     None => give_way().await,
                     Some(_) if !given.leases.is_empty() => break,
                     Some(Error::Exhausted { .. }) if leasing.wait_ms > 0 => {
-                        given.leases.push(self.lease(leasing).await?);
+                        given.leases.push(self.lease_once(leasing, request).await?);
                     }
                     Some(error) => return Err(error),
                 }

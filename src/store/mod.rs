@@ -15,7 +15,7 @@ pub(crate) use self::give_way::give_way;
 pub use self::memory::{Memory, Options};
 pub(crate) use self::operation::lease_of;
 pub use self::operation::{
-    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, Ticket,
+    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
 pub use self::port::{Complete, Diagnose, Diagnostics, Later, Stats, Store};
 pub use crate::engine::{IndexSizes, Totals};

@@ -15,6 +15,9 @@ pub enum Operation<'a> {
     /// Leases a random free key. If none is free, waits for one for up to [`Leasing::wait_ms`].
     /// [`Error::Exhausted`], [`Error::TooManyWaiters`].
     Lease(Leasing),
+    /// As [`Operation::Lease`], but as long as the lease of an earlier request with the same key lasts, the answer
+    /// is that lease. Also [`Error::RequestInProgress`], [`Error::RequestReused`].
+    LeaseOnce(Leasing, RequestKey),
     /// Lets a lease end [`Renewal::lease_ms`] from now. It keeps its generation.
     /// [`Error::NotFound`], [`Error::Stale`], [`Error::NotLeased`].
     Renew(KeyId, Renewal<'a>),
@@ -36,7 +39,7 @@ impl Operation<'_> {
     #[must_use]
     pub fn id(&self) -> Option<&KeyId> {
         match self {
-            Self::Create { .. } | Self::Lease(_) => None,
+            Self::Create { .. } | Self::Lease(_) | Self::LeaseOnce(..) => None,
             Self::Renew(id, _)
             | Self::Release(id, _)
             | Self::KeepAlive(id)
@@ -53,6 +56,35 @@ pub struct Leasing {
     pub lease_ms: Option<u32>,
     /// How long to wait for a free key, in milliseconds; 0 for not at all.
     pub wait_ms: u32,
+}
+
+/// Names the request for a lease, so that a retry is known as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// What the client calls it, and who the client is.
+    pub digest: [u8; Self::DIGEST_BYTES],
+    /// What it asks for: a retry must ask for the same.
+    pub parameters: [u32; 3],
+}
+
+impl RequestKey {
+    /// The length of a digest: so long that two never meet by chance.
+    pub const DIGEST_BYTES: usize = 16;
+
+    /// The name of the lease number `n` of a request for many. O(1).
+    #[must_use]
+    pub fn nth(mut self, n: usize) -> Self {
+        for (byte, of_n) in self.digest.iter_mut().zip(n.to_le_bytes()) {
+            *byte ^= of_n;
+        }
+        self
+    }
+}
+
+/// The operation that leases a key, once if it has a request key. O(1).
+#[must_use]
+pub(crate) fn lease_with(leasing: Leasing, request: Option<RequestKey>) -> Operation<'static> {
+    request.map_or(Operation::Lease(leasing), |request| Operation::LeaseOnce(leasing, request))
 }
 
 /// How a key is taken back.

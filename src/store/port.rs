@@ -101,7 +101,8 @@ pub trait Store: Send + Sync + 'static {
     /// operations go on. O(log w) for w clients that wait.
     fn cancel(&self, ticket: Ticket);
 
-    /// Takes back leases that no client has received. That may happen a little later. O(l) for l leases.
+    /// Takes back leases that no client has received, except one that a retry with the same request key has got, too.
+    /// That may happen a little later. O(l) for l leases.
     fn give_back(&self, leases: Vec<Lease>);
 
     /// The counts at about one moment.

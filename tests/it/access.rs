@@ -12,11 +12,11 @@ use crate::cli::{binary, error_line, signal, start};
 use crate::client::Server;
 
 /// A file of tokens that goes with its test.
-struct File(PathBuf);
+pub(crate) struct File(PathBuf);
 
 impl File {
     /// With a token for each of these roles; it is the role's name.
-    fn new(test: &str, roles: &[Role]) -> Self {
+    pub(crate) fn new(test: &str, roles: &[Role]) -> Self {
         let name = format!("token-orchestrator-{test}-{}", std::process::id());
         let file = Self(std::env::temp_dir().join(name));
         file.write(roles);
@@ -37,7 +37,7 @@ impl Drop for File {
     }
 }
 
-async fn guarded(file: &File) -> (Server, Access) {
+pub(crate) async fn guarded(file: &File) -> (Server, Access) {
     let access = Access::by_tokens(file.0.clone()).unwrap();
     let serve = ServeOptions { access: access.clone(), ..ServeOptions::default() };
     (Server::start(Options::default(), serve).await, access)

@@ -213,6 +213,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Answer { status, head, headers, body }
     }
 
+    /// Whether a GET is answered at all.
+    pub(crate) async fn answers(&mut self, path: &str) -> bool {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        self.stream.write_all(request.as_bytes()).await.is_ok() && self.fill().await
+    }
+
     /// The socket alone.
     pub(crate) fn into_stream(self) -> S {
         self.stream

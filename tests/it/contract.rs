@@ -6,6 +6,7 @@ mod batches;
 mod leases;
 mod lives;
 mod pool;
+mod requests;
 mod waiting;
 
 use std::time::Duration;
@@ -148,6 +149,12 @@ macro_rules! contract {
             waiting::many_keys_are_waited_for_like_one
             waiting::leases_that_are_given_up_are_taken_back
             waiting::no_client_waits_while_a_key_is_free
+            requests::a_retry_gets_the_same_lease
+            requests::a_lease_that_has_ended_is_not_given_again
+            requests::a_request_key_is_for_one_request
+            requests::a_request_that_got_nothing_may_be_repeated
+            requests::a_retry_that_goes_away_takes_nothing_away
+            requests::each_of_many_keys_is_leased_once
             batches::a_batch_is_answered_in_its_order
             batches::operations_on_one_key_take_effect_in_their_order
             batches::a_long_batch_is_answered_in_its_order

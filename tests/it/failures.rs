@@ -27,6 +27,8 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("GET", "/keys?count=500&wait=1s", ""),
     ("PUT", "/keys", TWO),
     ("GET", "/keys/{id}", ""),
+    ("POST", "/leases", ""),
+    ("POST", "/leases?wait=1s", ""),
     ("HEAD", "/keys/{id}", ""),
     ("PUT", "/keys/{id}", ""),
     ("PUT", "/keys/{id}?cooldown=1s", ""),

@@ -1,4 +1,4 @@
-//! The handler that leases one key or several.
+//! The handlers that lease one key or several.
 
 use axum::Extension;
 use axum::extract::State;
@@ -7,11 +7,14 @@ use axum::response::{IntoResponse, Response};
 
 use super::client::Client;
 use super::query::{LeaseQuery, LeaseRequest};
+use super::request_key::IdempotencyKey;
 use super::state::{Api, answer, unless_reset};
 use crate::error::Error;
-use crate::http::wire::{self, AnswerPermit, Empty, Fields, Leased, list};
+use crate::http::wire::{
+    self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, list,
+};
 use crate::key::{KeyId, Lease};
-use crate::store::{Leasing, Store, StoreExt};
+use crate::store::{Leasing, RequestKey, Store, StoreExt};
 
 /// The size of a leased key and its text, in bytes.
 const LEASED_BYTES: usize = size_of::<Lease>() + KeyId::TEXT_LEN + 40;
@@ -41,59 +44,135 @@ const WAITED_MAX: usize = 100;
 pub(in crate::http) async fn lease<S: Store>(
     State(api): State<Api<S>>,
     Extension(client): Extension<Client>,
-    request: LeaseRequest,
+    LeaseRequest { leasing, count }: LeaseRequest,
 ) -> Response {
-    if let Some(count) = request.count {
+    if let Some(count) = count {
         // Boxed, so that requests that wait for one key need no memory for many.
-        return Box::pin(lease_many(&api, &client, &request, count)).await;
+        return Box::pin(lease_many(&api, &client, leasing, count, None)).await;
     }
-    let leasing = api.store.lease(request.leasing);
-    // A client that has closed only its sending half gets a key that is free at once.
-    let leased = if request.leasing.wait_ms == 0 {
-        Ok(unless_reset(&client, leasing).await)
-    } else {
-        api.while_connected(&client, leasing).await
-    };
-    let leased = match leased {
-        Ok(leased) => leased,
+    match lease_one(&api, &client, leasing, None).await {
+        Ok(lease) => answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body_of(&lease)),
+        Err(refusal) => refusal,
+    }
+}
+
+/// Leases a random free key, once
+///
+/// As `GET /keys`, for clients behind anything that may repeat a request whose answer was lost. A POST is not repeated
+/// by itself, and with an `Idempotency-Key` a retry gets the same lease as long as that lasts.
+#[utoipa::path(
+    post, path = "/leases", operation_id = "leaseKeyOnce", tag = "pool",
+    params(LeaseQuery, IdempotencyKeyHeader),
+    responses(
+        (
+            status = 201, description = "Leased", body = Leased,
+            headers(
+                ("ETag" = String), ("Lease-Expires-At" = String), ("Location" = String),
+            ),
+            examples(
+                ("one" = (value = json!({"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8"}))),
+                ("several" = (value = json!({"keys": [
+                    {"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8", "etag": "\"1\""},
+                ]}))),
+            ),
+        ),
+        (status = 404, description = "No key is free", body = Empty, headers(("Retry-After" = String))),
+    ),
+)]
+pub(in crate::http) async fn lease_once<S: Store>(
+    State(api): State<Api<S>>,
+    Extension(client): Extension<Client>,
+    key: IdempotencyKey,
+    LeaseRequest { leasing, count }: LeaseRequest,
+) -> Response {
+    let request = match key.request_key(leasing, count.unwrap_or(0)) {
+        Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
-    match leased {
-        Ok(lease) => {
-            let mut body = Vec::new();
-            wire::key_id(&mut body, &lease.id);
-            answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body)
+    if let Some(count) = count {
+        let leased = Box::pin(lease_many(&api, &client, leasing, count, request));
+        let mut response = leased.await;
+        if response.status() == StatusCode::OK {
+            *response.status_mut() = StatusCode::CREATED;
         }
-        Err(error) => error.into_response(),
+        return response;
     }
+    match lease_one(&api, &client, leasing, request).await {
+        Ok(lease) => {
+            answer(&api, StatusCode::CREATED, &Fields::of_lease_once(&lease), body_of(&lease))
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+/// Leases one key.
+///
+/// # Errors
+///
+/// The answer that refuses it.
+async fn lease_one<S: Store>(
+    api: &Api<S>,
+    client: &Client,
+    leasing: Leasing,
+    request: Option<RequestKey>,
+) -> Result<Lease, Response> {
+    let turn = if leasing.wait_ms > 0 { client.turns.take() } else { None };
+    let wait_ms = if turn.is_some() { leasing.wait_ms } else { 0 };
+    let lease = api.store.lease_once(Leasing { wait_ms, ..leasing }, request);
+    // A client that has closed only its sending half gets a key that is free at once.
+    let leased = if wait_ms == 0 {
+        unless_reset(client, lease).await
+    } else {
+        let waited = api.while_connected(client, lease, |lease| vec![*lease]).await;
+        waited.map_err(IntoResponse::into_response)?
+    };
+    leased.map_err(|error| refusal(error, leasing.wait_ms > wait_ms))
+}
+
+/// The answer to a lease that was refused; `has_no_turn` if it could not wait.
+fn refusal(error: Error, has_no_turn: bool) -> Response {
+    match error {
+        Error::Exhausted { .. } if has_no_turn => Problem::TooManyWaitersOfClient.into_response(),
+        error => error.into_response(),
+    }
+}
+
+fn body_of(lease: &Lease) -> Vec<u8> {
+    let mut body = Vec::new();
+    wire::key_id(&mut body, &lease.id);
+    body
 }
 
 /// Leases up to `count` keys, fewer if fewer are free.
 async fn lease_many<S: Store>(
     api: &Api<S>,
     client: &Client,
-    request: &LeaseRequest,
+    leasing: Leasing,
     count: usize,
+    request: Option<RequestKey>,
 ) -> Response {
     let mut permit = match api.budget.answer(count * LEASED_BYTES).await {
         Ok(permit) => permit,
         Err(problem) => return problem.into_response(),
     };
     // A client that has closed only its sending half gets the keys that are free at once.
-    let at_once = Leasing { wait_ms: 0, ..request.leasing };
-    let mut result = unless_reset(client, api.store.lease_many(at_once, count)).await;
-    if matches!(result, Err(Error::Exhausted { .. })) && request.leasing.wait_ms > 0 {
+    let at_once = Leasing { wait_ms: 0, ..leasing };
+    let at_once = api.store.lease_many_once(at_once, count, request);
+    let mut result = unless_reset(client, at_once).await;
+    let waits = matches!(result, Err(Error::Exhausted { .. })) && leasing.wait_ms > 0;
+    let turn = if waits { client.turns.take() } else { None };
+    if turn.is_some() {
         // A request that waits for a key must not keep others from the budget.
         permit = AnswerPermit::default();
-        let waiting = api.store.lease_many(request.leasing, count.min(WAITED_MAX));
-        result = match api.while_connected(client, waiting).await {
+        let waiting = api.store.lease_many_once(leasing, count.min(WAITED_MAX), request);
+        result = match api.while_connected(client, waiting, Clone::clone).await {
             Ok(result) => result,
             Err(problem) => return problem.into_response(),
         };
     }
     let leases = match result {
         Ok(leases) => leases,
-        Err(error) => return error.into_response(),
+        Err(error) => return refusal(error, waits && turn.is_none()),
     };
     let body = permit.into_body(list("keys", &leases, wire::lease).await);
     let first_end = leases.iter().map(|lease| lease.until).min();

@@ -7,14 +7,17 @@ pub(super) mod keys;
 pub(super) mod leases;
 mod limits;
 mod parameters;
+mod places;
 pub(super) mod pools;
 pub(super) mod query;
+pub(super) mod request_key;
 mod state;
 pub(super) mod stats;
 mod timeouts;
 
-pub(super) use self::client::Client;
+pub(super) use self::client::{Client, has_hung_up};
 pub use self::limits::Limits;
 pub(super) use self::parameters::check_parameters;
+pub(super) use self::places::{Peers, Place, Turn, Turns};
 pub(super) use self::state::Api;
 pub use self::timeouts::Timeouts;

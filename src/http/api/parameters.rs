@@ -15,7 +15,9 @@ impl Route {
     /// The parameters of a route of the API. Other routes take whatever comes.
     fn parameters(self) -> Option<&'static [&'static str]> {
         match self {
-            Self::Lease | Self::LeaseOrWait => Some(&["count", "lease", "wait"]),
+            Self::Lease | Self::LeaseOrWait | Self::LeaseOnce | Self::LeaseOnceOrWait => {
+                Some(&["count", "lease", "wait"])
+            }
             Self::Release => Some(&["cooldown"]),
             Self::Renew => Some(&["lease"]),
             Self::Create

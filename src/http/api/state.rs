@@ -1,5 +1,6 @@
 //! The state and the answers that all handlers share.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -11,6 +12,7 @@ use super::client::Client;
 use super::limits::Limits;
 use crate::error::Error;
 use crate::http::wire::{Budget, Fields, Problem, json};
+use crate::key::Lease;
 use crate::store::{Diagnose, Diagnostics, Store};
 
 /// The state of the handlers.
@@ -52,7 +54,7 @@ impl<S> Api<S> {
     }
 
     /// Waits for `lease`, until the server stops or the client hangs up. Then nobody waits for the key any
-    /// more.
+    /// more. `to_leases` tells which ones go back if the client has hung up before it got them.
     ///
     /// # Errors
     ///
@@ -61,13 +63,38 @@ impl<S> Api<S> {
         &self,
         client: &Client,
         lease: impl Future<Output = Result<T, Error>>,
-    ) -> Result<Result<T, Error>, Problem> {
+        to_leases: fn(&T) -> Vec<Lease>,
+    ) -> Result<Result<T, Error>, Problem>
+    where
+        S: Store,
+    {
         let mut stopped = self.stopped.clone();
-        tokio::select! {
+        let leased = tokio::select! {
             biased;
-            result = lease => Ok(result),
-            _ = stopped.changed() => Err(Problem::Stopping),
-            () = client.gone() => Ok(Err(Error::EXHAUSTED)),
+            result = lease => result,
+            _ = stopped.changed() => return Err(Problem::Stopping),
+            () = client.gone() => Err(Error::EXHAUSTED),
+        };
+        let Ok(leased) = leased else { return Ok(leased) };
+        let mut given = Given { store: &*self.store, leases: to_leases(&leased) };
+        if client.has_hung_up().await {
+            return Ok(Err(Error::EXHAUSTED));
+        }
+        given.leases.clear();
+        Ok(Ok(leased))
+    }
+}
+
+/// Leases that go back to the store if they are dropped.
+struct Given<'a, S: Store> {
+    store: &'a S,
+    leases: Vec<Lease>,
+}
+
+impl<S: Store> Drop for Given<'_, S> {
+    fn drop(&mut self) {
+        if !self.leases.is_empty() {
+            self.store.give_back(take(&mut self.leases));
         }
     }
 }

@@ -38,6 +38,7 @@ const TOKEN: &str = "token";
     paths(
         pools::create,
         leases::lease,
+        leases::lease_once,
         keys::show,
         keys::release,
         keys::renew,
@@ -177,8 +178,13 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
             let full = Problem::PoolFull { retry_after_ms: 1 };
             vec![Problem::InvalidBody { expected: pools::EXPECTED }, full]
         }
-        Route::Lease => {
-            lease.into_iter().chain([Problem::TooManyWaiters, Problem::Stopping]).collect()
+        Route::Lease | Route::LeaseOnce => {
+            let waiting =
+                [Problem::TooManyWaiters, Problem::TooManyWaitersOfClient, Problem::Stopping];
+            let of_key =
+                [Problem::MalformedRequestKey, Problem::RequestInProgress, Problem::RequestReused];
+            let of_key = of_key.into_iter().filter(|_| route.is_lease_once());
+            lease.into_iter().chain(waiting).chain(of_key).collect()
         }
         Route::Release => cooldown.into_iter().chain(fenced).collect(),
         Route::Renew => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
@@ -198,6 +204,10 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         Problem::Unauthorized { has_token: false },
         Problem::Forbidden { role },
         Problem::FromElsewhere,
+        Problem::MalformedHost,
+        Problem::ForeignHost { host: "keys.example.com".to_owned() },
+        Problem::TransferCoding { is_known: true },
+        Problem::TransferCoding { is_known: false },
         Problem::MalformedBody { detail: not_json },
         Problem::BodyTooLarge { max },
         Problem::BodyTimeout,
@@ -222,7 +232,10 @@ fn describe_refusals(status: u16, refusals: &[Details]) -> Described {
         .content(PROBLEM_JSON, content.build());
     match status {
         401 => response.header("WWW-Authenticate", describe_header("WWW-Authenticate")).build(),
-        503 => response.header("Retry-After", describe_header("Retry-After")).build(),
+        409 if refusals.iter().any(|details| details.r#type.ends_with("in-progress")) => {
+            response.header("Retry-After", describe_header("Retry-After")).build()
+        }
+        429 | 503 => response.header("Retry-After", describe_header("Retry-After")).build(),
         _ => response.build(),
     }
 }

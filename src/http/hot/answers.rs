@@ -48,8 +48,8 @@ impl Answers {
     ) {
         let (status, line, fields) = match outcome {
             Ok(reply) => {
-                let fields = self.write_body(store, reply);
-                let is_new = matches!(reply, Reply::Created(_));
+                let fields = self.write_body(store, route, reply);
+                let is_new = matches!(reply, Reply::Created(_)) || route.is_lease_once();
                 if is_new { (201, CREATED, fields) } else { (200, FOUND, fields) }
             }
             Err(Error::NotFound) => (404, NOT_FOUND, self.write_nothing(None)),
@@ -100,10 +100,13 @@ impl Answers {
     }
 
     /// Writes the body of an answer, and returns the fields of its head.
-    fn write_body<S: Store>(&mut self, store: &S, reply: &Reply) -> Fields {
+    fn write_body<S: Store>(&mut self, store: &S, route: Route, reply: &Reply) -> Fields {
         match reply {
             Reply::Leased(lease) => {
                 wire::key_id(&mut self.body, &lease.id);
+                if route.is_lease_once() {
+                    return Fields::of_lease_once(lease);
+                }
                 Fields::of_lease(lease)
             }
             Reply::Shown(info) => {

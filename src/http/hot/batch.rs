@@ -1,17 +1,25 @@
 //! Requests that were read and not executed yet.
 
 use super::request::Hot;
+use crate::http::api::Turn;
 use crate::http::route::Route;
 use crate::store::{Answer, Operation};
 
 /// Requests that were read and not executed yet.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// The requests' connections and routes.
-    pub(super) requests: Vec<(usize, Route)>,
+    pub(super) requests: Vec<Request>,
     /// The requests' operations.
     pub(super) operations: Vec<Operation<'static>>,
     pub(super) answers: Vec<Answer>,
+}
+
+/// What belongs to a request beside its operation.
+pub(super) struct Request {
+    pub(super) connection: usize,
+    pub(super) route: Route,
+    /// Its turn to wait for a key, if it may wait.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Batch {
@@ -19,9 +27,15 @@ impl Batch {
         self.requests.len()
     }
 
-    pub(super) fn push(&mut self, connection: usize, request: Hot) {
-        self.requests.push((connection, request.route));
-        self.operations.push(request.operation);
+    pub(super) fn push(&mut self, connection: usize, hot: Hot, turn: Option<Turn>) {
+        self.requests.push(Request { connection, route: hot.route, turn });
+        self.operations.push(hot.operation);
+    }
+
+    /// Whether a request is the last one of its connection.
+    pub(super) fn is_last(&self, n: usize) -> bool {
+        let connection = self.requests[n].connection;
+        self.requests.get(n + 1).is_none_or(|next| next.connection != connection)
     }
 
     /// Removes all, and keeps the memory for the next ones.

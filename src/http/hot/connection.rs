@@ -3,26 +3,28 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{SendFlags, send};
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::last_input::{LINGER_MAX, LastInput};
 use super::mailbox::Transfer;
 use super::pending::{Pending, PendingAnswer, Waiting};
+use crate::http::api::{Place, Turn, has_hung_up};
 use crate::http::auth::{Access, CachedRole};
 use crate::http::route::Route;
+use crate::http::wire::HeadPermit;
 use crate::key::Lease;
 use crate::store::Ticket;
 
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
-    /// Counts towards the limit on connections.
-    pub(super) permit: OwnedSemaphorePermit,
+    /// Counts towards the limits on connections.
+    pub(super) place: Place,
     /// What was read but is not a whole head yet, or not hot.
     pub(super) input: Vec<u8>,
+    /// The share of the budget that a long beginning of a head takes.
+    pub(super) head_permit: Option<HeadPermit>,
     /// Answers that the client has not received yet. Until it has, nothing is read.
     pub(super) output: Vec<u8>,
     /// The first tick after it last made progress. To read the clock at each tick is enough.
@@ -48,11 +50,12 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(Transfer { stream, permit, read, is_new, .. }: Transfer) -> Self {
+    pub(super) fn new(Transfer { stream, place, read, is_new, .. }: Transfer) -> Self {
         Self {
             stream,
-            permit,
+            place,
             input: read,
+            head_permit: None,
             output: Vec::new(),
             idle_since: None,
             is_new,
@@ -117,8 +120,8 @@ impl Connection {
     }
 
     /// Notes that a request waits for its operation. O(1).
-    pub(super) fn wait_for(&mut self, waiting: Waiting) {
-        self.pending.get_or_insert_default().push_waiting(waiting);
+    pub(super) fn wait_for(&mut self, waiting: Waiting, turn: Option<Turn>) {
+        self.pending.get_or_insert_default().push_waiting(waiting, turn);
     }
 
     /// The request that waits for an operation. O(p) for p pipelined requests.
@@ -133,10 +136,7 @@ impl Connection {
 
     /// Whether the client has gone, or has closed its half and so does not wait for a key any more.
     pub(super) fn has_hung_up(&self) -> bool {
-        let ending = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
-        let mut peer = [PollFd::new(&self.stream, PollFlags::RDHUP)];
-        let polled = poll(&mut peer, Some(&Timespec::default()));
-        polled.is_ok() && peer[0].revents().intersects(ending)
+        has_hung_up(&self.stream)
     }
 
     /// Puts an answer in its place, and adds the answers that can be sent now to `output`. Returns the leases

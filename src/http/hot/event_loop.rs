@@ -22,7 +22,7 @@ use super::mailbox::{Mailbox, Message, Transfer};
 use crate::http::api::{Limits, Timeouts};
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
-use crate::http::wire::HEAD_BYTES_MAX;
+use crate::http::wire::{Budget, HEAD_BYTES_MAX};
 use crate::store::{Later, Store};
 
 /// Room for what is read at a time: a few hundred small requests, or the longest head.
@@ -47,13 +47,15 @@ pub(in crate::http) struct Shared<S> {
     pub(in crate::http) store: Arc<S>,
     pub(in crate::http) access: Access,
     pub(in crate::http) limits: Limits,
+    pub(in crate::http) budget: Budget,
     pub(in crate::http) timeouts: Timeouts,
 }
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         let (store, access) = (Arc::clone(&self.store), self.access.clone());
-        Self { store, access, limits: self.limits, timeouts: self.timeouts }
+        let (limits, timeouts) = (self.limits, self.timeouts);
+        Self { store, access, limits, budget: self.budget.clone(), timeouts }
     }
 }
 
@@ -62,6 +64,7 @@ pub(super) struct Loop<S> {
     pub(super) store: Arc<S>,
     pub(super) access: Access,
     pub(super) limits: Limits,
+    pub(super) budget: Budget,
     pub(super) tally: Arc<Tally>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Tells this loop from earlier ones with the same mailbox, which have panicked.
@@ -95,7 +98,7 @@ impl<S: Store> Loop<S> {
         mailbox: Arc<Mailbox>,
         cold: mpsc::UnboundedSender<Transfer>,
     ) -> io::Result<Self> {
-        let Shared { store, access, limits, timeouts } = shared;
+        let Shared { store, access, limits, budget, timeouts } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
         let completions = Completions::new(&mailbox);
@@ -103,6 +106,7 @@ impl<S: Store> Loop<S> {
             store,
             access,
             limits,
+            budget,
             tally,
             generation: completions.generation(),
             later: Later { receiver: Arc::new(completions), first_token: 0 },

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rustix::event::epoll;
 
-use super::batch::Batch;
+use super::batch::Request;
 use super::connection::Connection;
 use super::event_loop::Loop;
 use super::mailbox::Transfer;
@@ -19,27 +19,27 @@ use crate::store::{Answer, Outcome, Store, lease_of};
 impl<S: Store> Loop<S> {
     /// Executes the batch, and sends the answers of each connection in the order of its requests.
     pub(super) fn answer(&mut self) {
-        if self.batch.requests.is_empty() {
+        if self.batch.len() == 0 {
             return;
         }
         let first_token = self.later.first_token;
         self.store.execute(&self.batch.operations, &mut self.batch.answers, &self.later);
         self.later.first_token += self.batch.operations.len() as u64;
         let mut batch = take(&mut self.batch);
-        let Batch { requests, operations, answers } = &batch;
         // The first answer to the same connection, and the first one that is not sent at once.
         let (mut first, mut first_held) = (0, None);
-        for (n, answer) in answers.iter().enumerate() {
-            let ((index, route), id) = (requests[n], operations[n].id());
-            let is_last = requests.get(n + 1).is_none_or(|(next, _)| *next != index);
+        for n in 0..batch.len() {
+            let is_last = batch.is_last(n);
+            let Request { connection: index, route, ref mut turn } = batch.requests[n];
+            let id = batch.operations[n].id();
             let connection = &mut self.connections[index];
-            match answer {
+            match &batch.answers[n] {
                 Answer::Now(outcome) => {
                     let begin = self.answers.output.len();
                     if self.is_draining && is_last {
-                        connection.is_closing = !connection.is_busy() && connection.can_close();
+                        connection.is_closing |= !connection.is_busy() && connection.can_close();
                     }
-                    self.answers.closes = connection.is_closing;
+                    self.answers.closes = connection.is_closing && is_last;
                     self.answers.add(&*self.store, route, id, outcome);
                     if let Some(pending) = &mut connection.pending {
                         let bytes = self.answers.output.split_off(begin);
@@ -51,7 +51,7 @@ impl<S: Store> Loop<S> {
                     let (ticket, token) = (*ticket, first_token + n as u64);
                     self.waiting.insert(token, index);
                     let (id, began) = (id.copied(), Instant::now());
-                    connection.wait_for(Waiting { token, ticket, route, id, began });
+                    connection.wait_for(Waiting { token, ticket, route, id, began }, turn.take());
                     if route.may_wait() && (connection.is_ending || self.is_stopping) {
                         self.store.cancel(ticket);
                     }
@@ -59,7 +59,7 @@ impl<S: Store> Loop<S> {
             }
             if is_last {
                 if !self.send(index) {
-                    let unsent = &answers[first..first_held.unwrap_or(n + 1)];
+                    let unsent = &batch.answers[first..first_held.unwrap_or(n + 1)];
                     self.give_back(unsent.iter().filter_map(lease_in).collect());
                 }
                 (first, first_held) = (n + 1, None);
@@ -88,9 +88,9 @@ impl<S: Store> Loop<S> {
             outcome = &Err(Error::EXHAUSTED);
         }
         if self.is_draining {
-            connection.is_closing = connection.has_one_pending() && connection.can_close();
+            connection.is_closing |= connection.has_one_pending() && connection.can_close();
         }
-        self.answers.closes = connection.is_closing;
+        self.answers.closes = connection.is_closing && connection.has_one_pending();
         if self.is_stopping && route.may_wait() && matches!(outcome, Err(Error::Exhausted { .. })) {
             self.answers.refuse(route, None, &Refusal::from(&Problem::Stopping));
         } else {
@@ -141,7 +141,7 @@ impl<S: Store> Loop<S> {
     }
 
     /// Sends the answers that were written. False if the client has gone.
-    fn send(&mut self, index: usize) -> bool {
+    pub(super) fn send(&mut self, index: usize) -> bool {
         let connection = &mut self.connections[index];
         connection.has_requests = false;
         connection.is_new = false;
@@ -167,12 +167,12 @@ impl<S: Store> Loop<S> {
         if !connection.is_cold || connection.is_unfinished() {
             return;
         }
-        let Connection { stream, input: read, is_new, permit, .. } = self.connections.remove(index);
+        let Connection { stream, input: read, is_new, place, .. } = self.connections.remove(index);
         // It cannot fail: the socket was added.
         let _ = epoll::delete(&self.poll, &stream);
         let home = Some(Arc::clone(&self.mailbox));
         // It fails only while the server ends. The connection is closed then.
-        let _ = self.cold.send(Transfer { stream, read, is_new, permit, home });
+        let _ = self.cold.send(Transfer { stream, read, is_new, place, home });
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
-use tokio::sync::OwnedSemaphorePermit;
 
+use crate::http::api::Place;
 use crate::key::Lease;
 use crate::store::{Outcome, lease_of};
 
@@ -33,16 +33,16 @@ pub(in crate::http) struct Transfer {
     pub(in crate::http) read: Vec<u8>,
     /// Nothing was answered yet, so it may be an HTTP/2 connection.
     pub(in crate::http) is_new: bool,
-    /// Counts towards the limit on connections.
-    pub(in crate::http) permit: OwnedSemaphorePermit,
+    /// Counts towards the limits on connections.
+    pub(in crate::http) place: Place,
     /// Where it goes back to when its client rests, if it comes from the hot path.
     pub(in crate::http) home: Option<Arc<Mailbox>>,
 }
 
 impl Transfer {
     /// A connection that was just accepted.
-    pub(in crate::http) fn new(stream: TcpStream, permit: OwnedSemaphorePermit) -> Self {
-        Self { stream, read: Vec::new(), is_new: true, permit, home: None }
+    pub(in crate::http) fn new(stream: TcpStream, place: Place) -> Self {
+        Self { stream, read: Vec::new(), is_new: true, place, home: None }
     }
 }
 

@@ -19,6 +19,7 @@ mod completions;
 mod connection;
 mod event_loop;
 mod execute;
+mod fields;
 mod known_host;
 mod last_input;
 mod mailbox;

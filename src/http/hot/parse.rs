@@ -6,9 +6,9 @@ use axum::http::{self, Version};
 use httparse::{Header, Request, Status};
 use hyper::body::Body;
 
+use super::fields::Fields;
 use super::request::Hot;
 use crate::http::api::Limits;
-use crate::http::auth::FETCH_SITE;
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be
@@ -18,7 +18,7 @@ const FIELDS_MAX: usize = 100;
 /// What input begins with.
 pub(super) enum Parsed<'a> {
     /// A request, its length, and its fields with a meaning.
-    Hot(Hot, usize, Special<'a>),
+    Hot(Hot, usize, Fields<'a>),
     /// The beginning of a head.
     Partial,
     /// Anything else, which is left to hyper.
@@ -35,7 +35,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(input, &mut fields) {
         Ok(Status::Complete(length)) => {
-            let mut special = Special::default();
+            let mut special = Fields::default();
             hot(&request, &mut special, limits)
                 .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, special))
         }
@@ -47,7 +47,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
 /// Whether a request that hyper has read is one that this path answers, apart from its host and its token.
 /// O(length).
 pub(in crate::http) fn is_hot<B: Body>(request: &http::Request<B>, limits: &Limits) -> bool {
-    let mut special = Special::default();
+    let mut special = Fields::default();
     let mut fields = request.headers().iter();
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
     request.version() == Version::HTTP_11
@@ -55,39 +55,12 @@ pub(in crate::http) fn is_hot<B: Body>(request: &http::Request<B>, limits: &Limi
         && fields.all(|(name, value)| {
             special.admit(&Header { name: name.as_str(), value: value.as_bytes() })
         })
-        && Hot::of(request.method().as_str(), target, special.if_match, limits).is_some()
+        && Hot::of(request.method().as_str(), target, &special, limits).is_some()
 }
 
-/// Fields that have a meaning here.
-#[derive(Default)]
-pub(super) struct Special<'a> {
-    pub(super) host: Option<&'a [u8]>,
-    pub(super) authorization: Option<&'a [u8]>,
-    if_match: Option<&'a [u8]>,
-}
-
-fn hot<'a>(request: &Request<'_, 'a>, special: &mut Special<'a>, limits: &Limits) -> Option<Hot> {
+fn hot<'a>(request: &Request<'_, 'a>, special: &mut Fields<'a>, limits: &Limits) -> Option<Hot> {
     if request.version != Some(1) || !request.headers.iter().all(|field| special.admit(field)) {
         return None;
     }
-    Hot::of(request.method?, request.path?, special.if_match, limits)
-}
-
-impl<'a> Special<'a> {
-    /// Whether a field means nothing to the connection or to the length of the request. Those that have a
-    /// meaning here are kept; of two nobody knows which one counts.
-    fn admit(&mut self, field: &Header<'a>) -> bool {
-        let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        match field.name.len() {
-            4 => !is("host") || self.host.replace(field.value).is_none(),
-            6 => !is("expect") && !is("origin"),
-            8 => !is("if-match") || self.if_match.replace(field.value).is_none(),
-            7 => !is("upgrade"),
-            10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
-            13 => !is("authorization") || self.authorization.replace(field.value).is_none(),
-            14 => (!is("content-length") || field.value == b"0") && !is(FETCH_SITE),
-            17 => !is("transfer-encoding"),
-            _ => true,
-        }
-    }
+    Hot::of(request.method?, request.path?, special, limits)
 }

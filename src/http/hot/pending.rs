@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::http::api::Turn;
 use crate::http::route::Route;
 use crate::key::{KeyId, Lease};
 use crate::store::{Outcome, Ticket, lease_of};
@@ -39,7 +40,11 @@ pub(super) struct Waiting {
 
 enum Slot {
     Answer(PendingAnswer),
-    Waiting(Waiting),
+    /// Keeps the turn, if it waits for a key.
+    Waiting(
+        Waiting,
+        #[expect(dead_code, reason = "it is given back when it is dropped")] Option<Turn>,
+    ),
 }
 
 impl Pending {
@@ -47,17 +52,17 @@ impl Pending {
         self.slots.push(Slot::Answer(answer));
     }
 
-    pub(super) fn push_waiting(&mut self, waiting: Waiting) {
+    pub(super) fn push_waiting(&mut self, waiting: Waiting, turn: Option<Turn>) {
         if self.slots.is_empty() {
             // Nearly always there is only this one.
             self.slots.reserve_exact(1);
         }
-        self.slots.push(Slot::Waiting(waiting));
+        self.slots.push(Slot::Waiting(waiting, turn));
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Waiting> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Waiting(waiting) => Some(waiting),
+            Slot::Waiting(waiting, _) => Some(waiting),
             Slot::Answer(_) => None,
         })
     }
@@ -75,7 +80,7 @@ impl Pending {
     /// Puts an answer into the place that waits for it. O(p) for p pipelined requests.
     pub(super) fn put(&mut self, wanted: u64, answer: PendingAnswer) {
         let is_it =
-            |slot: &&mut Slot| matches!(slot, Slot::Waiting(waiting) if waiting.token == wanted);
+            |slot: &&mut Slot| matches!(slot, Slot::Waiting(waiting, _) if waiting.token == wanted);
         if let Some(slot) = self.slots.iter_mut().find(is_it) {
             *slot = Slot::Answer(answer);
         }
@@ -107,7 +112,7 @@ impl Pending {
     pub(super) fn leases(&self) -> Vec<Lease> {
         let lease = |slot: &Slot| match slot {
             Slot::Answer(answer) => answer.lease,
-            Slot::Waiting(_) => None,
+            Slot::Waiting(..) => None,
         };
         self.slots.iter().filter_map(lease).collect()
     }

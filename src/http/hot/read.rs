@@ -7,6 +7,8 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::event_loop::Loop;
 use super::parse::{Parsed, parse};
+use crate::http::route::Route;
+use crate::http::wire::{Problem, Refusal};
 use crate::store::Store;
 
 /// How much a client may send in vain once its connection is finished. Then it is reset: a client that never
@@ -62,7 +64,14 @@ impl<S: Store> Loop<S> {
                     if self.known_host.admits(&self.access, fields.host)
                         && connection.may(&self.access, request.route, fields.authorization) =>
                 {
-                    self.batch.push(index, request);
+                    let may_wait = request.route.may_wait();
+                    let turn = may_wait.then(|| connection.place.turns().take());
+                    // The router refuses to wait where too many do.
+                    if matches!(turn, Some(None)) {
+                        connection.is_cold = true;
+                        break;
+                    }
+                    self.batch.push(index, request, turn.flatten());
                     connection.has_requests = true;
                     input = &input[length..];
                 }
@@ -79,10 +88,28 @@ impl<S: Store> Loop<S> {
             connection.idle_since = None;
         }
         // Usually nothing is left, so an idle connection holds no memory for input.
-        connection.input = input.to_vec();
+        connection.head_permit = None;
+        match self.budget.head(input.len()) {
+            Ok(permit) => {
+                connection.head_permit = permit;
+                connection.input = input.to_vec();
+            }
+            // The answers before it close the connection, if there are any.
+            Err(_) if connection.has_requests => connection.is_closing = true,
+            Err(busy) => return self.refuse(index, &busy),
+        }
         if !connection.has_requests {
             self.hand_over(index);
         }
+    }
+
+    /// Refuses a request that cannot be read, and closes its connection.
+    fn refuse(&mut self, index: usize, problem: &Problem) {
+        // Answers to others are in the batch, and not written yet.
+        self.connections[index].is_closing = true;
+        self.answers.closes = true;
+        self.answers.refuse(Route::Unknown, None, &Refusal::from(problem));
+        self.send(index);
     }
 
     /// Closes a connection whose requests are answered, once the server drains. If it was closed while its client

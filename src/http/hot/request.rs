@@ -1,8 +1,10 @@
 //! Which requests are hot: those for one key, without a body.
 
+use super::fields::Fields;
 use crate::http::api::Limits;
 use crate::http::api::if_match::generation;
 use crate::http::api::query::duration;
+use crate::http::api::request_key::request_key;
 use crate::http::route::Route;
 use crate::key::{Fence, KeyId};
 use crate::store::{Leasing, Operation, Release, Renewal};
@@ -16,14 +18,15 @@ pub(super) struct Hot {
 }
 
 impl Hot {
-    /// The request with this method, target and `If-Match`, if it is hot. What is malformed, unknown or beyond
+    /// The request with this method, target and fields, if it is hot. What is malformed, unknown or beyond
     /// a limit is not: the router refuses it. O(length).
     pub(super) fn of(
         method: &str,
         target: &str,
-        if_match: Option<&[u8]>,
+        fields: &Fields<'_>,
         limits: &Limits,
     ) -> Option<Self> {
+        let if_match = fields.if_match;
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
@@ -53,11 +56,18 @@ impl Hot {
         }
         match (method, path) {
             ("GET", "/keys") => {
-                let known = [("lease", limits.lease_ms_max), ("wait", limits.wait_ms_max)];
-                let [lease_ms, wait_ms] = parameters(query, known)?;
-                let route = if wait_ms.is_some() { Route::LeaseOrWait } else { Route::Lease };
-                let leasing = Leasing { lease_ms, wait_ms: wait_ms.unwrap_or(0) };
+                let (leasing, waits) = leasing(query, limits)?;
+                let route = if waits { Route::LeaseOrWait } else { Route::Lease };
                 hot(route, Operation::Lease(leasing))
+            }
+            ("POST", "/leases") => {
+                let (leasing, waits) = leasing(query, limits)?;
+                let route = if waits { Route::LeaseOnceOrWait } else { Route::LeaseOnce };
+                let Some(key) = fields.request_key else {
+                    return hot(route, Operation::Lease(leasing));
+                };
+                let key = request_key(key, fields.authorization, leasing, 0)?;
+                hot(route, Operation::LeaseOnce(leasing, key))
             }
             ("POST", "/keys") if query.is_none() => {
                 hot(Route::Create, Operation::Create { count: 1 })
@@ -69,6 +79,13 @@ impl Hot {
             _ => None,
         }
     }
+}
+
+/// What the query asks of a lease, and whether it says how long to wait.
+fn leasing(query: Option<&str>, limits: &Limits) -> Option<(Leasing, bool)> {
+    let known = [("lease", limits.lease_ms_max), ("wait", limits.wait_ms_max)];
+    let [lease_ms, wait_ms] = parameters(query, known)?;
+    Some((Leasing { lease_ms, wait_ms: wait_ms.unwrap_or(0) }, wait_ms.is_some()))
 }
 
 /// The generation that `If-Match` names. A list, or a tag that is no generation, is left to the router.
@@ -108,7 +125,8 @@ mod tests {
 
     fn of(method: &str, target: &str, if_match: &str) -> Option<String> {
         let if_match = (!if_match.is_empty()).then_some(if_match.as_bytes());
-        let hot = Hot::of(method, &target.replace("ID", ID), if_match, &Limits::default())?;
+        let fields = Fields { if_match, ..Fields::default() };
+        let hot = Hot::of(method, &target.replace("ID", ID), &fields, &Limits::default())?;
         Some(format!("{:?} {:?}", hot.route, hot.operation).replace(ID, "ID"))
     }
 
@@ -121,6 +139,14 @@ mod tests {
         for (method, target, if_match, route, operation) in [
             ("GET", "/keys", "", Route::Lease, leasing(None, 0)),
             ("GET", "/keys", "\"x\"", Route::Lease, leasing(None, 0)),
+            ("POST", "/leases", "", Route::LeaseOnce, leasing(None, 0)),
+            (
+                "POST",
+                "/leases?lease=5s&wait=1s",
+                "",
+                Route::LeaseOnceOrWait,
+                leasing(Some(5000), 1000),
+            ),
             ("GET", "/keys?lease=5s", "", Route::Lease, leasing(Some(5000), 0)),
             ("GET", "/keys?wait=1s&lease=7ms", "", Route::LeaseOrWait, leasing(Some(7), 1000)),
             ("POST", "/keys", "", Route::Create, Operation::Create { count: 1 }),
@@ -153,6 +179,8 @@ mod tests {
         for (method, target, if_match) in [
             ("HEAD", "/keys/ID", ""),
             ("GET", "/keys?count=2", ""),
+            ("POST", "/leases?count=2", ""),
+            ("GET", "/leases", ""),
             ("GET", "/keys?", ""),
             ("GET", "/keys?lease", ""),
             ("GET", "/keys?leese=1s", ""),

@@ -15,10 +15,11 @@ use tokio::sync::{Semaphore, mpsc};
 use super::completions::Completions;
 use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
-use crate::http::api::{Limits, Timeouts};
+use crate::http::api::{Limits, Place, Timeouts};
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
+use crate::http::wire::Budget;
 use crate::key::{KeyId, State};
 use crate::store::{Complete, Leasing, Memory, Options, Reply, StoreExt};
 use crate::time::ManualClock;
@@ -40,6 +41,7 @@ async fn one_key() -> Fixture {
         store: Arc::clone(&store),
         access: Access::open(),
         limits: Limits::default(),
+        budget: Budget::default(),
         timeouts: Timeouts::default(),
     };
     let cold = mpsc::unbounded_channel().0;
@@ -51,12 +53,12 @@ async fn one_key() -> Fixture {
 fn connection() -> (TcpStream, Transfer) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let place = Place::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(), None);
     let transfer = Transfer {
         stream: listener.accept().unwrap().0,
         read: b"GET".to_vec(),
         is_new: false,
-        permit,
+        place,
         home: None,
     };
     (client, transfer)

@@ -103,7 +103,7 @@ impl Metrics {
     /// How long all requests took, except those that may wait for a key. O(t) for t threads.
     pub(in crate::http) fn all_latencies(&self) -> Snapshot {
         let mut sum = Snapshot::default();
-        let prompt = Route::ALL.iter().filter(|route| **route != Route::LeaseOrWait);
+        let prompt = Route::ALL.iter().filter(|route| !route.may_wait());
         prompt.for_each(|route| sum.merge(&self.latencies(*route)));
         sum
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::permits::Permits;
 use super::workers::Handover;
+use crate::http::api::Place;
 use crate::http::hot::{Mailbox, Transfer};
 
 /// Pause after a failed accept, as when file descriptors have run out: connections may end meanwhile.
@@ -28,18 +28,21 @@ impl Acceptor {
     }
 
     /// The next connection, once there is a permit for it.
-    async fn next(&mut self, permits: &Permits) -> (std::net::TcpStream, OwnedSemaphorePermit) {
+    async fn next(&mut self, permits: &Permits) -> (std::net::TcpStream, Place) {
         loop {
             // Only waited for: it is taken once there is a connection, so that permits count connections.
             permits.wait().await;
-            match self.listener.accept().await.and_then(|(stream, _)| prepare(stream)) {
-                Ok(stream) => {
+            let accepted = self.listener.accept().await;
+            let prepared =
+                accepted.and_then(|(stream, address)| Ok((prepare(stream)?, address.ip())));
+            match prepared {
+                Ok((stream, address)) => {
                     self.is_failing = false;
                     // No `await` here: a caller that stopped waiting would lose the connection.
-                    if let Some(permit) = permits.try_take() {
-                        return (stream, permit);
+                    if let Some(place) = permits.try_enter(address) {
+                        return (stream, place);
                     }
-                    debug_assert!(false, "nobody else takes permits");
+                    debug!("{address} has as many connections as it may; one more is closed");
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -76,8 +79,8 @@ pub(in crate::http) enum Takers {
 pub(in crate::http) async fn accept(listener: TcpListener, permits: &Permits, takers: Takers) {
     let mut acceptor = Acceptor::new(listener);
     for turn in (0_usize..).cycle() {
-        let (stream, permit) = acceptor.next(permits).await;
-        let connection = Transfer::new(stream, permit);
+        let (stream, place) = acceptor.next(permits).await;
+        let connection = Transfer::new(stream, place);
         // It fails only while the server ends.
         match &takers {
             Takers::Hot(threads) => drop(threads[turn % threads.len()].add(connection)),

@@ -29,7 +29,7 @@ use super::head::{head_bytes, head_too_large};
 use super::http1::{Halves, Http1, speak};
 use super::peer::{Output, Peer};
 use super::tls::Tls;
-use crate::http::api::{Client, Limits, Timeouts};
+use crate::http::api::{Client, Limits, Place, Timeouts};
 use crate::http::hot::{Transfer, is_hot};
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
@@ -95,8 +95,8 @@ impl<H: Handler> Server<H> {
     /// Serves a connection without TLS, to its end or until its client rests and it can go back to the hot
     /// path. After `stopped` has changed, only the requests in flight are still answered.
     async fn connection(self: Arc<Self>, connection: Transfer, mut stopped: watch::Receiver<()>) {
-        let Transfer { stream, mut read, is_new, mut permit, mut home } = connection;
-        let Some(mut peer) = peer(stream) else { return };
+        let Transfer { stream, mut read, is_new, mut place, mut home } = connection;
+        let Some(mut peer) = peer(stream, &place) else { return };
         let is_http2 = is_new && {
             let is_http2 = async {
                 if read.is_empty() && timeout(self.timeouts.idle, peer.sends()).await.is_err() {
@@ -142,14 +142,14 @@ impl<H: Handler> Server<H> {
                 return;
             };
             let Some(stream) = peer.into_socket() else { return };
-            let rests = Transfer { stream, read: read.into(), is_new: false, permit, home: None };
+            let rests = Transfer { stream, read: read.into(), is_new: false, place, home: None };
             let Err(mut connection) = thread.add(rests) else { return };
             // The server stops and the thread has ended, so what has arrived by now is answered here.
-            let Some(same) = self::peer(connection.stream) else { return };
+            let Some(same) = self::peer(connection.stream, &connection.place) else { return };
             if !same.read_now(&mut connection.read) {
                 return;
             }
-            (peer, read, permit) = (same, connection.read.into(), connection.permit);
+            (peer, read, place) = (same, connection.read.into(), connection.place);
         }
     }
 
@@ -160,8 +160,8 @@ impl<H: Handler> Server<H> {
         connection: Transfer,
         mut stopped: watch::Receiver<()>,
     ) {
-        let Transfer { stream, permit: _permit, .. } = connection;
-        let Some(peer) = peer(stream) else { return };
+        let Transfer { stream, place, .. } = connection;
+        let Some(peer) = peer(stream, &place) else { return };
         let activity = Arc::<Activity>::default();
         let output = Output::new(peer.clone(), self.timeouts.head, Arc::clone(&activity));
         let stream = join(peer.clone(), output);
@@ -250,7 +250,7 @@ impl<H: Handler> Server<H> {
         W: AsyncWrite + Unpin,
     {
         let answer = |request| {
-            answer(&self.handler, peer.client(), request).map(|mut response| {
+            answer(&self.handler, peer.client(false), request).map(|mut response| {
                 if self.is_draining() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -272,7 +272,7 @@ impl<H: Handler> Server<H> {
         let (handler, counted) = (Arc::clone(&self.handler), Arc::clone(activity));
         let service = service_fn(move |request| {
             let in_flight = counted.begin();
-            answer(&handler, peer.client(), request).map(|response| {
+            answer(&handler, peer.client(true), request).map(|response| {
                 Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
             })
         });
@@ -323,10 +323,10 @@ async fn is_http2(peer: &mut Peer, read: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 /// The client of a connection, once the runtime waits for what it sends; `None` if that fails.
-fn peer(stream: std::net::TcpStream) -> Option<Peer> {
+fn peer(stream: std::net::TcpStream, place: &Place) -> Option<Peer> {
     let stream = TcpStream::from_std(stream);
     stream
-        .map(Peer::new)
+        .map(|stream| Peer::new(stream, place.turns()))
         .inspect_err(|error| debug!("a connection cannot be registered with epoll: {error}"))
         .ok()
 }

@@ -12,27 +12,31 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
-use crate::http::api::Client;
+use crate::http::api::{Client, Turns};
 use crate::http::wire::HEAD_BYTES_MAX;
 
 /// A socket that hyper reads and writes, while handlers may ask whether the client has gone.
 #[derive(Clone)]
-pub(super) struct Peer(Arc<TcpStream>);
+pub(super) struct Peer {
+    socket: Arc<TcpStream>,
+    /// How many requests of its address may wait for a key.
+    turns: Turns,
+}
 
 impl Peer {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(stream))
+    pub(super) fn new(stream: TcpStream, turns: Turns) -> Self {
+        Self { socket: Arc::new(stream), turns }
     }
 
     /// The socket, if no handler uses it any more.
     pub(super) fn into_socket(self) -> Option<std::net::TcpStream> {
-        Arc::into_inner(self.0)?.into_std().ok()
+        Arc::into_inner(self.socket)?.into_std().ok()
     }
 
     /// Ready when the client has sent something, or has gone.
     pub(super) async fn sends(&self) {
         // If the socket has failed, the next read reports it.
-        let _ = self.0.readable().await;
+        let _ = self.socket.readable().await;
     }
 
     /// Reads what has arrived, up to the longest head, whatever tokio knows of the socket: that may be nothing
@@ -40,7 +44,7 @@ impl Peer {
     pub(super) fn read_now(&self, read: &mut Vec<u8>) -> bool {
         let mut buffer = [0; 1024];
         while read.len() < HEAD_BYTES_MAX
-            && let Ok(length) = rustix::io::read(&*self.0, &mut buffer)
+            && let Ok(length) = rustix::io::read(&*self.socket, &mut buffer)
             && length > 0
         {
             read.extend_from_slice(&buffer[..length]);
@@ -48,9 +52,9 @@ impl Peer {
         !read.is_empty()
     }
 
-    /// What handlers see of it.
-    pub(super) fn client(&self) -> Client {
-        Client::new(Arc::clone(&self.0))
+    /// What handlers see of it. `is_shared` if several requests at once share the connection.
+    pub(super) fn client(&self, is_shared: bool) -> Client {
+        Client::new(Arc::clone(&self.socket), is_shared, self.turns.clone())
     }
 
     /// Calls `act` as soon as the socket is ready for it.
@@ -79,8 +83,8 @@ impl AsyncRead for Peer {
         let room = buffer.initialize_unfilled();
         let mut some = None;
         let read = || {
-            let all = self.0.try_io(Interest::READABLE, || {
-                match rustix::io::read(&*self.0, &mut *room)? {
+            let all = self.socket.try_io(Interest::READABLE, || {
+                match rustix::io::read(&*self.socket, &mut *room)? {
                     // A short read has emptied the socket. `WouldBlock` tells tokio so, which saves
                     // another read; its own `TcpStream` does the same. The kernel reports more input.
                     length if 0 < length && length < room.len() => {
@@ -92,7 +96,7 @@ impl AsyncRead for Peer {
             });
             some.map_or(all, Ok)
         };
-        let length = ready!(Self::poll(cx, |cx| self.0.poll_read_ready(cx), read))?;
+        let length = ready!(Self::poll(cx, |cx| self.socket.poll_read_ready(cx), read))?;
         buffer.advance(length);
         Poll::Ready(Ok(()))
     }
@@ -117,7 +121,7 @@ impl Output {
         cx: &mut Context<'_>,
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
-        let socket = &self.peer.0;
+        let socket = &self.peer.socket;
         let written = Peer::poll(cx, |cx| socket.poll_write_ready(cx), || write(socket));
         if written.is_ready() {
             if self.timer.take().is_some() {
@@ -158,6 +162,6 @@ impl AsyncWrite for Output {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shutdown(&*self.peer.0, Shutdown::Write).map_err(io::Error::from))
+        Poll::Ready(shutdown(&*self.peer.socket, Shutdown::Write).map_err(io::Error::from))
     }
 }

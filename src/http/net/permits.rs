@@ -1,18 +1,32 @@
 //! Limits of how many connections there may be at once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::http::api::{Peers, Place};
 
 /// A limit, and how much of it is taken. A permit is given back when it is dropped.
 pub(in crate::http) struct Permits {
     max: usize,
     free: Arc<Semaphore>,
+    /// Where each address has a limit as well.
+    peers: Option<Arc<Peers>>,
+    refused: AtomicU64,
 }
 
 impl Permits {
     pub(in crate::http) fn new(max: usize) -> Self {
-        Self { max, free: Arc::new(Semaphore::new(max)) }
+        Self::of_peers(max, None)
+    }
+
+    /// At most `per_peer` permits for each address, if there is such a limit.
+    pub(in crate::http) fn of_peers(max: usize, per_peer: Option<usize>) -> Self {
+        let (free, peers) = (Arc::new(Semaphore::new(max)), per_peer.map(Peers::new));
+        Self { max, free, peers, refused: AtomicU64::default() }
     }
 
     /// Waits until there is a permit, and takes none.
@@ -25,6 +39,17 @@ impl Permits {
         Arc::clone(&self.free).try_acquire_owned().ok()
     }
 
+    /// A place for a connection from this address, if there is one.
+    pub(in crate::http) fn try_enter(&self, address: IpAddr) -> Option<Place> {
+        let permit = self.try_take()?;
+        let Some(peers) = &self.peers else { return Some(Place::new(permit, None)) };
+        let Some(peer) = peers.enter(address) else {
+            self.refused.fetch_add(1, Relaxed);
+            return None;
+        };
+        Some(Place::new(permit, Some(peer)))
+    }
+
     /// How many permits there are, taken or not.
     pub(in crate::http) fn max(&self) -> usize {
         self.max
@@ -33,5 +58,10 @@ impl Permits {
     /// How many permits are taken.
     pub(in crate::http) fn taken(&self) -> usize {
         self.max.saturating_sub(self.free.available_permits())
+    }
+
+    /// How many connections were refused because their addresses had as many as they may.
+    pub(in crate::http) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 }

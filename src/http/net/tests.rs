@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{Handler, Server};
+use super::permits::Permits;
 use crate::http::api::{Limits, Timeouts};
 use crate::http::hot::{Mailbox, Transfer};
 
@@ -33,8 +34,8 @@ async fn answer_at_a_stop(read: &[u8], arrived: &[u8]) -> String {
     let stream = listener.accept().unwrap().0;
     stream.set_nonblocking(true).unwrap();
     client.write_all(arrived).unwrap();
-    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    let connection = Transfer { stream, read: read.to_vec(), is_new: true, permit, home: None };
+    let place = Permits::new(1).try_enter([127, 0, 0, 1].into()).unwrap();
+    let connection = Transfer { stream, read: read.to_vec(), is_new: true, place, home: None };
     let (stop, stopped) = watch::channel(());
     stop.send_replace(());
     let server = Arc::new(server(&stopped));
@@ -73,12 +74,12 @@ async fn a_hot_request_brings_its_connection_back() {
     client.write_all(hot.repeat(2).as_bytes()).unwrap();
     client.write_all(b"GET /ke").unwrap();
     let mailbox = Arc::new(Mailbox::new().unwrap());
-    let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    let place = Permits::new(1).try_enter([127, 0, 0, 1].into()).unwrap();
     let (read, home) = (cold.as_bytes().to_vec(), Some(Arc::clone(&mailbox)));
     let (_stop, stopped) = watch::channel(());
     let server = Arc::new(server(&stopped));
     let mut tasks = JoinSet::new();
-    server.spawn(&mut tasks, Transfer { stream, read, is_new: false, permit, home }, stopped);
+    server.spawn(&mut tasks, Transfer { stream, read, is_new: false, place, home }, stopped);
     tokio::time::pause();
     let before = tokio::time::Instant::now();
     tasks.join_next().await.unwrap().unwrap();

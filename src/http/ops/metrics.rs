@@ -54,6 +54,8 @@ families! {
     CONNECTIONS: Gauge = "connections";
     /// The most connections that may be open at once; further ones wait to be accepted.
     CONNECTIONS_MAX: Gauge = "connections_max";
+    /// Connections that were closed because their clients had as many as --max-connections-per-peer allows.
+    CONNECTIONS_REFUSED: Counter = "connections_refused_total";
     /// Dashboards that are open.
     VIEWERS: Gauge = "dashboard_viewers";
     /// 1 while the server is ready for requests, 0 once it is stopping.
@@ -121,6 +123,7 @@ fn write_reading(text: &mut Text, reading: &Reading) {
     text.one(&EMPTY, reading.empty);
     text.each(&CONNECTIONS, "address", &[("main", main.0 as u64), ("admin", admin.0 as u64)]);
     text.each(&CONNECTIONS_MAX, "address", &[("main", main.1 as u64), ("admin", admin.1 as u64)]);
+    text.one(&CONNECTIONS_REFUSED, reading.connections_refused);
     text.one(&VIEWERS, reading.viewers as u64);
     text.one(&READY, u64::from(reading.is_ready));
     text.one(&LOG_DROPPED, reading.log_dropped);

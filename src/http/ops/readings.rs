@@ -35,6 +35,8 @@ pub(in crate::http) struct Reading {
     /// The number of open connections, and the limit.
     pub(in crate::http) connections: (usize, usize),
     pub(in crate::http) admin_connections: (usize, usize),
+    /// Connections that were closed because their addresses had as many as they may.
+    pub(in crate::http) connections_refused: u64,
     pub(in crate::http) viewers: usize,
     pub(in crate::http) is_ready: bool,
     /// Lines of the log that were dropped.
@@ -48,14 +50,14 @@ impl Status {
     const ADMIN_CONNECTIONS_MAX: usize = 1000;
 
     pub(in crate::http) fn new(
-        connections_max: usize,
+        connections: Permits,
         access: Access,
         log_dropped: Arc<AtomicU64>,
     ) -> Self {
         Self {
             metrics: Arc::default(),
             access,
-            connections: Permits::new(connections_max),
+            connections,
             admin_connections: Arc::new(Permits::new(Self::ADMIN_CONNECTIONS_MAX)),
             viewers: Permits::new(Self::VIEWERS_MAX),
             is_ready: AtomicBool::new(true),
@@ -74,13 +76,14 @@ impl Status {
 
     /// Reads all values. O(s) for s shards.
     pub(in crate::http) async fn read<S: Store>(&self, api: &Api<S>) -> Reading {
-        let empty = [Route::Lease, Route::LeaseOrWait];
+        let empty = [Route::Lease, Route::LeaseOrWait, Route::LeaseOnce, Route::LeaseOnceOrWait];
         Reading {
             stats: api.store.stats().await.ok(),
             diagnostics: api.diagnostics(),
             empty: empty.into_iter().map(|route| self.metrics.answered(route, 404)).sum(),
             connections: (self.connections.taken(), self.connections.max()),
             admin_connections: (self.admin_connections.taken(), self.admin_connections.max()),
+            connections_refused: self.connections.refused(),
             viewers: self.viewers.taken(),
             is_ready: self.is_ready(),
             log_dropped: self.log_dropped.load(Relaxed),

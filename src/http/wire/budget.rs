@@ -10,6 +10,8 @@
 //!   that gets no permit waits for it in the order of arrival, for [`ANSWER_PATIENCE`], and is refused
 //!   then. An answer keeps its permit until the client has received it, within [`RECEIVE_TIMEOUT`].
 //!
+//! - **Heads** that have begun and stall take permits for their bytes, from a budget of their own.
+//!
 //! So a slow client can delay requests of the same size, and none that are smaller.
 
 use std::io;
@@ -30,12 +32,16 @@ use super::problem::Problem;
 /// Memory for large bodies, enough for sixteen of the largest at once; and as much for large answers and
 /// their sources. In bytes.
 const LARGE_BYTES: usize = 64 * 1024 * 1024;
+/// Memory for heads that have begun, enough for a thousand of the longest at once. In bytes.
+const HEADS_BYTES: usize = 16 * 1024 * 1024;
 /// Memory for medium sizes, which therefore need not wait for large ones. In bytes.
 const MEDIUM_BYTES: usize = 16 * 1024 * 1024;
 /// The largest medium size, in bytes.
 const MEDIUM_MAX: usize = 256 * 1024;
 /// The largest body that is not counted, in bytes.
 pub(in crate::http) const SMALL_BODY_BYTES: usize = 1024;
+/// The part of a head that is not counted, in bytes.
+const SMALL_HEAD_BYTES: usize = 1024;
 /// The largest answer, with its sources, that is not counted, in bytes.
 const SMALL_ANSWER_BYTES: usize = 1024;
 /// How long a request waits for the permit of its answer.
@@ -45,11 +51,19 @@ const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a large answer is copied at a time, in bytes: a client that stalls costs no more.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The memory that large bodies and large answers share. Clones share it as well.
-#[derive(Clone, Default)]
+/// The memory that large bodies, large answers and long heads share. Clones share it as well.
+#[derive(Clone)]
 pub(in crate::http) struct Budget {
     bodies: Parts,
     answers: Parts,
+    heads: Arc<Semaphore>,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        let heads = Arc::new(Semaphore::new(HEADS_BYTES));
+        Self { bodies: Parts::default(), answers: Parts::default(), heads }
+    }
 }
 
 #[derive(Clone)]
@@ -73,6 +87,19 @@ impl Parts {
 }
 
 impl Budget {
+    /// The permit for a head of which so many bytes have come; none if these are few. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Busy`] if the budget is used up.
+    pub(in crate::http) fn head(&self, bytes: usize) -> Result<Option<HeadPermit>, Problem> {
+        if bytes <= SMALL_HEAD_BYTES {
+            return Ok(None);
+        }
+        let permit = Arc::clone(&self.heads).try_acquire_many_owned(to_u32(bytes));
+        permit.map(|permit| Some(Box::new(permit))).map_err(|_| Problem::Busy)
+    }
+
     /// The permit for a body, which grows with it.
     pub(in crate::http) fn body(&self) -> BodyPermit {
         BodyPermit { bodies: self.bodies.clone(), permit: None }
@@ -100,6 +127,9 @@ impl Budget {
 fn to_u32(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("at most the whole budget")
 }
+
+/// The share of the budget that a head has. In a box, because few connections have one.
+pub(in crate::http) type HeadPermit = Box<OwnedSemaphorePermit>;
 
 /// The share of the budget that a body has until it is dropped.
 pub(in crate::http) struct BodyPermit {
@@ -254,6 +284,17 @@ mod tests {
         sleep(RECEIVE_TIMEOUT).await;
         assert!(budget.answer(LARGE_BYTES).await.is_ok());
         assert!(body.frame().await.unwrap().is_err(), "it must not look complete");
+    }
+
+    #[test]
+    fn heads_that_stall_have_a_budget_of_their_own() {
+        let budget = Budget::default();
+        assert!(matches!(budget.head(SMALL_HEAD_BYTES), Ok(None)), "few bytes are not counted");
+        let heads: Vec<_> = (0..1024).map(|_| budget.head(16 * 1024).ok().unwrap()).collect();
+        assert!(budget.head(SMALL_HEAD_BYTES + 1).is_err());
+        assert!(budget.body().grow(MEDIUM_MAX).is_ok(), "bodies have theirs");
+        drop(heads);
+        assert!(budget.head(16 * 1024).is_ok());
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(in crate::http) struct Fields {
     pub(in crate::http) life_ends: Option<Timestamp>,
     /// `Retry-After`, in milliseconds: the earliest time after which a retry may succeed.
     pub(in crate::http) retry_after_ms: Option<u64>,
-    /// `Location`: where a key is that was created.
+    /// `Location`: where a key is that was created or leased.
     pub(in crate::http) location: Option<KeyId>,
 }
 
@@ -73,6 +73,11 @@ impl Fields {
             blocked_until: Some(lease.until),
             ..Self::default()
         }
+    }
+
+    /// The fields of the answer to a `POST /leases` of one key.
+    pub(in crate::http) fn of_lease_once(lease: &Lease) -> Self {
+        Self { location: Some(lease.id), ..Self::of_lease(lease) }
     }
 
     pub(in crate::http) fn of_key(info: &KeyInfo) -> Self {

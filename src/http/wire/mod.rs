@@ -2,6 +2,7 @@
 
 mod body;
 mod budget;
+mod detail;
 mod head;
 mod json;
 mod list;
@@ -12,7 +13,7 @@ mod schema;
 
 pub use self::body::BODY_BYTES_MAX;
 pub(super) use self::body::{BATCH_BYTES_MAX, WholeBody, check_coding, object, read, refuse};
-pub(super) use self::budget::{AnswerPermit, Budget};
+pub(super) use self::budget::{AnswerPermit, Budget, HeadPermit};
 pub(super) use self::head::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 pub(super) use self::json::{Fields, empty, info, key_id, lease, quoted};
 pub(super) use self::list::list;
@@ -21,5 +22,5 @@ pub(super) use self::problem::{Details, PROBLEM_JSON, Problem, Refusal};
 pub(super) use self::response::{json, moved, respond};
 pub use self::schema::COUNT_MAX;
 pub(super) use self::schema::{
-    Created, Empty, IfMatchHeader, Info, KeyPath, Keys, Leased, Missing,
+    Created, Empty, IdempotencyKeyHeader, IfMatchHeader, Info, KeyPath, Keys, Leased, Missing,
 };

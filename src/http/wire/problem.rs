@@ -37,6 +37,8 @@ impl Refusal {
             }
             Error::NotLeased => Problem::NotLeased.refusal(),
             Error::Stale => Problem::Stale.refusal(),
+            Error::RequestInProgress => Problem::RequestInProgress.refusal(),
+            Error::RequestReused => Problem::RequestReused.refusal(),
             Error::TooManyWaiters => Problem::TooManyWaiters.refusal(),
             Error::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.refusal(),
             Error::Unavailable { retry_after_ms } => {
@@ -97,7 +99,11 @@ pub(in crate::http) enum Problem {
     MalformedBody { detail: String },
     NotLeased,
     Stale,
+    RequestInProgress,
+    RequestReused,
+    MalformedRequestKey,
     TooManyWaiters,
+    TooManyWaitersOfClient,
     TooManyViewers,
     Stopping,
     Busy,
@@ -127,7 +133,7 @@ pub(in crate::http) struct Details {
     #[schema(minimum = 400, maximum = 599)]
     pub(in crate::http) status: u16,
     /// What is wrong with this request, and what to do next.
-    detail: String,
+    detail: Cow<'static, str>,
 }
 
 impl Problem {
@@ -158,6 +164,26 @@ impl Problem {
             Self::Busy => {
                 ("busy", StatusCode::SERVICE_UNAVAILABLE, "Too many large requests at once")
             }
+            Self::RequestInProgress => (
+                "request-in-progress",
+                StatusCode::CONFLICT,
+                "A request with this Idempotency-Key waits for a key",
+            ),
+            Self::RequestReused => (
+                "idempotency-key-reused",
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "The Idempotency-Key belongs to another request",
+            ),
+            Self::MalformedRequestKey => (
+                "malformed-idempotency-key",
+                StatusCode::BAD_REQUEST,
+                "Idempotency-Key is malformed",
+            ),
+            Self::TooManyWaitersOfClient => (
+                "too-many-waiters-of-client",
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many requests of this client wait for a key",
+            ),
             Self::TooManyWaiters => (
                 "too-many-waiters",
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -216,99 +242,6 @@ impl Problem {
         }
     }
 
-    /// What is wrong with this request, and what to do next.
-    fn detail(&self) -> String {
-        match self {
-            Self::NoSuchPath => "Use a path of the API, such as /keys.".to_owned(),
-            Self::MethodNotAllowed { allowed } => {
-                format!("Use a method that this path allows: {allowed}.")
-            }
-            Self::InvalidParameter { detail } => detail.clone(),
-            Self::MalformedBody { detail } => {
-                format!("The body cannot be read: {detail}. Send a JSON object.")
-            }
-            Self::MalformedIfMatch => {
-                "Send the ETag of the lease with its quotes, such as If-Match: \"7\", or a list of \
-                 ETags, or *."
-                    .to_owned()
-            }
-            Self::Stopping => {
-                "Nothing was done. Send the request to another server, or try again later."
-                    .to_owned()
-            }
-            Self::Busy => {
-                "Nothing was done, because other large requests take all the memory for them. Try \
-                 again after the time in Retry-After, or send a smaller request."
-                    .to_owned()
-            }
-            Self::TooManyWaiters => {
-                "No key is free, and the queue of waiting requests is full. Try \
-                 again after the time in Retry-After."
-                    .to_owned()
-            }
-            Self::TooManyViewers => {
-                "Close a dashboard, or try again after the time in Retry-After.".to_owned()
-            }
-            Self::Unauthorized { has_token: false } => {
-                "Send a token in one header field, such as Authorization: Bearer TOKEN.".to_owned()
-            }
-            Self::Unauthorized { has_token: true } => {
-                "The server does not know the token that was sent. Send another one, or ask the \
-                 operator for one."
-                    .to_owned()
-            }
-            Self::Forbidden { role: "admin" } => {
-                "This request needs a token with the role admin.".to_owned()
-            }
-            Self::Forbidden { role } => {
-                format!("This request needs a token with the role {role} or admin.")
-            }
-            Self::FromElsewhere => {
-                "A browser sent this request for a page of another site. Send it \
-                 from a page of this server, or from a program."
-                    .to_owned()
-            }
-            Self::MalformedHost => {
-                "Send one Host with the name or the address of the server, such as \
-                 Host: localhost:8080."
-                    .to_owned()
-            }
-            Self::ForeignHost { host } => format!(
-                "This server asks for no tokens, so requests must name it by an IP address, as \
-                 localhost, or by a name that the operator has given: --allowed-host {host}."
-            ),
-            Self::TransferCoding { .. } => {
-                "Send the body with Content-Length, or with Transfer-Encoding: chunked and no \
-                 other coding."
-                    .to_owned()
-            }
-            Self::NotLeased => {
-                "Nothing was done, because there is no lease to renew. Lease a key with GET /keys."
-                    .to_owned()
-            }
-            Self::Stale => {
-                "Nothing was done, because the key no longer has the lease that If-Match \
-                 names. Lease a key with GET /keys."
-                    .to_owned()
-            }
-            Self::InvalidBody { expected } => (*expected).to_owned(),
-            Self::BodyTooLarge { max } => {
-                format!("Send at most {max} bytes, or divide the request into smaller ones.")
-            }
-            Self::BodyTimeout => "Send the whole body right after the head.".to_owned(),
-            Self::PoolFull { .. } => {
-                "No key was created, because the pool has no room for that many. \
-                 Create fewer, or try again after the time in Retry-After."
-                    .to_owned()
-            }
-            Self::Unavailable { .. } => {
-                "The request may or may not have been carried out. Look at the \
-                 key, or try again after the time in Retry-After."
-                    .to_owned()
-            }
-        }
-    }
-
     pub(in crate::http) fn response(self) -> Response {
         self.refusal().into_response()
     }
@@ -332,9 +265,12 @@ impl Problem {
             }
             // Where the body ends is not sure, and so not where the next request begins.
             Self::TransferCoding { .. } => Some(("connection", "close".into())),
-            Self::TooManyWaiters | Self::TooManyViewers | Self::Stopping | Self::Busy => {
-                Some(("retry-after", "1".into()))
-            }
+            Self::TooManyWaiters
+            | Self::TooManyWaitersOfClient
+            | Self::TooManyViewers
+            | Self::RequestInProgress
+            | Self::Stopping
+            | Self::Busy => Some(("retry-after", "1".into())),
             _ => None,
         });
         refusal

@@ -37,6 +37,23 @@ pub(in crate::http) struct IfMatchHeader {
     if_match: Option<String>,
 }
 
+/// What names a lease, so that a retry is known as one.
+#[derive(IntoParams)]
+#[expect(dead_code, reason = "it describes what handlers take")]
+#[into_params(parameter_in = Header)]
+pub(in crate::http) struct IdempotencyKeyHeader {
+    /// A name for this lease, such as a random UUID. A retry with the same name and parameters gets the same lease as long as it lasts
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[ -~]+$",
+        example = "f3b5c6a1-4c0e-4a55-9d0b-0f6a3c1f9f10"
+    )]
+    idempotency_key: Option<String>,
+}
+
 /// An empty object.
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]

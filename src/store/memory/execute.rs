@@ -1,9 +1,10 @@
 //! Executing a batch, in groups whose cache misses overlap.
 
+use super::requests::Known;
 use super::state::{Memory, Shared};
 use crate::error::Error;
-use crate::key::Lease;
-use crate::store::operation::{Answer, Leasing, Operation, Release, Renewal, Reply};
+use crate::key::{KeyId, Lease, State};
+use crate::store::operation::{Answer, Leasing, Operation, Release, Renewal, Reply, RequestKey};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
@@ -11,6 +12,8 @@ impl<C: Clock> Memory<C> {
     /// How many keys are handled at a time: then an operation leaves the rest to the sweep, and the sweep
     /// lets others run.
     pub(super) const STEP: usize = 64;
+    /// How long after its waiting time a request is answered at the latest, in milliseconds.
+    const SETTLE_MS: u64 = 60_000;
 
     pub(super) fn execute_all(
         &self,
@@ -33,6 +36,10 @@ impl<C: Clock> Memory<C> {
                         self.lease_run(leasing, run, now, answers, later, token);
                         run
                     }
+                    Operation::LeaseOnce(leasing, request) => {
+                        answers.push(self.lease_once(leasing, request, now, later, token));
+                        1
+                    }
                     Operation::Create { count } => {
                         answers.push(self.create_or_defer(count, now, later, token));
                         1
@@ -50,13 +57,20 @@ impl<C: Clock> Memory<C> {
 
     /// Executes an operation on one key, which can always be answered at once.
     fn act(&self, operation: Operation<'_>, now: Timestamp) -> Result<Reply, Error> {
-        let Shared { pool, alarm, .. } = &*self.shared;
+        let Shared { pool, alarm, requests, .. } = &*self.shared;
         match operation {
             Operation::Show(id) => pool.get(&id, now).map(Reply::Shown),
             Operation::KeepAlive(id) => pool.keep_alive(&id, now).map(Reply::KeptAlive),
-            Operation::Delete(id, fence) => pool.delete(&id, now, fence).map(|()| Reply::Deleted),
+            Operation::Delete(id, fence) => {
+                pool.delete(&id, now, fence)?;
+                requests.ended(&id);
+                Ok(Reply::Deleted)
+            }
             Operation::Release(id, Release { fence, cooldown_ms }) => {
                 let released = pool.release(&id, now, fence, cooldown_ms);
+                if released.is_ok() {
+                    requests.ended(&id);
+                }
                 if cooldown_ms > 0 {
                     alarm.note_deadline(now.plus_ms(u64::from(cooldown_ms)));
                 }
@@ -74,7 +88,7 @@ impl<C: Clock> Memory<C> {
                 self.serve_waiters();
                 renewed.map(Reply::Renewed)
             }
-            Operation::Lease(_) | Operation::Create { .. } => {
+            Operation::Lease(_) | Operation::LeaseOnce(..) | Operation::Create { .. } => {
                 unreachable!("they may take longer, so `execute_all` handles them")
             }
         }
@@ -101,7 +115,7 @@ impl<C: Clock> Memory<C> {
             let answer = match &refusal {
                 // At that moment no key was free for the rest of the run, either.
                 Some(refusal) => refusal.clone(),
-                None => self.lease_or_wait(leasing, now, later, first_token + n as u64),
+                None => self.lease_or_wait(leasing, None, now, later, first_token + n as u64),
             };
             if let Answer::Now(Err(Error::Exhausted { .. })) = answer {
                 refusal = Some(answer.clone());
@@ -110,6 +124,38 @@ impl<C: Clock> Memory<C> {
         }
         // They may have ended leases and cool-downs that were over.
         self.serve_waiters();
+    }
+
+    /// Leases a key, unless the lease of an earlier request with the same key lasts.
+    fn lease_once(
+        &self,
+        leasing: Leasing,
+        request: RequestKey,
+        now: Timestamp,
+        later: &Later,
+        token: u64,
+    ) -> Answer {
+        let requests = &self.shared.requests;
+        let until = now.plus_ms(u64::from(leasing.wait_ms)).plus_ms(Self::SETTLE_MS);
+        let answer = match requests.begin(&request, until, |id, at| self.lasting(id, at, now)) {
+            Err(error) => return Answer::Now(Err(error)),
+            Ok(Known::Leased(lease)) => return Answer::Now(Ok(Reply::Leased(lease))),
+            Ok(Known::New) => self.lease_or_wait(leasing, Some(request), now, later, token),
+        };
+        if let Answer::Now(outcome) = &answer {
+            requests.settle(&request, outcome);
+        }
+        // It may have ended leases and cool-downs that were over.
+        self.serve_waiters();
+        answer
+    }
+
+    /// The lease of a key at a generation, if it lasts.
+    pub(super) fn lasting(&self, id: &KeyId, generation: u64, now: Timestamp) -> Option<Lease> {
+        match self.shared.pool.get(id, now).ok()?.state {
+            State::Leased(lease) if lease.generation == generation => Some(lease),
+            _ => None,
+        }
     }
 
     /// Leases up to `count` keys, as far as they are found at once, unless clients wait.

@@ -6,6 +6,7 @@ mod create;
 mod creation;
 mod execute;
 mod queue;
+mod requests;
 mod state;
 mod sweep;
 #[cfg(all(test, not(loom)))]
@@ -27,7 +28,7 @@ impl<C: Clock> Store for Memory<C> {
 
     fn cancel(&self, ticket: Ticket) {
         if let Some(waiter) = self.shared.waiters.remove(ticket) {
-            waiter.complete(Err(Error::EXHAUSTED));
+            self.complete(&waiter, Err(Error::EXHAUSTED));
         } else {
             self.shared.creations.lock().forget(ticket);
         }

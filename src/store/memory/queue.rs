@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
-use crate::store::operation::{Outcome, Ticket};
+use crate::store::operation::{RequestKey, Ticket};
 use crate::store::port::Complete;
 use crate::time::Timestamp;
 
@@ -38,17 +38,12 @@ pub(super) struct Queue {
 /// A lease that waits for a free key.
 pub(super) struct Waiter {
     pub(super) lease_ms: u32,
+    /// The key of its request, which must be settled.
+    pub(super) request: Option<RequestKey>,
     /// When it gives up.
     pub(super) until: Timestamp,
     pub(super) receiver: Arc<dyn Complete>,
     pub(super) token: u64,
-}
-
-impl Waiter {
-    /// Delivers the outcome. False if it is not wanted any more.
-    pub(super) fn complete(self, outcome: Outcome) -> bool {
-        self.receiver.complete(self.token, outcome)
-    }
 }
 
 impl Waiters {

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use super::alarm::Alarm;
 use super::creation::Creations;
 use super::queue::Waiters;
+use super::requests::Requests;
 use crate::engine::Pool;
 use crate::key::{Lease, Ttl};
 use crate::time::Clock;
@@ -57,6 +58,8 @@ pub(super) struct Shared<C> {
     /// What wakes the sweep.
     pub(super) alarm: Alarm,
     pub(super) waiters: Waiters,
+    /// Leases whose requests have keys.
+    pub(super) requests: Requests,
     /// Creations of many keys, for the sweep to carry out.
     pub(super) creations: Mutex<Creations>,
     /// Leases that no client has received, for the sweep to take back.
@@ -73,8 +76,8 @@ impl<C: Clock> Memory<C> {
     pub fn new(options: Options, clock: C) -> Self {
         let pool = Pool::new(options.ttl, options.keys_max, options.shards);
         let waiters = Waiters::new(options.waiters_max);
-        let (alarm, creations, given_up) = Default::default();
-        let shared = Shared { pool, clock, alarm, waiters, creations, given_up };
+        let (alarm, requests, creations, given_up) = Default::default();
+        let shared = Shared { pool, clock, alarm, waiters, requests, creations, given_up };
         Self { shared: Arc::new(shared) }
     }
 

@@ -52,6 +52,8 @@ impl<C: Clock> Memory<C> {
             {
                 creations.push_back(creation);
             }
+            let now = clock.now();
+            self.shared.requests.sweep(now, |id, at| self.lasting(id, at, now));
             let is_taken_back = self.take_back_some();
             let is_done = self.serve_some_waiters() && self.end_waits();
             if is_done && is_taken_back && !is_behind && creations.is_empty() {

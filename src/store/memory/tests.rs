@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::task::yield_now;
 
 use super::queue::Waiter;
 use super::{Memory, Options};
 use crate::engine::Stats;
 use crate::error::Error;
-use crate::store::{Complete, Leasing, Outcome, StoreExt};
+use crate::key::Fence;
+use crate::store::{Complete, Leasing, Outcome, Release, Renewal, RequestKey, Store, StoreExt};
 use crate::time::{Clock, ManualClock, Timestamp};
 
 /// A store with a sweep, and the clock of both.
@@ -187,7 +189,8 @@ fn serve_in_turns(store: &Memory<ManualClock>, changed: impl Fn(&Stats) -> u64, 
     let waiters = &store.shared.waiters;
     for token in 0..16 {
         let until = Timestamp::MAX;
-        let waiter = Waiter { lease_ms: 1000, until, receiver: Arc::new(Taker), token };
+        let waiter =
+            Waiter { lease_ms: 1000, until, request: None, receiver: Arc::new(Taker), token };
         waiters.join(&mut waiters.lock(), waiter, true).unwrap();
     }
     let mut turns = 0;
@@ -230,4 +233,53 @@ async fn waiters_are_served_in_small_steps_among_masses_of_lapsed_leases() {
     // Those that the last of 64 steps found are ended together.
     let turns = serve_in_turns(&store, |stats| stats.totals.lease_timeouts, 64 + 32);
     assert!(turns > 1, "each of the 16 leases handles 32 of those that are due");
+}
+
+/// What is known of a request takes memory as long as its lease lasts, and no longer.
+#[tokio::test]
+async fn requests_are_forgotten_with_their_leases() {
+    let clock = ManualClock::default();
+    let store = Memory::new(Options::default(), clock.clone());
+    store.create(5).await.unwrap();
+    let once = async |name: u8| {
+        let request = RequestKey { digest: [name; 16], parameters: [0; 3] };
+        store.lease_once(Leasing::default(), Some(request)).await
+    };
+    let known = || store.shared.requests.len();
+    let sweep = || {
+        assert!(pin!(store.clone().sweep()).now_or_never().is_none());
+    };
+    let released = once(1).await.unwrap();
+    let deleted = once(2).await.unwrap();
+    let given_back = once(3).await.unwrap();
+    assert_eq!(known(), [3, 3]);
+    store.release(&released.id, Release::default()).await.unwrap();
+    store.delete(&deleted.id, Fence::Any).await.unwrap();
+    store.give_back(vec![given_back]);
+    assert_eq!(known(), [0, 0]);
+    // One ends, one is renewed, and one is released, leased by others and then ends.
+    let (ends, renewed) = (once(4).await.unwrap(), once(5).await.unwrap());
+    clock.advance_ms(30_000);
+    store.renew(&renewed.id, Renewal::default()).await.unwrap();
+    clock.advance_ms(30_000);
+    assert_eq!(clock.now(), ends.until);
+    sweep();
+    assert_eq!(known(), [1, 1]);
+    // The same name for another lease, while the sweep has not noticed the end of the first one.
+    clock.advance_ms(30_000);
+    once(5).await.unwrap();
+    assert_eq!(known(), [1, 1]);
+    clock.advance_ms(60_000);
+    sweep();
+    assert_eq!(known(), [0, 0]);
+    // Nobody gets a key, and one who waited for one has gone.
+    store.lease_many(Leasing::default(), 5).await.unwrap();
+    assert!(once(6).await.is_err());
+    let request = RequestKey { digest: [7; 16], parameters: [0; 3] };
+    let waiting = Leasing { lease_ms: None, wait_ms: 1000 };
+    let mut waiter = Box::pin(store.lease_once(waiting, Some(request)));
+    assert!(waiter.as_mut().now_or_never().is_none());
+    assert_eq!(known(), [1, 0]);
+    drop(waiter);
+    assert_eq!(known(), [0, 0]);
 }

@@ -7,7 +7,7 @@ use super::state::{Memory, Shared};
 use crate::engine::fail_point::FailPoint;
 use crate::error::Error;
 use crate::key::{Fence, Lease};
-use crate::store::operation::{Answer, Leasing, Reply};
+use crate::store::operation::{Answer, Leasing, Outcome, Reply, RequestKey};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
@@ -54,7 +54,7 @@ impl<C: Clock> Memory<C> {
                 Some(Ok(lease)) => {
                     alarm.note_deadline(lease.until);
                     let waiter = waiters.pop_first(queue).expect("it was there");
-                    if waiter.complete(Ok(Reply::Leased(lease))) {
+                    if self.complete(&waiter, Ok(Reply::Leased(lease))) {
                         waiters.count_granted();
                     } else {
                         self.take_back(&lease);
@@ -63,6 +63,14 @@ impl<C: Clock> Memory<C> {
             }
         }
         Served::Unknown
+    }
+
+    /// Delivers the outcome to a waiter. False if it is not wanted any more.
+    pub(super) fn complete(&self, waiter: &Waiter, outcome: Outcome) -> bool {
+        if let Some(request) = &waiter.request {
+            self.shared.requests.settle(request, &outcome);
+        }
+        waiter.receiver.complete(waiter.token, outcome)
     }
 
     /// Refuses some of the waiters whose time is up, now that no key is free. False if there may be more.
@@ -74,7 +82,7 @@ impl<C: Clock> Memory<C> {
         let now = clock.now();
         for _ in 0..Self::SERVED_MAX {
             let Some(waiter) = waiters.pop_ended(&mut waiters.lock(), now) else { return true };
-            waiter.complete(Err(self.exhausted(now)));
+            self.complete(&waiter, Err(self.exhausted(now)));
         }
         false
     }
@@ -96,9 +104,11 @@ impl<C: Clock> Memory<C> {
 
     /// Takes back a lease that no client has received.
     pub(super) fn take_back(&self, lease: &Lease) {
-        let Shared { pool, clock, .. } = &*self.shared;
-        // An error means that it is over already.
-        let _ = pool.release(&lease.id, clock.now(), Fence::One(lease.generation), 0);
+        let Shared { pool, clock, requests, .. } = &*self.shared;
+        if requests.give_up(lease) {
+            // An error means that it is over already.
+            let _ = pool.release(&lease.id, clock.now(), Fence::One(lease.generation), 0);
+        }
     }
 
     /// Leases a key once all earlier waiters are served. The lease joins the queue if it has a waiting time
@@ -106,6 +116,7 @@ impl<C: Clock> Memory<C> {
     pub(super) fn lease_or_wait(
         &self,
         leasing: Leasing,
+        request: Option<RequestKey>,
         mut now: Timestamp,
         later: &Later,
         token: u64,
@@ -140,7 +151,8 @@ impl<C: Clock> Memory<C> {
             return Answer::Now(Err(self.exhausted(now)));
         }
         let until = now.plus_ms(u64::from(leasing.wait_ms));
-        let waiter = Waiter { lease_ms, until, receiver: Arc::clone(&later.receiver), token };
+        let waiter =
+            Waiter { lease_ms, until, request, receiver: Arc::clone(&later.receiver), token };
         let joined = waiters.join(&mut waiters.lock(), waiter, leasing.wait_ms > 0);
         match joined {
             Ok(ticket) => {

@@ -1,0 +1,121 @@
+//! What a refusal says to people.
+
+use std::borrow::Cow;
+
+use super::problem::Problem;
+
+impl Problem {
+    /// What is wrong with this request, and what to do next.
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
+    pub(super) fn detail(&self) -> Cow<'static, str> {
+        match self {
+            Self::MethodNotAllowed { allowed } => {
+                format!("Use a method that this path allows: {allowed}.").into()
+            }
+            Self::InvalidParameter { detail } => detail.clone().into(),
+            Self::MalformedBody { detail } => {
+                format!("The body cannot be read: {detail}. Send a JSON object.").into()
+            }
+            Self::ForeignHost { host } => format!(
+                "This server asks for no tokens, so requests must name it by an IP address, as \
+                 localhost, or by a name that the operator has given: --allowed-host {host}."
+            ).into(),
+            Self::InvalidBody { expected } => (*expected).into(),
+            Self::BodyTooLarge { max } => {
+                format!("Send at most {max} bytes, or divide the request into smaller ones.").into()
+            }
+            Self::NoSuchPath => "Use a path of the API, such as /keys.".into(),
+            Self::MalformedIfMatch => {
+                "Send the ETag of the lease with its quotes, such as If-Match: \"7\", or a list of \
+                 ETags, or *."
+                    .into()
+            }
+            Self::Stopping => {
+                "Nothing was done. Send the request to another server, or try again later."
+                    .into()
+            }
+            Self::Busy => {
+                "Nothing was done, because other large requests take all the memory for them. Try \
+                 again after the time in Retry-After, or send a smaller request."
+                    .into()
+            }
+            Self::RequestInProgress => {
+                "Nothing was done, because an earlier request with this Idempotency-Key still waits. Try again \
+                 after the time in Retry-After."
+                    .into()
+            }
+            Self::RequestReused => {
+                "Nothing was done, because a request with this Idempotency-Key has asked for something else, and \
+                 its lease lasts. Use a new Idempotency-Key for each lease, and repeat it only with the same \
+                 parameters."
+                    .into()
+            }
+            Self::MalformedRequestKey => {
+                "Send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a random UUID."
+                    .into()
+            }
+            Self::TooManyWaitersOfClient => {
+                "No key is free, and as many requests from this address wait as may. Try again after the time in \
+                 Retry-After."
+                    .into()
+            }
+            Self::TooManyWaiters => {
+                "No key is free, and the queue of waiting requests is full. Try \
+                 again after the time in Retry-After."
+                    .into()
+            }
+            Self::TooManyViewers => {
+                "Close a dashboard, or try again after the time in Retry-After."
+                    .into()
+            }
+            Self::Unauthorized { has_token: false } => {
+                "Send a token in one header field, such as Authorization: Bearer TOKEN."
+                    .into()
+            }
+            Self::Unauthorized { has_token: true } => {
+                "The server does not know the token that was sent. Send another one, or ask the \
+                 operator for one."
+                    .into()
+            }
+            Self::Forbidden { role: "admin" } => "This request needs a token with the role admin.".into(),
+            Self::FromElsewhere => {
+                "A browser sent this request for a page of another site. Send it \
+                 from a page of this server, or from a program."
+                    .into()
+            }
+            Self::MalformedHost => {
+                "Send one Host with the name or the address of the server, such as \
+                 Host: localhost:8080."
+                    .into()
+            }
+            Self::TransferCoding { .. } => {
+                "Send the body with Content-Length, or with Transfer-Encoding: chunked and no \
+                 other coding."
+                    .into()
+            }
+            Self::NotLeased => {
+                "Nothing was done, because there is no lease to renew. Lease a key with GET /keys."
+                    .into()
+            }
+            Self::Stale => {
+                "Nothing was done, because the key no longer has the lease that If-Match \
+                 names. Lease a key with GET /keys."
+                    .into()
+            }
+            Self::BodyTimeout => "Send the whole body right after the head.".into(),
+            Self::PoolFull { .. } => {
+                "No key was created, because the pool has no room for that many. \
+                 Create fewer, or try again after the time in Retry-After."
+                    .into()
+            }
+            Self::Unavailable { .. } => {
+                "The request may or may not have been carried out. Look at the \
+                 key, or try again after the time in Retry-After."
+                    .into()
+            }
+            Self::Forbidden { role } => {
+                format!("This request needs a token with the role {role} or admin.").into()
+            }
+        }
+    }
+}
