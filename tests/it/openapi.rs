@@ -48,6 +48,27 @@ async fn all_routes_are_described() {
     assert_eq!(operations, 11);
 }
 
+/// A reference stands alone. `OpenAPI` 3.1 allows a description beside it, but generators of clients, such as
+/// that of openapi-generator for `TypeScript`, then generate code that does not compile.
+#[tokio::test]
+async fn nothing_stands_beside_a_reference() {
+    fn look(value: &Value, found: &mut usize) {
+        if let Some(object) = value.as_object()
+            && object.contains_key("$ref")
+        {
+            assert_eq!(object.len(), 1, "{value}");
+            *found += 1;
+        }
+        let items = value.as_array().into_iter().flatten();
+        let fields = value.as_object().into_iter().flat_map(|object| object.values());
+        items.chain(fields).for_each(|inner| look(inner, found));
+    }
+    let document = Server::default().await.send("GET", "/openapi.json", "").await.json();
+    let mut found = 0;
+    look(&document, &mut found);
+    assert!(found > 10, "{found} references");
+}
+
 /// Limits are those of the server that is asked.
 #[tokio::test]
 async fn limits_are_told() {

@@ -105,9 +105,8 @@ fn few<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<String>, D::Error> {
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum Created {
-    /// Without `count`.
+    // No doc comments here: they would become descriptions beside a `$ref`, which code generators stumble over.
     One(Key),
-    /// With `count`.
     Several(Keys),
 }
 
@@ -134,9 +133,7 @@ pub(in crate::http) struct Leases {
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum Leased {
-    /// Without `count`.
     One(Key),
-    /// With `count`.
     Several(Leases),
 }
 
