@@ -17,26 +17,13 @@ use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use super::address::parse_server;
+use super::reasons::explain;
 use super::trust::{authorization, tls};
 use crate::http::COUNT_MAX;
 use crate::key::KeyId;
 
 /// How long an answer may take, in addition to the time that a request waits for a key.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const NOT_TRUSTED: &str = "; no trusted authority has issued the server's certificate: name its issuer with --ca-cert FILE";
-/// What the user can do if there is no answer, by a part of the libraries' message.
-const HINTS: [(&str, &str); 6] = [
-    ("UnknownIssuer", NOT_TRUSTED),
-    ("BadSignature", NOT_TRUSTED),
-    ("UnsupportedSignatureAlgorithm", NOT_TRUSTED),
-    (
-        "CaUsedAsEndEntity",
-        "; the server's certificate is that of an authority: give the server one with CA:FALSE",
-    ),
-    ("InvalidContentType", "; the server does not speak TLS: try http:// instead of https://"),
-    ("invalid HTTP version parsed", "; the server speaks TLS: try https:// instead of http://"),
-];
 
 /// The server that requests are sent to.
 #[derive(clap::Args)]
@@ -65,6 +52,7 @@ pub(super) struct Client {
     /// Uses no proxy and follows no redirect, so that no third party sees a key or the token.
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     server: Uri,
+    ca_cert: Option<PathBuf>,
     authorization: Option<HeaderValue>,
 }
 
@@ -117,7 +105,7 @@ impl Server {
             .enable_http1()
             .wrap_connector(tcp);
         let http = legacy::Client::builder(TokioExecutor::new()).build(https);
-        Ok(Client { http, server, authorization })
+        Ok(Client { http, server, ca_cert, authorization })
     }
 }
 
@@ -211,14 +199,8 @@ impl Client {
     }
 
     fn no_answer(&self, error: &(dyn Error + 'static)) -> Failure {
-        // The innermost cause is the most specific.
-        let mut cause = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        let (server, cause) = (&self.server, cause.to_string());
-        let hint = HINTS.iter().find(|(part, _)| cause.contains(part)).map_or("", |(_, hint)| hint);
-        Failure::NoAnswer(format!("no answer from {server}: {cause}{hint}"))
+        let why = explain(error, self.ca_cert.as_deref());
+        Failure::NoAnswer(format!("no answer from {}: {why}", self.server))
     }
 }
 
@@ -272,13 +254,17 @@ impl Failure {
             Self::Refused { body, status, retry_after } => {
                 let text = |name: &str| body[name].as_str();
                 let what = match (status, text("title"), text("detail")) {
-                    (_, Some(title), Some(detail)) => format!("{title}. {detail}"),
-                    (404, ..) => not_found.to_owned(),
+                    // What the server says of it is about header fields.
                     (401, ..) => {
                         "the server wants a token that it knows: give one with --token-file \
                                   FILE, or in TOKEN_ORCHESTRATOR_TOKEN."
                             .to_owned()
                     }
+                    // In one line, whatever the server sends.
+                    (_, Some(title), Some(detail)) => {
+                        format!("{title}. {detail}").replace('\n', " ")
+                    }
+                    (404, ..) => not_found.to_owned(),
                     (403, ..) => {
                         "the token does not allow this request: use a token with another role, \
                                   such as admin."

@@ -1,11 +1,11 @@
 //! Commands that send one request.
 
-use std::io::{ErrorKind, Write, stdout};
-
 use hyper::Method;
 use serde_json::{Value, json};
 
 use super::client::{Answer, ApiRequest, Failure, Server, parse_count, parse_etag, parse_id};
+use super::counts;
+use super::report::print;
 use crate::config::parse_max_ms;
 use crate::key::KeyId;
 
@@ -166,9 +166,8 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
             common.print(request, &no_key(&id), |_| "deleted".to_owned()).await
         }
         Command::Stats { common } => {
-            common
-                .print(ApiRequest::new(Method::GET, "stats"), "", |answer| table(&answer.body))
-                .await
+            let text = |answer: &Answer| counts::in_words(&answer.body);
+            common.print(ApiRequest::new(Method::GET, "stats"), "", text).await
         }
     }
 }
@@ -191,7 +190,7 @@ impl Common {
     ) -> Result<(), String> {
         let is_json = self.json;
         let answer = self.send(request, not_found).await?;
-        write(&if is_json { with_header(answer).to_string() } else { text(&answer) })
+        print(&if is_json { with_header(answer).to_string() } else { text(&answer) })
     }
 
     /// Sends a request for several keys and prints how many of them exist.
@@ -202,7 +201,7 @@ impl Common {
         let answer = self.send(request, "").await?;
         let missing = texts(&answer.body["missing"]);
         let done = ids.len() - missing.len().min(ids.len());
-        write(&if is_json { answer.body.to_string() } else { format!("{done} {verb}") })?;
+        print(&if is_json { answer.body.to_string() } else { format!("{done} {verb}") })?;
         if missing.is_empty() {
             return Ok(());
         }
@@ -220,14 +219,6 @@ fn explain(failure: &Failure, not_found: &str, is_json: bool) -> String {
         failure.json(not_found).to_string()
     } else {
         format!("error: {}", failure.message(not_found))
-    }
-}
-
-/// Prints a line. A reader that has closed the pipe is no error.
-fn write(text: &str) -> Result<(), String> {
-    match writeln!(stdout(), "{text}") {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("error: {error}")),
-        _ => Ok(()),
     }
 }
 
@@ -292,17 +283,4 @@ fn info(answer: &Answer) -> String {
     let created = answer.text("createdAt").unwrap_or("?");
     let (expires, etag) = (field(answer, "key-expires-at"), field(answer, "etag"));
     format!("{state}\ncreated {created}\nexpires {expires}\netag    {etag}")
-}
-
-/// A table with a name and a number in each line. Nested objects follow in lines of their own.
-fn table(object: &Value) -> String {
-    let mut lines = Vec::new();
-    for (name, value) in object.as_object().into_iter().flatten() {
-        if value.is_object() {
-            lines.push(format!("{name}:\n{}", table(value)));
-        } else {
-            lines.push(format!("{name:<15} {value:>12}"));
-        }
-    }
-    lines.join("\n")
 }

@@ -3,20 +3,26 @@
 mod address;
 mod client;
 mod commands;
+mod counts;
+mod listen;
 mod log;
 mod log_writer;
+mod names;
+mod reasons;
 mod report;
 mod run;
 mod serve;
 mod token;
 mod trust;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::names::{Names, without_variable};
 use self::report::report;
 
 /// A server that leases random free keys from a pool, and a client for it.
@@ -32,6 +38,9 @@ pub struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     serve: serve::Args,
+    /// What the user calls the options.
+    #[arg(skip)]
+    names: Names,
 }
 
 #[derive(Subcommand)]
@@ -72,15 +81,20 @@ enum Command {
 /// for.
 pub fn parse() -> Result<Cli, ExitCode> {
     let mut command = Cli::command();
-    let first = std::env::args().nth(1).unwrap_or_default();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let first = arguments.get(1).cloned().unwrap_or_default();
     if first != "serve" && command.find_subcommand(&first).is_some() {
         // The variables of the server do not apply to clients.
-        command = command.mut_args(|arg| arg.env(None::<&'static str>));
+        command = command.mut_args(without_variable);
     }
     // An empty variable is one that is not set.
     command = command.mut_args(without_empty_variable);
     command = command.mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
-    let cli = command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let matches = command.clone().try_get_matches_from(&arguments);
+    let cli = matches.and_then(|matches| {
+        let names = Names::of(&command, &matches);
+        Ok(Cli { names, ..Cli::from_arg_matches(&matches)? })
+    });
     cli.map_err(|error| {
         if !error.use_stderr() {
             error.exit();
@@ -89,7 +103,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
             return fail("a subcommand is missing, such as `token new`; --help lists them", 2);
         }
         // Clap's message without what follows it, joined into one line.
-        let text = error.render().to_string();
+        let text = names::message(&error, &command, &arguments);
         let is_end =
             |line: &str| ["Usage:", "For more information"].iter().any(|end| line.starts_with(end));
         let lines = text.lines().map(str::trim).take_while(|line| !is_end(line));
@@ -104,7 +118,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
 fn without_empty_variable(argument: Arg) -> Arg {
     let value = argument.get_env().and_then(std::env::var_os);
     if value.is_some_and(|value| value.is_empty()) {
-        return argument.env(None::<&'static str>);
+        return without_variable(argument);
     }
     argument
 }
@@ -120,7 +134,7 @@ impl Cli {
     #[must_use]
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
-            Command::Serve(args) => serve(&args),
+            Command::Serve(args) => serve(&args, &self.names),
             Command::Token(command) => {
                 // `println!` would panic if standard output is closed.
                 match writeln!(std::io::stdout(), "{}", token::run(&command)) {
@@ -143,11 +157,11 @@ impl Cli {
     }
 }
 
-fn serve(args: &serve::Args) -> ExitCode {
-    if let Err(error) = args.check() {
+fn serve(args: &serve::Args, names: &Names) -> ExitCode {
+    if let Err(error) = args.check(names) {
         return fail(&error, 2);
     }
-    match serve::run(args) {
+    match serve::run(args, names) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), 1),
     }

@@ -9,12 +9,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::block_in_place;
 use tracing::{error, info, warn};
 
+use super::listen;
 use super::log::{self, LogFormat};
+use super::names::Names;
 use crate::config;
 use crate::http::{self, Access, Limits, Listeners, ServeOptions, Timeouts, Tls};
 use crate::key::Ttl;
@@ -26,23 +27,18 @@ const OPERATOR_FILES: usize = 1100;
 /// What an empty file of tokens means.
 const NO_TOKEN: &str = "it has no token, so requests are refused with 401; add a line that `token new --role \
     client` prints, and send SIGHUP";
-/// Connections that may wait to be accepted. The system may allow fewer.
-const BACKLOG: u32 = 4096;
 
 /// The options of the server.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// IP address and port to listen on, such as 0.0.0.0:8080
-    #[arg(
-        long,
-        env = "TOKEN_ORCHESTRATOR_LISTEN",
-        default_value = "127.0.0.1:8080",
-        value_name = "IP:PORT"
-    )]
+    /// IP address and port to listen on, such as 0.0.0.0:8080; localhost is 127.0.0.1
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_LISTEN", default_value = "127.0.0.1:8080",
+          value_name = "IP:PORT", value_parser = listen::parse)]
     listen: SocketAddr,
     /// IP address and port for operators, such as 127.0.0.1:9090: metrics, probes, documentation and
     /// dashboard move there from --listen
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_ADMIN_LISTEN", value_name = "IP:PORT")]
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_ADMIN_LISTEN", value_name = "IP:PORT",
+          value_parser = listen::parse)]
     admin_listen: Option<SocketAddr>,
     /// File of tokens; each request must then carry one of them. `token new` prints a line for it. SIGHUP
     /// reloads the file
@@ -50,10 +46,10 @@ pub(super) struct Args {
     auth_tokens: Option<PathBuf>,
     /// Speak TLS with this certificate: a PEM file with the server's certificate first, then its issuers.
     /// SIGHUP reloads the file
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate: a PEM file. SIGHUP reloads it
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_TLS_KEY", value_name = "FILE")]
     tls_key: Option<PathBuf>,
     /// Listen on addresses that other machines can reach although no tokens are asked for; with --auth-tokens
     /// it changes nothing
@@ -142,32 +138,42 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// A message that names the options in conflict.
-    pub(super) fn check(&self) -> Result<(), String> {
+    /// A message that names the options in conflict, as the user calls them.
+    pub(super) fn check(&self, names: &Names) -> Result<(), String> {
         if self.max_lease.is_some_and(|max| max < self.lease_ttl) {
+            let (max, least) = (names.name("max-lease"), display_ms(self.lease_ttl));
             return Err(format!(
-                "--max-lease must not be shorter than --lease-ttl: use --max-lease {}, or more",
-                display_ms(self.lease_ttl)
+                "{max} must not be shorter than {}: set it to {least}, or more",
+                names.name("lease-ttl")
             ));
         }
-        let addresses = iter::once(self.listen).chain(self.admin_listen);
-        let reachable = addresses.into_iter().find(|address| !is_loopback(*address));
-        if let Some(address) = reachable
+        let (has_certificate, has_key) = (self.tls_cert.is_some(), self.tls_key.is_some());
+        if has_certificate != has_key {
+            let (given, missing) =
+                if has_key { ("tls-key", "tls-cert") } else { ("tls-cert", "tls-key") };
+            return Err(format!("{} needs --{missing} FILE", names.name(given)));
+        }
+        let admin = self.admin_listen.map(|address| (address, "admin-listen"));
+        let addresses = iter::once((self.listen, "listen")).chain(admin);
+        let reachable = addresses.into_iter().find(|(address, _)| !is_loopback(*address));
+        if let Some((address, option)) = reachable
             && self.auth_tokens.is_none()
             && !self.insecure_no_auth
         {
             return Err(format!(
-                "other machines can reach {address}: ask for tokens with --auth-tokens FILE, or allow \
-                 every request with --insecure-no-auth"
+                "{}: other machines can reach {address}; ask for tokens with --auth-tokens FILE, or allow \
+                 every request with --insecure-no-auth",
+                names.name(option)
             ));
         }
         Ok(())
     }
 
     /// The certificate and its key, if the server is to speak TLS.
-    fn tls(&self) -> io::Result<Option<Tls>> {
+    fn tls(&self, names: &Names) -> io::Result<Option<Tls>> {
         let files = self.tls_cert.as_ref().zip(self.tls_key.as_ref());
-        files.map(|(certificate, key)| Tls::open(certificate, key)).transpose()
+        let tls = files.map(|(certificate, key)| Tls::open(certificate, key)).transpose();
+        tls.map_err(|error| names.blame(&["tls-cert", "tls-key"], &error))
     }
 }
 
@@ -184,27 +190,10 @@ fn is_loopback(address: SocketAddr) -> bool {
 /// # Errors
 ///
 /// If an address or a file cannot be used. The message names it.
-pub(super) fn run(args: &Args) -> io::Result<()> {
+pub(super) fn run(args: &Args, names: &Names) -> io::Result<()> {
     let log = log::start(args.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, log.dropped.clone()))
-}
-
-/// Opens a socket with a long queue for a burst of connections. When the queue is full, a client has to try
-/// again after a second.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listen = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|error: io::Error| {
-        let what = format!(
-            "cannot listen on {address}: {error}; use another address, such as --listen 127.0.0.1:8081"
-        );
-        io::Error::new(error.kind(), what)
-    })
+    runtime.block_on(serve(args, names, log.dropped.clone()))
 }
 
 /// Raises the limit on open files to the most that the system allows.
@@ -284,7 +273,7 @@ fn log_certificate(event: &str, tls: &Tls) {
     }
 }
 
-async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
+async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
     // A failed restart (see main) may have reset this signal, which would then end the process.
     let _ignored = signal(SignalKind::pipe())?;
     if let Err(error) = raise_file_limit() {
@@ -299,12 +288,15 @@ async fn serve(args: &Args, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
         .then(|| signal(SignalKind::hangup()))
         .transpose()?;
     let access = match &args.auth_tokens {
-        Some(path) => Access::by_tokens(path.clone())?,
+        Some(path) => Access::by_tokens(path.clone())
+            .map_err(|error| names.blame(&["auth-tokens"], &error))?,
         None => Access::open_to_hosts(args.allowed_host.clone()),
     };
-    let tls = args.tls()?;
-    let listeners =
-        Listeners { main: listen(args.listen)?, admin: args.admin_listen.map(listen).transpose()? };
+    let tls = args.tls(names)?;
+    let open = |address, option| listen::open(address, &names.name(option));
+    let main = open(args.listen, "listen")?;
+    let admin = args.admin_listen.map(|address| open(address, "admin-listen")).transpose()?;
+    let listeners = Listeners { main, admin };
     let options = Options {
         ttl: Ttl { key_ttl_ms: args.key_ttl, lease_ttl_ms: args.lease_ttl },
         keys_max: args.max_keys,

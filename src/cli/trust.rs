@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 
 use super::address::{is_https, is_local};
+use super::names::name_of_file;
 use crate::config::{read_file, unusable};
 
 /// The variable that holds the token if no file does. There is no option for it, because other users of the
@@ -42,8 +43,9 @@ pub(super) fn tls(server: &Uri, ca: Option<&Path>) -> Result<ClientConfig, Strin
     let mut roots = RootCertStore::empty();
     // Without TLS, no issuer is needed.
     if let Some(path) = ca.filter(|_| is_https(server)) {
-        let bad = |what: &dyn Display| unusable(path, what).to_string();
-        let file = read_file(path).map_err(|error| error.to_string())?;
+        let name = name_of_file("--ca-cert", "TOKEN_ORCHESTRATOR_CA_CERT", path);
+        let bad = |what: &dyn Display| format!("{name}: {}", unusable(path, what));
+        let file = read_file(path).map_err(|error| format!("{name}: {error}"))?;
         for certificate in CertificateDer::pem_slice_iter(&file) {
             let certificate = certificate.map_err(|error| bad(&error))?;
             roots.add(certificate).map_err(|error| bad(&error))?;
@@ -69,7 +71,8 @@ pub(super) fn authorization(
     let (token, source) = match (file, env::var_os(TOKEN)) {
         (Some(path), _) => {
             let source = path.display().to_string();
-            (read_file(path).map_err(|error| error.to_string())?, source)
+            let name = name_of_file("--token-file", "TOKEN_ORCHESTRATOR_TOKEN_FILE", path);
+            (read_file(path).map_err(|error| format!("{name}: {error}"))?, source)
         }
         (None, Some(token)) => (token.into_encoded_bytes(), TOKEN.to_owned()),
         (None, None) => return Ok(None),

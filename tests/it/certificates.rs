@@ -42,9 +42,15 @@ impl Files {
 
     /// Writes another certificate and its key.
     pub(crate) fn renew(&self) {
-        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        self.renew_as(&["localhost", "127.0.0.1"], |_| {});
+    }
+
+    /// Writes another certificate for these names, with something else about it, and its key.
+    pub(crate) fn renew_as(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         self.write("cert.pem", &certificate.pem());
         self.write("key.pem", &key.serialize_pem());

@@ -1,8 +1,10 @@
 //! The binary: its arguments, its words, its end.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -74,18 +76,122 @@ fn a_wrong_value_ends_with_one_line_and_status_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(error_line(&output).contains(named), "{arguments:?}: {}", error_line(&output));
     }
-    let output = binary().env("TOKEN_ORCHESTRATOR_KEY_TTL", "x").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(error_line(&output).contains("--key-ttl"));
+}
+
+/// The variables that the help of a command tells of.
+fn variables(arguments: &[&str]) -> Vec<String> {
+    let help = binary().args(arguments).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let named = help.split("[env: ").skip(1);
+    named.map(|rest| rest.split(['=', ']']).next().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn a_taken_port_ends_with_one_line_that_names_it() {
+fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
+    let nowhere = "/nowhere/at all";
+    let (of_server, of_client) = (variables(&["--help"]), variables(&["stats", "--help"]));
+    assert!(of_server.len() >= 18 && of_client.len() >= 3, "{of_server:?} {of_client:?}");
+    for (variables, arguments) in [
+        (&of_server, &["--listen", "127.0.0.1:0"][..]),
+        (&of_server, &["serve", "--listen", "127.0.0.1:0"]),
+        (&of_client, &["stats"]),
+    ] {
+        for variable in variables {
+            let mut command = binary();
+            command.args(if variable.ends_with("_LISTEN") { &[] } else { arguments });
+            command.env(variable, nowhere);
+            match variable.strip_prefix("TOKEN_ORCHESTRATOR_").unwrap() {
+                "TLS_CERT" => drop(command.env("TOKEN_ORCHESTRATOR_TLS_KEY", "/key")),
+                "TLS_KEY" => drop(command.env("TOKEN_ORCHESTRATOR_TLS_CERT", nowhere)),
+                "CA_CERT" => drop(command.args(["--server", "https://localhost"])),
+                _ => {}
+            }
+            let output = command.output().unwrap();
+            let line = error_line(&output);
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{variable}: {line}");
+            assert!(line.contains(variable) && !line.contains("'--"), "{variable}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_argument_is_not_blamed_on_the_environment() {
+    for (variable, value, arguments, named, not_named) in [
+        ("KEY_TTL", "soon", &["--key-ttl", "late"][..], "'--key-ttl <DURATION>'", "KEY_TTL"),
+        ("KEY_TTL", "soon", &["--shards", "3"], "'--shards <NUMBER>'", "KEY_TTL"),
+        ("KEY_TTL", "5m", &["--key-ttl", "late"], "'--key-ttl <DURATION>'", "KEY_TTL"),
+        ("LEASE_TTL", "2m", &["--max-lease", "1m"], "--max-lease must", "MAX_LEASE"),
+        (
+            "LEASE_TTL",
+            "2m",
+            &["--max-lease", "1m"],
+            "than TOKEN_ORCHESTRATOR_LEASE_TTL",
+            "--lease-ttl",
+        ),
+        ("MAX_LEASE", "1m", &["--lease-ttl", "2m"], "ORCHESTRATOR_MAX_LEASE must", "LEASE_TTL"),
+        ("LISTEN", "0.0.0.0:1", &[], "ORCHESTRATOR_LISTEN: other machines can reach", "--listen"),
+        ("TLS_CERT", "x", &[], "TOKEN_ORCHESTRATOR_TLS_CERT needs --tls-key", "--tls-cert"),
+    ] {
+        let mut command = binary();
+        command.env(format!("TOKEN_ORCHESTRATOR_{variable}"), value).args(arguments);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let line = error_line(&output);
+        assert!(line.contains(named) && !line.contains(not_named), "{arguments:?}: {line}");
+    }
+}
+
+#[test]
+fn what_is_not_text_is_refused_in_words() {
+    let bytes = OsStr::from_bytes(b"\xff");
+    let output = binary().env("TOKEN_ORCHESTRATOR_SHARDS", bytes).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error_line(&output).contains("TOKEN_ORCHESTRATOR_SHARDS is not valid UTF-8"));
+    for arguments in [&[bytes][..], &[OsStr::new("--shards"), bytes]] {
+        let output = binary().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(!error_line(&output).contains("panicked"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_taken_port_ends_with_one_line_that_names_it_and_its_option() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = binary().args(["--listen", &address]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(error_line(&output).contains(&address));
+    let address = &taken.local_addr().unwrap().to_string();
+    let free = ["--listen", "127.0.0.1:0"];
+    for (arguments, variable, named) in [
+        (&["--listen", address][..], None, "--listen"),
+        (&[&free[..], &["--admin-listen", address]].concat(), None, "--admin-listen"),
+        (&[], Some("TOKEN_ORCHESTRATOR_LISTEN"), "TOKEN_ORCHESTRATOR_LISTEN"),
+        (&["serve"], Some("TOKEN_ORCHESTRATOR_LISTEN"), "TOKEN_ORCHESTRATOR_LISTEN"),
+        (&free, Some("TOKEN_ORCHESTRATOR_ADMIN_LISTEN"), "TOKEN_ORCHESTRATOR_ADMIN_LISTEN"),
+    ] {
+        let mut command = binary();
+        command.args(arguments).envs(variable.map(|variable| (variable, address)));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let line = error_line(&output);
+        let expected = format!("error: {named}: cannot listen on {address}: ");
+        assert!(line.starts_with(&expected) && line.contains("another port"), "{line}");
+    }
+}
+
+#[test]
+fn localhost_is_an_address_to_listen_on() {
+    let (mut child, address, _) = start(binary().args(["--listen", "localhost:0"]));
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    assert!(request(&address, "GET", "/healthz").contains(" 200 "));
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    for option in ["--listen", "--admin-listen"] {
+        for text in [":8080", "8080"] {
+            let output = binary().args([option, text]).output().unwrap();
+            assert_eq!(output.status.code(), Some(2));
+            let line = error_line(&output);
+            let examples = [option, " 127.0.0.1:8080 ", " 0.0.0.0:8080 "];
+            assert!(examples.iter().all(|example| line.contains(example)), "{line}");
+        }
+    }
 }
 
 #[test]

@@ -80,7 +80,8 @@ fn commands_tell_people_what_they_did() {
     let stats = server.ask(&["stats"]);
     let lines: Vec<Vec<_>> = stats.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["keys", "1"]);
-    assert_eq!(lines[3], ["cooling", "1"]);
+    assert_eq!(lines[3], ["cooling", "down", "1"]);
+    assert!(stats.contains("\n  leases begun ") && !stats.contains("totals"), "{stats}");
     assert_eq!(server.ask(&["delete", id]), "deleted");
 }
 

@@ -28,3 +28,4 @@ mod source;
 mod tls;
 mod trust;
 mod vanishing;
+mod words;

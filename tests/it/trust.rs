@@ -9,14 +9,14 @@ use crate::certificates::Files;
 use crate::cli::{binary, error_line, signal, start};
 
 /// A server over TLS that ends with its test.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     lines: Box<dyn Iterator<Item = String>>,
 }
 
 impl Server {
-    fn new(files: &Files) -> Self {
+    pub(crate) fn new(files: &Files) -> Self {
         let mut command = binary();
         let (child, address, lines) = start(
             command
@@ -40,14 +40,14 @@ impl Drop for Server {
 }
 
 /// A command of the client for the server at this address.
-fn stats(url: &str) -> Command {
+pub(crate) fn stats(url: &str) -> Command {
     let mut command = binary();
     command.args(["stats", "--json", "--server", url]);
     command
 }
 
 /// What a command tells that fails.
-fn refusal(command: &mut Command) -> String {
+pub(crate) fn refusal(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     error_line(&output)
@@ -125,7 +125,7 @@ fn a_server_does_not_start_without_a_certificate_and_its_key() {
 }
 
 /// A server that answers once, and tells what it was asked.
-fn answer_once(answer: String) -> (String, JoinHandle<String>) {
+pub(crate) fn answer_once(answer: String) -> (String, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let asked = thread::spawn(move || {
