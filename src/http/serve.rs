@@ -100,7 +100,12 @@ pub async fn serve<S: Store>(
     let Listeners { main, admin } = listeners.into();
     let ServeOptions { timeouts, limits, .. } = options;
     let connections = Permits::of_peers(options.connections_max, options.connections_per_peer_max);
-    let status = Arc::new(Status::new(connections, options.access.clone(), options.log_dropped));
+    let status = Arc::new(Status::new(
+        connections,
+        options.access.clone(),
+        options.log_dropped,
+        options.tls.clone(),
+    ));
     let samples = Arc::<Samples>::default();
     let (drain, draining) = watch::channel(());
     let (stop, stopped) = watch::channel(());

@@ -9,6 +9,7 @@ use serde_json::Value;
 use token_orchestrator::http::{self, Listeners, ServeOptions};
 use token_orchestrator::store::{Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,7 +19,9 @@ use crate::client::{Client, Server};
 use crate::events::Events;
 
 /// Each line of the metrics without its value, and the value.
-pub(crate) async fn metrics(client: &mut Client) -> BTreeMap<String, String> {
+pub(crate) async fn metrics<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Client<S>,
+) -> BTreeMap<String, String> {
     let answer = client.send("GET", "/metrics", "").await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4"));

@@ -5,8 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command};
 use std::thread::{self, JoinHandle};
 
+use rcgen::date_time_ymd;
+use tokio::io::{AsyncRead, AsyncWrite};
+
 use crate::certificates::Files;
 use crate::cli::{binary, error_line, signal, start};
+use crate::client::{self, Client};
+use crate::operators::metrics;
 
 /// A server over TLS that ends with its test.
 pub(crate) struct Server {
@@ -84,6 +89,14 @@ fn a_client_trusts_the_server_whose_authority_it_was_told() {
     assert!(refusal(&mut stats(&plain)).contains("no answer"));
 }
 
+/// When the certificate ends, as the metrics say.
+async fn certificate_ends(
+    client: &mut Client<impl AsyncRead + AsyncWrite + Unpin>,
+) -> Option<String> {
+    let seen = metrics(client).await;
+    seen.get("token_orchestrator_certificate_expiry_timestamp_seconds").cloned()
+}
+
 #[tokio::test]
 async fn sighup_reads_the_certificate_anew() {
     let files = Files::new();
@@ -91,9 +104,12 @@ async fn sighup_reads_the_certificate_anew() {
     let mut old = files.connect(server.address).await;
     let first = files.shown(server.address).await;
     assert!(server.says("speaking TLS").contains("valid until 4"));
-    files.renew();
+    // In Unix time; 4096 is the year that the certificates of these tests end in.
+    assert_eq!(certificate_ends(&mut old).await.as_deref(), Some("67090118400"));
+    files.renew_as(&["localhost"], |params| params.not_after = date_time_ymd(4095, 1, 1));
     signal(&server.child, "HUP");
-    assert!(server.says("SIGHUP: reloaded the certificate").contains("valid until 4"));
+    assert!(server.says("SIGHUP: reloaded the certificate").contains("valid until 4095-01-01"));
+    assert_eq!(certificate_ends(&mut old).await.as_deref(), Some("67058582400"));
     let second = files.shown(server.address).await;
     assert_ne!(first, second);
     files.write("key.pem", "no key");
@@ -103,6 +119,12 @@ async fn sighup_reads_the_certificate_anew() {
     assert_eq!(old.send("GET", "/stats", "").await.status, 200);
     signal(&server.child, "TERM");
     assert_eq!(server.child.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn without_a_certificate_none_expires() {
+    let server = client::Server::default().await;
+    assert_eq!(certificate_ends(&mut server.connect().await).await, None);
 }
 
 #[test]

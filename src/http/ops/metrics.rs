@@ -1,5 +1,7 @@
 //! `GET /metrics`: all metrics in the text format of Prometheus.
 
+use std::time::SystemTime;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -67,6 +69,8 @@ families! {
     DURATION: Histogram = "http_request_duration_seconds";
     /// Lines of the log that were dropped because nobody read standard error fast enough.
     LOG_DROPPED: Counter = "log_lines_dropped_total";
+    /// When the certificate of the server expires, in seconds of Unix time. Without TLS there is none.
+    CERTIFICATE: Gauge = "certificate_expiry_timestamp_seconds";
     /// The version of the server; always 1.
     BUILD: Gauge = "build_info";
 }
@@ -127,6 +131,10 @@ fn write_reading(text: &mut Text, reading: &Reading) {
     text.one(&VIEWERS, reading.viewers as u64);
     text.one(&READY, u64::from(reading.is_ready));
     text.one(&LOG_DROPPED, reading.log_dropped);
+    let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
+    if let Some(expires) = reading.certificate_expires_at.and_then(since_epoch) {
+        text.one(&CERTIFICATE, expires.as_secs());
+    }
     text.each(&BUILD, "version", &[(env!("CARGO_PKG_VERSION"), 1)]);
 }
 

@@ -4,11 +4,12 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::SystemTime;
 
 use crate::http::api::Api;
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
-use crate::http::net::Permits;
+use crate::http::net::{Permits, Tls};
 use crate::http::route::Route;
 use crate::store::{Diagnostics, Stats, Store};
 
@@ -22,6 +23,7 @@ pub(in crate::http) struct Status {
     pub(in crate::http) viewers: Permits,
     is_ready: AtomicBool,
     log_dropped: Arc<AtomicU64>,
+    tls: Option<Tls>,
 }
 
 /// The values of about one moment.
@@ -41,6 +43,8 @@ pub(in crate::http) struct Reading {
     pub(in crate::http) is_ready: bool,
     /// Lines of the log that were dropped.
     pub(in crate::http) log_dropped: u64,
+    /// When the certificate of the server expires, if it has one.
+    pub(in crate::http) certificate_expires_at: Option<SystemTime>,
 }
 
 impl Status {
@@ -53,6 +57,7 @@ impl Status {
         connections: Permits,
         access: Access,
         log_dropped: Arc<AtomicU64>,
+        tls: Option<Tls>,
     ) -> Self {
         Self {
             metrics: Arc::default(),
@@ -62,6 +67,7 @@ impl Status {
             viewers: Permits::new(Self::VIEWERS_MAX),
             is_ready: AtomicBool::new(true),
             log_dropped,
+            tls,
         }
     }
 
@@ -87,6 +93,7 @@ impl Status {
             viewers: self.viewers.taken(),
             is_ready: self.is_ready(),
             log_dropped: self.log_dropped.load(Relaxed),
+            certificate_expires_at: self.tls.as_ref().and_then(Tls::expires_at),
         }
     }
 }
