@@ -9,9 +9,11 @@ mod log;
 mod log_writer;
 mod names;
 mod reasons;
+mod reload;
 mod report;
 mod run;
 mod serve;
+mod service;
 mod token;
 mod trust;
 

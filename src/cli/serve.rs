@@ -6,16 +6,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::block_in_place;
-use tracing::{error, info, warn};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
 
 use super::listen;
 use super::log::{self, LogFormat};
 use super::names::Names;
+use super::reload::{self, NO_TOKEN, log_certificate};
+use super::service::Service;
 use crate::config;
 use crate::http::{self, Access, Limits, Listeners, ServeOptions, Timeouts, Tls};
 use crate::key::Ttl;
@@ -24,10 +25,6 @@ use crate::time::SystemClock;
 
 /// Open files reserved for the address for operators: 1,000 connections, and the server's own files.
 const OPERATOR_FILES: usize = 1100;
-/// What an empty file of tokens means.
-const NO_TOKEN: &str = "it has no token, so requests are refused with 401; add a line that `token new --role \
-    client` prints, and send SIGHUP";
-
 /// The options of the server.
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -219,30 +216,6 @@ fn connections_max(args: &Args) -> usize {
     args.max_connections
 }
 
-/// Reloads the files of tokens and certificates at each SIGHUP.
-fn reload_on_sighup(mut hangup: Signal, access: Access, tls: Option<Tls>) {
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            if !access.is_guarded() && tls.is_none() {
-                info!("SIGHUP: nothing to reload: there is no --auth-tokens and no --tls-cert");
-            }
-            if access.is_guarded() {
-                match block_in_place(|| access.reload()) {
-                    Ok(0) => warn!("SIGHUP: reloaded the file of tokens; {NO_TOKEN}"),
-                    Ok(count) => info!("SIGHUP: reloaded the file of tokens; tokens: {count}"),
-                    Err(error) => error!("SIGHUP: kept the previous tokens: {error}"),
-                }
-            }
-            if let Some(tls) = &tls {
-                match block_in_place(|| tls.reload()) {
-                    Ok(()) => log_certificate("SIGHUP: reloaded the certificate", tls),
-                    Err(error) => error!("SIGHUP: kept the previous certificate: {error}"),
-                }
-            }
-        }
-    });
-}
-
 /// Logs how access is restricted, and warns where it is not.
 fn log_access(args: &Args, access: &Access) {
     let addresses = [Some(args.listen), args.admin_listen];
@@ -260,16 +233,6 @@ fn log_access(args: &Args, access: &Access) {
     }
     if is_reachable && access.is_guarded() && args.tls_cert.is_none() {
         warn!("tokens are sent unencrypted; speak TLS with --tls-cert FILE and --tls-key FILE");
-    }
-}
-
-/// Logs an event with the certificate, and until when the certificate is valid.
-fn log_certificate(event: &str, tls: &Tls) {
-    let at = tls.expires_at();
-    let until = at.map(|at| format!(", valid until {}", humantime::format_rfc3339_seconds(at)));
-    info!("{event}{}", until.unwrap_or_default());
-    if at.is_some_and(|at| at <= SystemTime::now()) {
-        warn!("the certificate has expired, and clients refuse it; replace it and send SIGHUP");
     }
 }
 
@@ -309,7 +272,7 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
         wait_ms_max: args.max_wait,
     };
     let store = Memory::new(options, SystemClock::new());
-    let serve_options = ServeOptions {
+    let mut serve_options = ServeOptions {
         connections_max: connections_max(args),
         connections_per_peer_max: args.max_connections_per_peer,
         timeouts: Timeouts {
@@ -323,11 +286,9 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
         tls: tls.clone(),
         diagnose: Some(Arc::new(store.clone())),
         log_dropped,
+        heartbeat: None,
     };
     tokio::spawn(store.clone().sweep());
-    if let Some(hangup) = hangup {
-        reload_on_sighup(hangup, access.clone(), tls.clone());
-    }
     let scheme = if tls.is_some() { "https" } else { "http" };
     let main = listeners.main.local_addr()?;
     info!("listening on {scheme}://{main}");
@@ -346,6 +307,11 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
         log_certificate("speaking TLS", tls);
     }
     log_access(args, &access);
+    let (service, status) = (Service::from_environment(), format!("Serving {scheme}://{main}"));
+    serve_options.heartbeat = service.heartbeat(status.clone());
+    if let Some(hangup) = hangup {
+        reload::on_sighup(hangup, access, tls, service.clone(), status);
+    }
     let delay = match args.drain_delay {
         0 => String::new(),
         ms => format!(" in {}", display_ms(ms)),
@@ -355,6 +321,7 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
             _ = terminate.recv() => info!("SIGTERM: shutting down{delay}"),
             _ = interrupt.recv() => info!("Ctrl-C: shutting down{delay}"),
         }
+        service.stopping();
     };
     http::serve(listeners, Arc::new(store), serve_options, shutdown).await?;
     info!("stopped");

@@ -23,7 +23,7 @@
 //! | `auth` | tokens and their roles, requests from other sites | `route`, `wire` |
 //! | `api` | the handlers for clients that lease keys | `route`, `wire` |
 //! | `hot` | the event loop, which answers the commonest requests | `meter`, `auth` |
-//! | `net` | accepting, limits of connections, TLS, connections, draining | `api`, `hot` |
+//! | `net` | accepting, limits of connections, TLS, connections, draining, the heartbeat | `api`, `hot` |
 //! | `ops` | readings, metrics, alarms, the dashboard, probes; only `router` and `serve` use it | `net` |
 //! | `docs` | the description of the API, and its page | `api`, `auth` |
 //! | `router` | what comes before a handler, and the handler of each route | `net`, `ops`, `docs` |
@@ -45,6 +45,6 @@ mod wire;
 
 pub use self::api::{Limits, Timeouts};
 pub use self::auth::{Access, Role, TokenHash, check_name, new_token};
-pub use self::net::Tls;
+pub use self::net::{Heartbeat, Tls};
 pub use self::serve::{Listeners, ServeOptions, serve};
 pub use self::wire::{BODY_BYTES_MAX, COUNT_MAX};

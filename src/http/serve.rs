@@ -1,6 +1,7 @@
 //! The composition of the HTTP server: store, listeners, hot path, router and drain.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use tokio::time::sleep;
 use super::api::{Api, Limits, Timeouts};
 use super::auth::Access;
 use super::hot::{self, Mailbox};
-use super::net::{self, Drain, Permits, Server, Takers, Threads, Tls, Workers};
+use super::net::{self, Drain, Heartbeat, Permits, Pulse, Server, Takers, Threads, Tls, Workers};
 use super::ops::{Ops, Samples, Status};
 use super::router::{Gate, Scope};
 use super::wire::Budget;
@@ -59,6 +60,8 @@ pub struct ServeOptions {
     pub diagnose: Option<Arc<dyn Diagnose>>,
     /// How many lines of the log were dropped, for `/metrics`.
     pub log_dropped: Arc<AtomicU64>,
+    /// What to do from time to time, as long as all threads that serve connections make progress.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 impl ServeOptions {
@@ -80,6 +83,7 @@ impl Default for ServeOptions {
             tls: None,
             diagnose: None,
             log_dropped: Arc::default(),
+            heartbeat: None,
         }
     }
 }
@@ -169,10 +173,18 @@ pub async fn serve<S: Store>(
         threads.drain();
         sleep(options.drain_delay).await;
     };
+    // In the same task as what accepts connections: if that hangs, there is no beat either.
+    let pulse = Pulse::of(&threads, operators.iter().chain([&workers]));
+    let mut beating = pin!(pulse.beat(options.heartbeat));
     tokio::select! {
         () = net::accept(main, &status.connections, takers) => {}
         () = shutdown => {}
+        never = &mut beating => match never {},
     }
-    Drain { stop, end, threads, workers, operators }.run(options.drain_timeout).await;
+    let drain = Drain { stop, end, threads, workers, operators };
+    tokio::select! {
+        () = drain.run(options.drain_timeout) => {}
+        never = beating => match never {},
+    }
     Ok(())
 }

@@ -1,9 +1,11 @@
-//! Stores that answer late, fail or panic, over a store that does neither.
+//! Stores that answer late, fail, panic or hang, over a store that does none of it.
 
 mod cursed;
 mod delayed;
 mod failing;
+mod stuck;
 
 pub(crate) use self::cursed::{CURSED, Cursed};
 pub(crate) use self::delayed::Delayed;
 pub(crate) use self::failing::{Failing, RETRY_AFTER_MS};
+pub(crate) use self::stuck::Stuck;

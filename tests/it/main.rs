@@ -24,6 +24,7 @@ mod operators;
 mod paths;
 mod peers;
 mod runs;
+mod service;
 mod source;
 mod tls;
 mod trust;

@@ -200,6 +200,7 @@ impl<S: Store> Loop<S> {
                     Message::Completed { generation, token, outcome } => {
                         self.complete(generation, token, &outcome);
                     }
+                    Message::Feel(_) => {}
                 }
             }
         }

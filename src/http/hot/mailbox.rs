@@ -1,5 +1,6 @@
 //! Messages to an event loop from other threads, which wake it.
 
+use std::convert::Infallible;
 use std::io;
 use std::mem::take;
 use std::net::TcpStream;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
+use tokio::sync::mpsc;
 
 use crate::http::api::Place;
 use crate::key::Lease;
@@ -24,6 +26,10 @@ pub(super) enum Message {
         token: u64,
         outcome: Outcome,
     },
+    /// Dropped as soon as the loop sees it, which tells that the loop makes progress.
+    Feel(
+        #[expect(dead_code, reason = "that it is dropped is what tells")] mpsc::Sender<Infallible>,
+    ),
 }
 
 /// A connection on its way from one thread to another.
@@ -89,6 +95,12 @@ impl Mailbox {
         self.ring();
     }
 
+    /// Drops `alive` as soon as the loop looks for messages, or at once if the thread has ended.
+    pub(in crate::http) fn feel(&self, alive: mpsc::Sender<Infallible>) {
+        // A message that is refused is dropped.
+        let _ = self.put(Message::Feel(alive));
+    }
+
     /// Tells the thread to end once all requests that have come are answered.
     pub(in crate::http) fn stop(&self) {
         self.phase.fetch_max(STOPPING, SeqCst);
@@ -144,7 +156,7 @@ impl Mailbox {
     pub(in crate::http) fn take_arrivals(&self) -> Vec<Transfer> {
         let arrival = |message| match message {
             Message::Arrived(arrival) => Some(arrival),
-            Message::Completed { .. } => None,
+            _ => None,
         };
         self.take().into_iter().filter_map(arrival).collect()
     }
@@ -164,7 +176,7 @@ impl Mailbox {
         let messages = self.messages.lock().take().unwrap_or_default();
         let lease = |message: &Message| match message {
             Message::Completed { outcome, .. } => lease_of(outcome),
-            Message::Arrived(_) => None,
+            Message::Arrived(_) | Message::Feel(_) => None,
         };
         messages.iter().filter_map(lease).collect()
     }

@@ -1,4 +1,4 @@
-//! From a socket to a request: accepting, limits of connections, TLS, and draining.
+//! From a socket to a request: accepting, limits of connections, TLS, draining, and the heartbeat.
 
 mod accept;
 mod activity;
@@ -6,6 +6,7 @@ mod connection;
 mod drain;
 mod handshake;
 mod head;
+mod heartbeat;
 mod http1;
 mod peer;
 mod permits;
@@ -17,6 +18,8 @@ mod workers;
 pub(super) use self::accept::{Takers, accept};
 pub(super) use self::connection::{Handler, Server};
 pub(super) use self::drain::{Drain, Threads};
+pub use self::heartbeat::Heartbeat;
+pub(super) use self::heartbeat::Pulse;
 pub(super) use self::permits::Permits;
 pub use self::tls::Tls;
 pub(super) use self::workers::Workers;

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -24,6 +24,7 @@ pub(in crate::http) struct Workers {
     cut_off: watch::Sender<()>,
     /// Closed when the last thread ends.
     ended: mpsc::Receiver<()>,
+    runtimes: Vec<Handle>,
 }
 
 /// Sends connections to one of the threads.
@@ -44,6 +45,7 @@ impl Workers {
         let (cut_off, is_cut_off) = watch::channel(());
         let (ending, ended) = mpsc::channel(1);
         let mut handovers = Vec::with_capacity(count);
+        let mut runtimes = Vec::with_capacity(count);
         for _ in 0..count {
             let (handover, arrivals) = mpsc::unbounded_channel();
             handovers.push(handover);
@@ -51,6 +53,7 @@ impl Workers {
                 .enable_all()
                 .max_blocking_threads((BLOCKING_THREADS_MAX / count).max(1))
                 .build()?;
+            runtimes.push(runtime.handle().clone());
             let connections = serve(Arc::clone(server), arrivals, stopped.clone());
             let (is_cut_off, ending) = (is_cut_off.clone(), ending.clone());
             let work = move || {
@@ -59,7 +62,12 @@ impl Workers {
             };
             thread::Builder::new().name("worker".to_owned()).spawn(work)?;
         }
-        Ok((Self { cut_off, ended }, handovers))
+        Ok((Self { cut_off, ended, runtimes }, handovers))
+    }
+
+    /// The runtime of each thread.
+    pub(super) fn runtimes(&self) -> &[Handle] {
+        &self.runtimes
     }
 
     /// Ready when all threads have ended.
