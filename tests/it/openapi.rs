@@ -120,6 +120,28 @@ async fn the_page_needs_no_other_host() {
     assert_eq!(server.send("POST", "/docs/", "").await.status, 405);
 }
 
+/// Both pages are guarded alike: only which scripts and styles they may use differs.
+#[tokio::test]
+async fn the_page_is_guarded_like_the_dashboard() {
+    let server = Server::default().await;
+    let (docs, dashboard) =
+        (server.send("GET", "/docs/", "").await, server.send("GET", "/dashboard", "").await);
+    for name in ["referrer-policy", "x-content-type-options", "cache-control"] {
+        assert!(dashboard.header(name).is_some(), "{name}");
+        assert_eq!(docs.header(name), dashboard.header(name), "{name}");
+    }
+    let directives = |answer: &Answer| {
+        let policy = answer.header("content-security-policy").unwrap();
+        let shared =
+            |directive: &str| !directive.starts_with("script") && !directive.starts_with("style");
+        let mut all: Vec<_> =
+            policy.split("; ").filter(|one| shared(one)).map(str::to_owned).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(directives(&docs), directives(&dashboard));
+}
+
 /// A browser takes a quarter of the bytes.
 #[tokio::test]
 async fn the_large_script_is_compressed_for_those_who_take_that() {
