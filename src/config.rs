@@ -107,6 +107,19 @@ pub fn parse_ms_up_to(text: &str, max_ms: u32) -> Result<u32, String> {
     })
 }
 
+/// Reads whether something is switched on: `true` or `false`, `yes` or `no`, `on` or `off`, `1` or `0`. O(1).
+///
+/// # Errors
+///
+/// A message that says what the text must be.
+pub fn parse_switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
 /// Reads a number of shards: a power of two from 2 to 4096. O(1).
 ///
 /// # Errors
@@ -204,5 +217,14 @@ mod tests {
         assert!(["", "0", "1000001"].iter().all(|text| parse_connections_max(text).is_err()));
         assert_eq!(parse_keys_max("1"), Ok(1));
         assert!(["", "0", "-1", "4294967296"].iter().all(|text| parse_keys_max(text).is_err()));
+    }
+
+    #[test]
+    fn switches_are_on_or_off() {
+        assert!(["true", "YES", "on", "1"].iter().all(|text| parse_switch(text) == Ok(true)));
+        assert!(["false", "No", "off", "0"].iter().all(|text| parse_switch(text) == Ok(false)));
+        for text in ["", "2", "maybe", "y"] {
+            assert!(parse_switch(text).unwrap_err().contains("true or false"), "{text}");
+        }
     }
 }

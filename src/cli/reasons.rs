@@ -31,6 +31,9 @@ pub(super) fn explain(error: &(dyn Error + 'static), ca: Option<&Path>) -> Strin
             "the server ended the TLS handshake; if it does not speak TLS, write http:// instead of https://"
                 .to_owned()
         }
+        Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "nothing listens there; start the server, or give its address with --server URL".to_owned()
+        }
         _ => innermost.to_string(),
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Args {
     /// Listen on addresses that other machines can reach although no tokens are asked for; with --auth-tokens
     /// it changes nothing
     #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH",
-          value_parser = clap::builder::BoolishValueParser::new())]
+          value_parser = config::parse_switch)]
     insecure_no_auth: bool,
     /// A name by which clients reach the server, such as keys.example.com: without --auth-tokens, requests that
     /// name it neither so, nor by an IP address, nor as localhost, are refused. Give several with commas

@@ -142,7 +142,10 @@ fn a_wrong_argument_is_not_blamed_on_the_environment() {
 }
 
 #[test]
-fn what_is_not_text_is_refused_in_words() {
+fn what_is_no_switch_or_no_text_is_refused_in_words() {
+    let switch = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH";
+    let output = binary().env(switch, "maybe").output().unwrap();
+    assert!(error_line(&output).contains(&format!("{switch}: must be true or false")));
     let bytes = OsStr::from_bytes(b"\xff");
     let output = binary().env("TOKEN_ORCHESTRATOR_SHARDS", bytes).output().unwrap();
     assert_eq!(output.status.code(), Some(2));

@@ -55,6 +55,7 @@ fn a_certificate_that_is_not_accepted_is_told_in_words() {
     assert!(line.contains("not for 127.0.0.1 but for keys.example, 10.0.0.1; use"), "{line}");
 }
 
+/// And from one that is not there.
 #[test]
 fn a_server_that_speaks_tls_and_one_that_does_not_are_told_apart() {
     let files = Files::new();
@@ -64,6 +65,9 @@ fn a_server_that_speaks_tls_and_one_that_does_not_are_told_apart() {
     let plain = commands::Server::new(&[]);
     let line = refusal(&mut stats(&plain.url.replace("http:", "https:")));
     assert!(line.contains("does not speak TLS; write http:// instead of https://"), "{line}");
+    let url = plain.url.clone();
+    drop(plain);
+    assert!(refusal(&mut stats(&url)).contains("nothing listens there; start the server, or"));
     // One that says nothing at all.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = https(listener.local_addr().unwrap());
