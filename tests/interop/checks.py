@@ -13,6 +13,10 @@ from load import Job
 from processes import until
 
 
+# Changes HAProxy's configuration.
+HTTP2 = {" check ": " proto h2 check "}
+
+
 def check_load(bench):
     """Every client through every door, all on one pool."""
     with bench.doors() as (server, doors):
@@ -28,18 +32,31 @@ def check_load(bench):
 
 
 def check_protocols(bench):
-    """HTTP/2 with prior knowledge, both protocols over TLS, and HTTP/1.0 from an nginx that was told nothing."""
+    """HTTP/2 with prior knowledge, both protocols over TLS, HTTP/2 from HAProxy, and HTTP/1.0 from an nginx that was told
+    nothing."""
     cycles = bench.cycles(min(bench.requests, 1_000))
     tls = {"ca": bench.certificate}
     second = {"protocol": "HTTP/2"}
-    with bench.server() as plain, bench.server(certificate=bench.certificate) as safe, bench.nginx(plain, bare=True) as bare:
+    trusting = f"ssl alpn h2 check-alpn h2 ca-file {bench.certificate} verifyhost localhost"
+    with (
+        bench.server() as plain,
+        bench.server(certificate=bench.certificate) as safe,
+        bench.haproxy(plain, **HTTP2) as second_door,
+        bench.haproxy(safe, **{" check ": f" {trusting} check "}) as safe_door,
+        bench.nginx(plain, bare=True) as bare,
+    ):
         # curl 7.88 has to connect for each request: it cannot use such a connection twice, whatever the server.
         jobs = [(plain, Job("httpx", plain.url, cycles, **second)), (plain, Job("curl", plain.url, 10, **second))]
         # Python's `requests` and `aiohttp`, and Node's `fetch`, know HTTP/1.1 only.
         jobs += [(safe, Job(client, safe.url, cycles, **tls)) for client in bench.clients]
         able = [client for client in bench.clients if client in ["httpx", "undici", "java", "curl"]]
         jobs += [(safe, Job(client, safe.url, cycles, **second, **tls)) for client in able]
+        # Of four connections each, HAProxy makes streams.
+        for client in ["aiohttp", "undici"]:
+            jobs += [(plain, Job(client, second_door.url, cycles)), (safe, Job(client, safe_door.url, cycles))]
         load.run(bench.tools, [plain, safe], jobs)
+        for door in [second_door, safe_door]:
+            assert not door.complaints(), door.complaints()
         # A connection for each request.
         before = plain.stats()["totals"]["leased"]
         Job("requests", bare.url, 4).run(bench.tools)
@@ -63,8 +80,8 @@ def check_waiting(bench):
     """A client that waits gets the key as soon as it is released; and one that hangs up leaves the queue."""
     with bench.doors() as (server, doors), concurrent.futures.ThreadPoolExecutor() as pool:
         key = send(server.url, "POST", "/keys")[2]["keyId"]
-        with bench.nginx(server, bare=True) as bare:
-            for name, door in {**doors, "nginx, bare": bare}.items():
+        with bench.nginx(server, bare=True) as bare, bench.haproxy(server, **HTTP2) as second:
+            for name, door in {**doors, "nginx, bare": bare, "HAProxy, HTTP/2": second}.items():
                 assert send(door.url, "GET", "/keys")[0] == 200
                 # Longer than the client has patience: only a release answers it.
                 waiter = pool.submit(send, door.url, "GET", "/keys?wait=60s")
@@ -128,14 +145,19 @@ def check_bodies(bench):
             assert 3_000_000 < len(body) < 4 << 20
             assert curl(door.url, "/keepalive", "PUT", body, 200) == {"missing": []}
             assert curl(door.url, "/keys", "PUT", body, 200) == {"missing": []}
+            # Of a length that is not told.
+            body = json.dumps({"keyIds": ids[:1000]})
+            assert curl(door.url, "/keepalive", "PUT", body, 200, "Transfer-Encoding: chunked") == {"missing": []}
             stats = server.stats()
             assert stats["free"] == stats["keys"] and stats["totals"]["released"] == stats["totals"]["leased"], stats
             print(f"  {name}: 20,000 keys in an answer, {len(body)} bytes in a request")
 
 
-def curl(url, path, method, body, status):
+def curl(url, path, method, body, status, *headers):
     command = ["curl", "--disable", "--silent", "--show-error", "--max-time", "60", "--request", method]
     command += ["--header", "Content-Type: application/json", "--data-binary", "@-"] if body else []
+    for header in headers:
+        command += ["--header", header]
     command += ["--write-out", "\n%{http_code}", url + path]
     ended = subprocess.run(command, input=body, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

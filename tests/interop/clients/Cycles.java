@@ -165,6 +165,8 @@ public class Cycles {
             request.method(method, BodyPublishers.noBody());
         } else {
             request.method(method, BodyPublishers.ofString(json)).header("Content-Type", "application/json");
+            // Over HTTP/2 neither hyper nor nginx answers it.
+            request.expectContinue(version == HttpClient.Version.HTTP_1_1);
         }
         if (tag != null) request.header("If-Match", tag);
         var answer = client.send(request.build(), BodyHandlers.ofString());
