@@ -178,7 +178,7 @@ def check_idle(bench):
             jobs = [(server, Job("aiohttp", door.url, 20, pause=pause)) for door in [nginx, haproxy] for pause in pauses]
             if options:
                 # When the server has closed the connection, each client notices.
-                jobs += [(server, Job(client, server.url, 8, pause=4)) for client in bench.clients]
+                jobs += [(server, Job(client, server.url, 8, pause=5)) for client in bench.clients]
             load.run(bench.tools, [server], jobs)
             assert not nginx.complaints() and not haproxy.complaints(), (nginx.complaints(), haproxy.complaints())
 
