@@ -146,8 +146,8 @@ def check_bodies(bench):
             assert curl(door.url, "/keepalive", "PUT", body, 200) == {"missing": []}
             assert curl(door.url, "/keys", "PUT", body, 200) == {"missing": []}
             # Of a length that is not told.
-            body = json.dumps({"keyIds": ids[:1000]})
-            assert curl(door.url, "/keepalive", "PUT", body, 200, "Transfer-Encoding: chunked") == {"missing": []}
+            some = json.dumps({"keyIds": ids[:1000]})
+            assert curl(door.url, "/keepalive", "PUT", some, 200, "Transfer-Encoding: chunked") == {"missing": []}
             stats = server.stats()
             assert stats["free"] == stats["keys"] and stats["totals"]["released"] == stats["totals"]["leased"], stats
             print(f"  {name}: 20,000 keys in an answer, {len(body)} bytes in a request")
