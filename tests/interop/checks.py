@@ -12,7 +12,6 @@ import load
 from load import Job
 from processes import until
 
-
 # Changes HAProxy's configuration.
 HTTP2 = {" check ": " proto h2 check "}
 

@@ -27,8 +27,8 @@ def route(path):
 
 
 def cycle(counts, number):
-    """Creates 4 keys and deletes 3, by 31 requests. Whoever runs cycles holds at most 2 of the keys that it created, so
-    that there is one for everybody."""
+    """Creates 4 keys and deletes 3, by 31 requests. A worker leases at most 2 keys at once, fewer than it created, so that
+    there is always a free one for everybody."""
     answer = yield Request("POST", "/keys", 201, {"count": 3})
     assert len(answer.json["keyIds"]) == 3, answer
     answer = yield Request("POST", "/keys", 201)
