@@ -37,9 +37,15 @@ class Process:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **(environment or {})})
 
     def __enter__(self):
+        try:
+            self.begin()
+        except BaseException as failure:
+            self.__exit__(type(failure))
+            raise
         return self
 
     def __exit__(self, failure, *_):
+        # nginx then ends its workers, too.
         self.process.terminate()
         try:
             ended = self.process.wait(30)
@@ -69,9 +75,12 @@ class Server(Process):
         # No key dies, however long the clients take.
         always = ["--listen", "127.0.0.1:0", "--key-ttl", "1h"]
         super().__init__(f"server-{scheme}", folder, [binary, *always, *tls, *options])
+        self.scheme = scheme
+
+    def begin(self):
         until("the server listens", lambda: self.lives() and "listening on" in self.log())
         self.address = re.search(r"listening on https?://(\S+)", self.log())[1]
-        self.url = f"{scheme}://{self.address}"
+        self.url = f"{self.scheme}://{self.address}"
 
     def get(self, path):
         tls = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
@@ -92,11 +101,14 @@ class Proxy(Process):
 
     def __init__(self, *arguments, port):
         super().__init__(*arguments)
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        until(f"{arguments[0]} is ready", lambda: self.lives() and self.ready(port))
 
-    def ready(self, port):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    def begin(self):
+        until("the proxy is ready", lambda: self.lives() and self.ready())
+
+    def ready(self):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
