@@ -136,16 +136,21 @@ pub async fn serve<S: Store>(
         budget: api.budget.clone(),
         timeouts,
     };
-    // The hot path does not speak TLS.
-    let takers = if options.tls.is_some() {
-        Takers::Workers(handovers)
-    } else {
-        for handover in handovers {
-            let mailbox = Arc::new(Mailbox::new()?);
-            threads.push(Arc::clone(&mailbox));
-            hot::start(mailbox, handover, shared.clone(), status.metrics.of_thread())?;
+    let mut for_handshakes = Vec::new();
+    for handover in handovers {
+        let mailbox = Arc::new(Mailbox::new()?);
+        threads.push(Arc::clone(&mailbox));
+        for_handshakes.push((handover.clone(), Some(Arc::clone(&mailbox))));
+        hot::start(mailbox, handover, shared.clone(), status.metrics.of_thread())?;
+    }
+    // The hot path speaks TLS, but it shakes no hands: that takes long.
+    let takers = match options.tls {
+        Some(_) => Takers::Workers(for_handshakes),
+        None => {
+            // They would keep the workers from their end.
+            drop(for_handshakes);
+            Takers::Hot(threads.mailboxes())
         }
-        Takers::Hot(threads.mailboxes())
     };
     drop(shared);
     // Its tasks end when this function returns, or when its future is dropped.
@@ -157,10 +162,11 @@ pub async fn serve<S: Store>(
         let (workers, handovers) =
             Workers::start(&server(&ended, &ended, Scope::All).1, 1, &ended)?;
         operators = Some(workers);
+        let takers = handovers.into_iter().map(|handover| (handover, None)).collect();
         let (permits, mut ended) = (Arc::clone(&status.admin_connections), ended);
         background.spawn(async move {
             tokio::select! {
-                () = net::accept(admin, &permits, Takers::Workers(handovers)) => {}
+                () = net::accept(admin, &permits, Takers::Workers(takers)) => {}
                 _ = ended.changed() => {}
             }
         });

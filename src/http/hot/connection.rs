@@ -4,11 +4,12 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use rustix::io::{Errno, ioctl_fionread};
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::last_input::{LINGER_MAX, LastInput};
 use super::mailbox::Transfer;
 use super::pending::{Pending, PendingAnswer, Waiting};
+use super::session::{self, Came, Session, read_plain, read_sealed, write_sealed};
 use crate::http::api::{Place, Turn, has_hung_up};
 use crate::http::auth::{Access, CachedRole};
 use crate::http::route::Route;
@@ -19,6 +20,8 @@ use crate::store::Ticket;
 #[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
+    /// Its TLS. Then encrypted answers wait in it, and not in `output`.
+    pub(super) session: Option<Session>,
     /// Counts towards the limits on connections.
     pub(super) place: Place,
     /// What was read but is not a whole head yet, or not hot.
@@ -35,6 +38,8 @@ pub(super) struct Connection {
     pub(super) has_requests: bool,
     /// The store completes some of its requests later. Until it has, nothing is read.
     pub(super) pending: Option<Box<Pending>>,
+    /// More may have come than was read.
+    pub(super) has_more: bool,
     /// It was told that it is closed after the answers that were written.
     pub(super) is_closing: bool,
     /// It has brought a request that is not hot, so it leaves the hot path.
@@ -50,9 +55,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(Transfer { stream, place, read, is_new, .. }: Transfer) -> Self {
+    pub(super) fn new(Transfer { stream, mut session, place, read, is_new, .. }: Transfer) -> Self {
+        if let Some(session) = &mut session {
+            session.set_buffer_limit(None);
+        }
         Self {
             stream,
+            session,
             place,
             input: read,
             head_permit: None,
@@ -61,6 +70,7 @@ impl Connection {
             is_new,
             has_requests: false,
             pending: None,
+            has_more: false,
             is_closing: false,
             is_cold: false,
             is_ending: false,
@@ -86,7 +96,7 @@ impl Connection {
             Some(last) => last.left,
             None => ioctl_fionread(&self.stream).unwrap_or(0),
         };
-        left == 0 && self.input.is_empty() && !self.is_cold
+        left == 0 && !self.has_more && self.input.is_empty() && !self.is_cold
     }
 
     /// What is still read, now that the server stops: what had come by the first call. O(1).
@@ -106,7 +116,13 @@ impl Connection {
 
     /// Whether answers have still to be sent.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.is_busy() || !self.output.is_empty()
+        self.is_busy() || self.has_output()
+    }
+
+    /// Whether answers wait for the client to take them.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+            || self.session.as_ref().is_some_and(|session| session.wants_write())
     }
 
     /// Whether the store completes some of its requests later.
@@ -160,7 +176,31 @@ impl Connection {
 
     /// Whether no head has begun, and the client has received its answers.
     pub(super) fn is_idle(&self) -> bool {
-        self.input.is_empty() && self.output.is_empty()
+        self.input.is_empty() && !self.has_output()
+    }
+
+    /// Reads once, behind what is in `input` already. `sealed` is room for what is encrypted. O(length).
+    ///
+    /// # Errors
+    ///
+    /// As `read(2)`.
+    pub(super) fn read(&mut self, sealed: &mut [u8], input: &mut [u8]) -> Result<Came, Errno> {
+        let came = match &mut self.session {
+            None => read_plain(&self.stream, input),
+            Some(session) => read_sealed(session, &self.stream, sealed, input),
+        };
+        self.has_more = came.as_ref().is_ok_and(|came| came.has_more);
+        came
+    }
+
+    /// Tells the client that nothing more is sent. O(1).
+    pub(super) fn end_output(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.send_close_notify();
+            // A client that has gone needs no goodbye.
+            let _ = session::send(session, &self.stream);
+        }
+        let _ = shutdown(&self.stream, Shutdown::Write);
     }
 
     /// Sends answers, and keeps what the socket does not take yet. O(length).
@@ -169,6 +209,9 @@ impl Connection {
     ///
     /// If the client has gone.
     pub(super) fn send(&mut self, answers: &[u8]) -> Result<(), Errno> {
+        if let Some(session) = &mut self.session {
+            return write_sealed(session, &self.stream, answers);
+        }
         if !self.output.is_empty() {
             self.output.extend_from_slice(answers);
             return Ok(());
@@ -184,6 +227,13 @@ impl Connection {
     ///
     /// If the client has gone.
     pub(super) fn flush(&mut self) -> Result<(), Errno> {
+        if let Some(session) = &mut self.session {
+            if session.wants_write() {
+                session::send(session, &self.stream)?;
+                self.idle_since = None;
+            }
+            return Ok(());
+        }
         if self.output.is_empty() {
             return Ok(());
         }

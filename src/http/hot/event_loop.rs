@@ -81,6 +81,8 @@ pub(super) struct Loop<S> {
     pub(super) poll: OwnedFd,
     pub(super) connections: Slab<Connection>,
     pub(super) input: Box<[u8]>,
+    /// Room for what is read over TLS at a time, before it is decrypted.
+    pub(super) sealed: Box<[u8]>,
     /// Requests that were read and not executed yet.
     pub(super) batch: Batch,
     /// The connections that wait for operations, by the operations' tokens.
@@ -119,6 +121,7 @@ impl<S: Store> Loop<S> {
             poll,
             connections: Slab::new(),
             input: vec![0; INPUT_BYTES].into(),
+            sealed: vec![0; INPUT_BYTES].into(),
             batch: Batch::default(),
             waiting: HashMap::new(),
             again: Vec::new(),
@@ -231,6 +234,9 @@ impl<S: Store> Loop<S> {
             let since = *connection.idle_since.get_or_insert(now);
             let timeout = if connection.is_idle() { idle } else { head };
             let has_time = connection.is_busy() || now - since < timeout;
+            if !has_time {
+                connection.end_output();
+            }
             has_time && !connection.has_lingered(now)
         });
         // Gives back the memory of a rush of connections.

@@ -167,12 +167,13 @@ impl<S: Store> Loop<S> {
         if !connection.is_cold || connection.is_unfinished() {
             return;
         }
-        let Connection { stream, input: read, is_new, place, .. } = self.connections.remove(index);
+        let Connection { stream, session, input: read, is_new, place, .. } =
+            self.connections.remove(index);
         // It cannot fail: the socket was added.
         let _ = epoll::delete(&self.poll, &stream);
         let home = Some(Arc::clone(&self.mailbox));
         // It fails only while the server ends. The connection is closed then.
-        let _ = self.cold.send(Transfer { stream, read, is_new, place, home });
+        let _ = self.cold.send(Transfer { stream, session, read, is_new, place, home });
     }
 }
 

@@ -12,6 +12,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use tokio::sync::mpsc;
 
+use super::session::Session;
 use crate::http::api::Place;
 use crate::key::Lease;
 use crate::store::{Outcome, lease_of};
@@ -35,6 +36,8 @@ pub(super) enum Message {
 /// A connection on its way from one thread to another.
 pub(in crate::http) struct Transfer {
     pub(in crate::http) stream: TcpStream,
+    /// Its TLS, after the handshake.
+    pub(in crate::http) session: Option<Session>,
     /// What was read from it but not answered yet.
     pub(in crate::http) read: Vec<u8>,
     /// Nothing was answered yet, so it may be an HTTP/2 connection.
@@ -48,7 +51,7 @@ pub(in crate::http) struct Transfer {
 impl Transfer {
     /// A connection that was just accepted.
     pub(in crate::http) fn new(stream: TcpStream, place: Place) -> Self {
-        Self { stream, read: Vec::new(), is_new: true, place, home: None }
+        Self { stream, session: None, read: Vec::new(), is_new: true, place, home: None }
     }
 }
 

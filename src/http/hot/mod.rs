@@ -1,6 +1,6 @@
 //! The hot path: the commonest requests, answered ahead of hyper and the router.
 //!
-//! Each connection without TLS begins here, with one of a few threads. A thread waits for input on all its
+//! Each connection begins here, with one of a few threads; one over TLS after its handshake. A thread waits for input on all its
 //! connections at once, reads from those that are ready, executes the requests as one batch, and answers.
 //! That is what makes it fast: what the requests of many connections need is fetched from memory at the same
 //! time, and keys are leased in groups.
@@ -27,6 +27,7 @@ mod parse;
 mod pending;
 mod read;
 mod request;
+mod session;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -34,4 +35,5 @@ mod thread;
 pub(super) use self::event_loop::Shared;
 pub(super) use self::mailbox::{Mailbox, Transfer};
 pub(super) use self::parse::is_hot;
+pub(super) use self::session::Session;
 pub(super) use self::thread::start;

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown};
 
 use super::event_loop::Loop;
 use super::parse::{Parsed, parse};
+use super::session::Came;
 use crate::http::route::Route;
 use crate::http::wire::{Problem, Refusal};
 use crate::store::Store;
@@ -38,23 +38,28 @@ impl<S: Store> Loop<S> {
         if connection.has_gone || connection.flush().is_err() {
             return drop(self.connections.remove(index));
         }
-        if !connection.output.is_empty() || connection.is_cold {
+        if connection.has_output() || connection.is_cold {
             return self.hand_over(index);
         }
-        if connection.is_closing || self.is_stopping && connection.last_input().left == 0 {
+        let may_have_more = connection.has_more;
+        let has_all = self.is_stopping && connection.last_input().left == 0 && !may_have_more;
+        if connection.is_closing || has_all {
             return self.finish(index);
         }
         let held = connection.input.len();
         self.input[..held].copy_from_slice(&connection.input);
-        let length = match rustix::io::read(&connection.stream, &mut self.input[held..]) {
-            Ok(length) if length > 0 => held + length,
-            Err(Errno::AGAIN | Errno::INTR) if !self.is_stopping => return,
-            _ => return drop(self.connections.remove(index)),
-        };
+        let Came { length, from_socket, has_more } =
+            match connection.read(&mut self.sealed, &mut self.input[held..]) {
+                Ok(came) if came.length > 0 => came,
+                Err(Errno::AGAIN) if !self.is_stopping => return,
+                Err(Errno::INTR) => return self.again.push(index),
+                _ => return self.close_one(index),
+            };
+        let length = held + length;
         if let Some(last) = &mut connection.last_input {
-            last.left = last.left.saturating_sub((length - held) as u64);
+            last.left = last.left.saturating_sub(from_socket as u64);
         }
-        if length == self.input.len() || connection.is_ending {
+        if has_more || connection.is_ending {
             self.again.push(index);
         }
         let mut input = &self.input[..length];
@@ -103,6 +108,12 @@ impl<S: Store> Loop<S> {
         }
     }
 
+    /// Closes a connection that has nothing to answer.
+    fn close_one(&mut self, index: usize) {
+        self.connections[index].end_output();
+        self.connections.remove(index);
+    }
+
     /// Refuses a request that cannot be read, and closes its connection.
     fn refuse(&mut self, index: usize, problem: &Problem) {
         // Answers to others are in the batch, and not written yet.
@@ -119,9 +130,9 @@ impl<S: Store> Loop<S> {
     fn finish(&mut self, index: usize) {
         let connection = &mut self.connections[index];
         if connection.finished_at().is_none() {
-            let _ = shutdown(&connection.stream, Shutdown::Write);
+            connection.end_output();
         }
-        let read = rustix::io::read(&connection.stream, &mut self.input[..]);
+        let read = rustix::io::read(&connection.stream, &mut self.sealed[..]);
         let is_closing = connection.is_closing;
         let last = connection.last_input();
         last.lingers |= is_closing;

@@ -56,6 +56,7 @@ fn connection() -> (TcpStream, Transfer) {
     let place = Place::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(), None);
     let transfer = Transfer {
         stream: listener.accept().unwrap().0,
+        session: None,
         read: b"GET".to_vec(),
         is_new: false,
         place,

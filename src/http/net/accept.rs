@@ -72,7 +72,8 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 /// The threads that take connections, in turn.
 pub(in crate::http) enum Takers {
     Hot(Vec<Arc<Mailbox>>),
-    Workers(Vec<Handover>),
+    /// With the thread of the hot path that takes each one after its handshake, if any does.
+    Workers(Vec<(Handover, Option<Arc<Mailbox>>)>),
 }
 
 /// Accepts connections and distributes them among threads.
@@ -84,7 +85,10 @@ pub(in crate::http) async fn accept(listener: TcpListener, permits: &Permits, ta
         // It fails only while the server ends.
         match &takers {
             Takers::Hot(threads) => drop(threads[turn % threads.len()].add(connection)),
-            Takers::Workers(threads) => drop(threads[turn % threads.len()].send(connection)),
+            Takers::Workers(threads) => {
+                let (worker, home) = &threads[turn % threads.len()];
+                drop(worker.send(Transfer { home: home.clone(), ..connection }));
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Serving a connection with hyper: with or without TLS, over HTTP/1.1 or HTTP/2.
 
 use std::convert::Infallible;
-use std::io::{self, Cursor};
+use std::io;
+use std::mem::take;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
+use tokio::io::{AsyncReadExt, join};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,11 +27,13 @@ use tracing::debug;
 use super::activity::{Activity, AnswerBody};
 use super::handshake::{Secured, handshake};
 use super::head::{head_bytes, head_too_large};
-use super::http1::{Halves, Http1, speak};
+use super::http1::{Http1, speak};
+use super::line::{Line, Socket};
 use super::peer::{Output, Peer};
+use super::prefixed::Prefixed;
 use super::tls::Tls;
 use crate::http::api::{Client, Limits, Place, Timeouts};
-use crate::http::hot::{Transfer, is_hot};
+use crate::http::hot::{Mailbox, Session, Transfer, is_hot};
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// Requests at once on an HTTP/2 connection: the smallest limit that RFC 9113, section 6.5.2, recommends.
@@ -86,121 +89,135 @@ impl<H: Handler> Server<H> {
         stopped: watch::Receiver<()>,
     ) {
         let server = Arc::clone(self);
-        match self.tls.clone() {
+        match self.tls.clone().filter(|_| connection.session.is_none()) {
             Some(tls) => tasks.spawn(server.secured(tls, connection, stopped)),
             None => tasks.spawn(server.connection(connection, stopped)),
         };
     }
 
-    /// Serves a connection without TLS, to its end or until its client rests and it can go back to the hot
-    /// path. After `stopped` has changed, only the requests in flight are still answered.
-    async fn connection(self: Arc<Self>, connection: Transfer, mut stopped: watch::Receiver<()>) {
-        let Transfer { stream, mut read, is_new, mut place, mut home } = connection;
-        let Some(mut peer) = peer(stream, &place) else { return };
-        let is_http2 = is_new && {
-            let is_http2 = async {
-                if read.is_empty() && timeout(self.timeouts.idle, peer.sends()).await.is_err() {
-                    return None;
-                }
-                let is_http2 = timeout(self.timeouts.head, is_http2(&mut peer, &mut read));
-                Some(is_http2.await.is_ok_and(|is_http2| is_http2.unwrap_or(false)))
-            };
-            tokio::select! {
-                biased;
-                is_http2 = is_http2 => {
-                    let Some(is_http2) = is_http2 else { return };
-                    is_http2
-                }
-                _ = stopped.changed() => {
-                    // What has arrived by now is answered. The next to ask must see the change as well.
-                    stopped.mark_changed();
-                    if !peer.read_now(&mut read) {
-                        return;
-                    }
-                    read.starts_with(HTTP2_PREFACE)
-                }
+    /// Serves a connection whose protocol is to be found out.
+    async fn connection(
+        self: Arc<Self>,
+        mut connection: Transfer,
+        mut stopped: watch::Receiver<()>,
+    ) {
+        let read = take(&mut connection.read);
+        let Some(mut client) = Connected::new(connection) else { return };
+        client.read = read.into();
+        if client.is_new {
+            match self.speaks_http2(&mut client, &mut stopped).await {
+                None => return,
+                Some(true) => return Box::pin(self.speak_http2(client)).await,
+                Some(false) => {}
             }
-        };
-        let mut read = Bytes::from(read);
-        loop {
-            let activity = Arc::<Activity>::default();
-            let output = Output::new(peer.clone(), self.timeouts.head, Arc::clone(&activity));
-            let halves = Halves { input: peer.clone(), output, read };
-            if is_http2 {
-                return Box::pin(self.speak_http2(halves, &activity, peer)).await;
-            }
-            // Hot requests matter only to a connection that can go back.
-            let is_hot = |request: &Request<_>| home.is_some() && is_hot(request, &self.limits);
-            let speaks = self.speak_http1(halves, &activity, is_hot, &peer, &mut stopped);
-            let rested = Box::pin(speaks).await;
-            let Some(rest) = rested.map(|halves| halves.read) else { return };
-            read = rest;
-            let Some(thread) = home.take() else {
-                if self.comes_back(&peer, &mut stopped).await {
-                    continue;
-                }
-                return;
-            };
-            let Some(stream) = peer.into_socket() else { return };
-            let rests = Transfer { stream, read: read.into(), is_new: false, place, home: None };
-            let Err(mut connection) = thread.add(rests) else { return };
-            // The server stops and the thread has ended, so what has arrived by now is answered here.
-            let Some(same) = self::peer(connection.stream, &connection.place) else { return };
-            if !same.read_now(&mut connection.read) {
-                return;
-            }
-            (peer, read, place) = (same, connection.read.into(), connection.place);
         }
+        Box::pin(self.speak_http1(client, stopped)).await;
     }
 
-    /// Serves a connection over TLS to its end. If `stopped` changes during the handshake, it ends at once.
+    /// Whether a client without TLS speaks HTTP/2, once its first bytes show it. `None` if it is to be given up.
+    async fn speaks_http2(
+        &self,
+        client: &mut Connected,
+        stopped: &mut watch::Receiver<()>,
+    ) -> Option<bool> {
+        let mut read = Vec::from(take(&mut client.read));
+        let peer = &mut client.peer;
+        let first_bytes = async {
+            if read.is_empty() && timeout(self.timeouts.idle, peer.sends()).await.is_err() {
+                return None;
+            }
+            let is_http2 = timeout(self.timeouts.head, is_http2(peer, &mut read));
+            Some(is_http2.await.is_ok_and(|is_http2| is_http2.unwrap_or(false)))
+        };
+        let is_http2 = tokio::select! {
+            biased;
+            is_http2 = first_bytes => is_http2?,
+            _ = stopped.changed() => {
+                // What has arrived by now is answered. The next to ask must see the change as well.
+                stopped.mark_changed();
+                if !client.peer.read_now(&mut read) {
+                    return None;
+                }
+                read.starts_with(HTTP2_PREFACE)
+            }
+        };
+        client.read = read.into();
+        Some(is_http2)
+    }
+
+    /// Shakes hands. Then HTTP/1.1 goes to the hot path, if the connection has a home there. If `stopped` changes
+    /// before that, the connection ends at once.
     async fn secured(
         self: Arc<Self>,
         tls: Tls,
         connection: Transfer,
         mut stopped: watch::Receiver<()>,
     ) {
-        let Transfer { stream, place, .. } = connection;
-        let Some(peer) = peer(stream, &place) else { return };
-        let activity = Arc::<Activity>::default();
-        let output = Output::new(peer.clone(), self.timeouts.head, Arc::clone(&activity));
-        let stream = join(peer.clone(), output);
+        let Some(mut client) = Connected::new(connection) else { return };
+        let (socket, _) = self.socket(&client.peer);
         let agreed = tokio::select! {
             biased;
-            agreed = timeout(self.timeouts.head, handshake(&tls, stream)) => agreed,
+            agreed = timeout(self.timeouts.head, handshake(&tls, socket)) => agreed,
             _ = stopped.changed() => return,
         };
-        let Secured { mut stream, mut read, is_http2 } = match agreed {
+        let Secured { session, read, is_http2 } = match agreed {
             Ok(Ok(secured)) => secured,
             Ok(Err(error)) => return debug!("a handshake failed: {error}"),
             Err(_) => return debug!("a handshake took too long"),
         };
-        if !is_http2 {
-            // Hyper would give it only the time for a head.
-            let first = timeout(self.timeouts.idle, stream.read_buf(&mut read));
-            let length = tokio::select! {
-                biased;
-                first = first => first.ok().and_then(Result::ok),
-                _ = stopped.changed() => return,
-            };
-            if length.is_none_or(|length| length == 0) {
-                return;
-            }
-        }
-        let (input, output) = tokio::io::split(stream);
-        let mut halves = Halves { input, output, read: read.into() };
+        (client.session, client.read, client.is_new) = (Some(session), read.into(), false);
         if is_http2 {
-            return Box::pin(self.speak_http2(halves, &activity, peer)).await;
+            return Box::pin(self.speak_http2(client)).await;
         }
+        let client = match client.go_home() {
+            Ok(()) => return,
+            Err(Some(client)) => client,
+            Err(None) => return,
+        };
+        // Hyper would give it only the time for a head.
+        if self.comes_back(&client.peer, &mut stopped).await {
+            Box::pin(self.speak_http1(client, stopped)).await;
+        }
+    }
+
+    /// Speaks HTTP/1.1 to the end of the connection, or until it can go back to the hot path. After `stopped` has
+    /// changed, only the requests in flight are still answered.
+    async fn speak_http1(&self, mut client: Connected, mut stopped: watch::Receiver<()>) {
+        client.is_new = false;
         loop {
-            let speaks = self.speak_http1(halves, &activity, |_: &_| false, &peer, &mut stopped);
-            let rested = Box::pin(speaks).await;
-            let Some(rested) = rested else { return };
-            halves = rested;
-            if !self.comes_back(&peer, &mut stopped).await {
-                return;
-            }
+            let (socket, activity) = self.socket(&client.peer);
+            let line = Line::new(socket, client.session.take());
+            let stream = Prefixed { read: take(&mut client.read), stream: line };
+            let answer = |request| {
+                answer(&self.handler, client.peer.client(false), request).map(|mut response| {
+                    if self.is_draining() {
+                        let close = HeaderValue::from_static("close");
+                        response.headers_mut().insert(CONNECTION, close);
+                    }
+                    response
+                })
+            };
+            // Hot requests matter only to a connection that can go back.
+            let has_home = client.home.is_some();
+            let is_hot = |request: &Request<_>| has_home && is_hot(request, &self.limits);
+            let speaks = speak(&self.http1, stream, &activity, is_hot, &mut stopped, answer);
+            let Some(Prefixed { read, stream }) = Box::pin(speaks).await else { return };
+            (client.read, client.session) = (read, stream.into_session());
+            client = match client.go_home() {
+                Ok(()) => return,
+                // Nobody is at home, because the server stops, so what has arrived by now is answered here.
+                Err(Some(client)) if has_home => client,
+                Err(Some(client)) if self.comes_back(&client.peer, &mut stopped).await => client,
+                Err(_) => return,
+            };
         }
+    }
+
+    /// The socket of a client as hyper uses it, and what it does.
+    fn socket(&self, peer: &Peer) -> (Socket, Arc<Activity>) {
+        let activity = Arc::<Activity>::default();
+        let output = Output::new(peer.clone(), self.timeouts.head, Arc::clone(&activity));
+        (join(peer.clone(), output), activity)
     }
 
     /// Waits until a client that rests sends more. False if it has to end: its time is up, or the server
@@ -237,52 +254,23 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    async fn speak_http1<R, W>(
-        &self,
-        halves: Halves<R, W>,
-        activity: &Arc<Activity>,
-        is_hot: impl Fn(&Request<Incoming>) -> bool,
-        peer: &Peer,
-        stopped: &mut watch::Receiver<()>,
-    ) -> Option<Halves<R, W>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let answer = |request| {
-            answer(&self.handler, peer.client(false), request).map(|mut response| {
-                if self.is_draining() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                response
-            })
-        };
-        speak(&self.http1, halves, activity, is_hot, stopped, answer).await
-    }
-
-    async fn speak_http2<R, W>(
-        &self,
-        Halves { input, output, read }: Halves<R, W>,
-        activity: &Arc<Activity>,
-        peer: Peer,
-    ) where
-        R: AsyncRead + Unpin + Send + 'static,
-        W: AsyncWrite + Unpin + Send + 'static,
-    {
-        let (handler, counted) = (Arc::clone(&self.handler), Arc::clone(activity));
+    /// Speaks HTTP/2 to the end of the connection.
+    async fn speak_http2(&self, Connected { peer, session, read, place: _place, .. }: Connected) {
+        let (socket, activity) = self.socket(&peer);
+        let (handler, counted) = (Arc::clone(&self.handler), Arc::clone(&activity));
         let service = service_fn(move |request| {
             let in_flight = counted.begin();
             answer(&handler, peer.client(true), request).map(|response| {
                 Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
             })
         });
-        let stream = TokioIo::new(join(Cursor::new(read).chain(input), output));
+        let stream = TokioIo::new(Prefixed { read, stream: Line::new(socket, session) });
         let mut connection = pin!(self.http2.serve_connection(stream, service));
         let ended = tokio::select! {
             // Hyper first: if told to stop before it has looked at what was read, it would drop that.
             biased;
             ended = &mut connection => ended,
-            () = self.drains_or_idles(activity) => {
+            () = self.drains_or_idles(&activity) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -322,11 +310,46 @@ async fn is_http2(peer: &mut Peer, read: &mut Vec<u8>) -> io::Result<bool> {
     Ok(read.starts_with(HTTP2_PREFACE))
 }
 
-/// The client of a connection, once the runtime waits for what it sends; `None` if that fails.
-fn peer(stream: std::net::TcpStream, place: &Place) -> Option<Peer> {
-    let stream = TcpStream::from_std(stream);
-    stream
-        .map(|stream| Peer::new(stream, place.turns()))
-        .inspect_err(|error| debug!("a connection cannot be registered with epoll: {error}"))
-        .ok()
+/// A client, and what belongs to its connection.
+struct Connected {
+    peer: Peer,
+    session: Option<Session>,
+    /// What was read from it but not answered yet.
+    read: Bytes,
+    is_new: bool,
+    place: Place,
+    home: Option<Arc<Mailbox>>,
+}
+
+impl Connected {
+    /// `None` if the runtime cannot wait for what the client sends.
+    fn new(connection: Transfer) -> Option<Self> {
+        let Transfer { stream, session, read, is_new, place, home } = connection;
+        let stream = TcpStream::from_std(stream)
+            .inspect_err(|error| debug!("a connection cannot be registered with epoll: {error}"))
+            .ok()?;
+        let peer = Peer::new(stream, place.turns());
+        Some(Self { peer, session, read: read.into(), is_new, place, home })
+    }
+
+    /// Goes to its thread of the hot path, if it has one. `Err(None)` if it cannot be told what to do with it.
+    fn go_home(mut self) -> Result<(), Option<Self>> {
+        let Some(thread) = self.home.take() else { return Err(Some(self)) };
+        let Self { peer, session, read, is_new, place, .. } = self;
+        let stream = peer.into_socket().ok_or(None)?;
+        let read = read.into();
+        let Err(connection) =
+            thread.add(Transfer { stream, session, read, is_new, place, home: None })
+        else {
+            return Ok(());
+        };
+        let mut read = Vec::new();
+        let client = Self::new(connection).ok_or(None)?;
+        let has_come = !client.read.is_empty() || client.session.is_some();
+        if client.session.is_none() && client.peer.read_now(&mut read) {
+            let read = [&client.read[..], &read[..]].concat().into();
+            return Err(Some(Self { read, ..client }));
+        }
+        Err(has_come.then_some(client))
+    }
 }

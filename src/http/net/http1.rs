@@ -5,13 +5,11 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::Cursor;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -20,12 +18,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use super::activity::{Activity, AnswerBody};
+use super::prefixed::Prefixed;
 use crate::http::wire::HEAD_BYTES_MAX;
 
 /// A client rests once it has all its answers and has sent nothing for this long. To drop hyper's part and to
@@ -56,13 +55,6 @@ impl Http1 {
     }
 }
 
-/// The two halves of a connection, and what was read from it but not answered yet.
-pub(super) struct Halves<R, W> {
-    pub(super) input: R,
-    pub(super) output: W,
-    pub(super) read: Bytes,
-}
-
 /// Whether a request was refused for its host or its token. On the hot path the next one would be, too, and
 /// come here again.
 fn is_refused(status: StatusCode) -> bool {
@@ -73,17 +65,16 @@ fn is_refused(status: StatusCode) -> bool {
 /// Speaks HTTP/1.1 until the client rests, or has the answer to a request that `is_hot`, and returns the
 /// connection then, or `None` if the connection has ended. After `stopped` has changed, it ends once the request
 /// in flight is answered.
-pub(super) async fn speak<R, W, F>(
+pub(super) async fn speak<T, F>(
     Http1 { hyper, rest_after }: &Http1,
-    Halves { input, output, read }: Halves<R, W>,
+    stream: Prefixed<T>,
     activity: &Arc<Activity>,
     is_hot: impl Fn(&Request<Incoming>) -> bool,
     stopped: &mut watch::Receiver<()>,
     answer: impl Fn(Request<Incoming>) -> F,
-) -> Option<Halves<R, W>>
+) -> Option<Prefixed<T>>
 where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Response>,
 {
     let service = service_fn(|request| {
@@ -94,8 +85,7 @@ where
             Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
         }))
     });
-    let stream = TokioIo::new(join(Cursor::new(read).chain(input), output));
-    let mut connection = hyper.serve_connection(stream, service);
+    let mut connection = hyper.serve_connection(TokioIo::new(stream), service);
     let mut rest = pin!(sleep(*rest_after));
     // A client rests only after a request: until the first one, hyper's timeout applies.
     let (mut resting, mut is_ending) = (activity.all_ended(), false);
@@ -145,9 +135,8 @@ where
             }
         }
         let parts = connection.into_parts();
-        let (input, output) = parts.io.into_inner().into_inner();
+        let Prefixed { read, stream } = parts.io.into_inner();
         // A copy, because a slice would keep all of hyper's buffer.
-        let read = Bytes::copy_from_slice(&parts.read_buf);
-        return Some(Halves { input: input.into_inner().1, output, read });
+        return Some(Prefixed { read: [parts.read_buf, read].concat().into(), stream });
     }
 }

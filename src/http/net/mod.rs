@@ -8,8 +8,10 @@ mod handshake;
 mod head;
 mod heartbeat;
 mod http1;
+mod line;
 mod peer;
 mod permits;
+mod prefixed;
 #[cfg(test)]
 mod tests;
 mod tls;

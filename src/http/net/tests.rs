@@ -35,7 +35,8 @@ async fn answer_at_a_stop(read: &[u8], arrived: &[u8]) -> String {
     stream.set_nonblocking(true).unwrap();
     client.write_all(arrived).unwrap();
     let place = Permits::new(1).try_enter([127, 0, 0, 1].into()).unwrap();
-    let connection = Transfer { stream, read: read.to_vec(), is_new: true, place, home: None };
+    let connection =
+        Transfer { stream, session: None, read: read.to_vec(), is_new: true, place, home: None };
     let (stop, stopped) = watch::channel(());
     stop.send_replace(());
     let server = Arc::new(server(&stopped));
@@ -79,7 +80,11 @@ async fn a_hot_request_brings_its_connection_back() {
     let (_stop, stopped) = watch::channel(());
     let server = Arc::new(server(&stopped));
     let mut tasks = JoinSet::new();
-    server.spawn(&mut tasks, Transfer { stream, read, is_new: false, place, home }, stopped);
+    server.spawn(
+        &mut tasks,
+        Transfer { stream, session: None, read, is_new: false, place, home },
+        stopped,
+    );
     tokio::time::pause();
     let before = tokio::time::Instant::now();
     tasks.join_next().await.unwrap().unwrap();
