@@ -57,22 +57,41 @@ enum Command {
     /// Runs a command with a leased key
     ///
     /// Leases a key, sets `TOKEN_ORCHESTRATOR_KEY` to its id for CMD, renews the lease and keeps the key
-    /// alive while CMD runs, and releases the key when CMD has ended.
+    /// alive while CMD runs, and releases the key when CMD has ended. CMD does not get
+    /// `TOKEN_ORCHESTRATOR_TOKEN`.
     ///
-    /// SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are forwarded to CMD. Signals from the
-    /// terminal, such as Ctrl-C, reach CMD directly and are not forwarded again. Signals that were ignored
-    /// when this program started stay ignored.
+    /// CMD runs in a process group of its own. When it has ended, every process that it has started and that
+    /// still runs gets SIGTERM, and SIGKILL after --kill-after, whatever its group or session. The key is
+    /// released after that.
     ///
-    /// The lease is lost if the server does not answer before the lease ends, or if another client releases
-    /// or deletes the key. This program notices within a third of the lease, and within 20 seconds. Another
-    /// client may then lease the key, so CMD gets SIGTERM, and SIGKILL after --kill-after. Processes that
-    /// CMD has started get no signal. If this program is killed by SIGKILL, CMD goes on, and its lease
-    /// times out.
+    /// The lease is lost if the server does not answer in time, or if another client releases or deletes the
+    /// key; this program notices the latter within a third of the lease, and within 20 seconds. Then CMD and
+    /// every process that it has started get SIGTERM, and SIGKILL after --kill-after. While the server does
+    /// not answer, this program tries again and again. SIGTERM comes so early that SIGKILL comes before the
+    /// lease ends, by a hundredth of the lease and at least 100ms. The lease counts from the moment when its
+    /// latest renewal was sent, by a clock that nobody sets and that counts the time of a suspension. So the
+    /// time that the network takes makes the end earlier, and clocks need not agree; the margin is for clocks
+    /// that run faster or slower, and for the time that the system takes to end a process.
+    ///
+    /// Signals that this program gets are passed on: SIGINT, SIGQUIT and SIGTERM to CMD's process group, the
+    /// others to CMD. Signals that were ignored when this program started stay ignored. Of equal signals that
+    /// one process sends within 250 ms, as timeout does, one is passed on. If this program is stopped, as by
+    /// Ctrl-Z, every process of CMD is stopped before, and continued with this program, unless the lease has
+    /// been lost meanwhile.
+    ///
+    /// SIGKILL and SIGSTOP cannot be handled. If this program gets SIGKILL, so does CMD, but for one that has
+    /// changed its user; processes that CMD has started go on, and the lease times out. While this program is
+    /// stopped by SIGSTOP, CMD goes on and its lease may end.
     ///
     /// Exit status: that of CMD, or 128 plus the number of the signal that ended CMD, or that ended this
-    /// program while it waited for a key. 125 if no key could be leased, 126 if CMD cannot be started, 127
-    /// if CMD is not found, 2 if an option is wrong.
+    /// program while it waited for a key. 124 if the lease was lost, or 137 if CMD then had to be ended by
+    /// SIGKILL. 125 if no key could be leased, 126 if CMD cannot be started, 127 if CMD is not found, 2 if an
+    /// option is wrong, such as a --kill-after that the lease does not allow. If Ctrl-C ended CMD in a
+    /// terminal, this program ends by SIGINT, too.
     Run(run::Args),
+    /// Becomes a command: `run` executes this in the process of its command
+    #[command(hide = true, name = "start-command")]
+    Start(run::StartArgs),
 }
 
 /// Reads the command line and the environment.
@@ -155,6 +174,10 @@ impl Cli {
                 Ok(status) => ExitCode::from(status),
                 Err((error, status)) => fail(&error, status),
             },
+            Command::Start(args) => {
+                let (error, status) = run::start(&args);
+                fail(&error, status)
+            }
         }
     }
 }

@@ -2,11 +2,24 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::{ErrorKind, Write, stderr, stdout};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Writes a line to standard error. A closed standard error is no reason to panic.
 pub(super) fn report(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", printable(line));
+    let _ = writeln!(stderr(), "{}", printable(line));
+}
+
+/// Writes a line to standard error if that is possible at once: where nobody reads a pipe, the line is
+/// dropped.
+pub(super) fn report_at_once(line: &str) {
+    let error = stderr();
+    let mut ready = [PollFd::new(&error, PollFlags::OUT)];
+    // A pipe that is ready takes 4096 bytes without blocking.
+    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+        report(line);
+    }
 }
 
 /// Writes a line to standard output. A reader that has closed the pipe is no error.

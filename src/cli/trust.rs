@@ -19,7 +19,7 @@ use crate::config::{read_file, unusable};
 
 /// The variable that holds the token if no file does. There is no option for it, because other users of the
 /// machine can see a command line.
-const TOKEN: &str = "TOKEN_ORCHESTRATOR_TOKEN";
+pub(super) const TOKEN: &str = "TOKEN_ORCHESTRATOR_TOKEN";
 
 /// The TLS configuration for a server: it trusts the issuers in the file `ca`, or else those of the
 /// system.

@@ -1,7 +1,19 @@
 //! `run`: a command that has a key for as long as it runs.
 
-use std::io::{BufRead, BufReader};
+mod leases;
+mod proxy;
+mod signals;
+mod stops;
+mod strays;
+mod terminals;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cli::{error_line, signal};
 use crate::commands::Server;
@@ -17,20 +29,37 @@ fn run_command(server: &Server, options: &[&str], script: &str) -> Command {
     command
 }
 
-fn ready(command: &mut Command) -> Child {
+/// Starts a script that prints `ready` when it is, and numbers of processes behind it.
+fn ready(command: &mut Command) -> (Child, Vec<u32>) {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    child
+    let numbers = line.strip_prefix("ready").unwrap_or_else(|| panic!("not ready: {line:?}"));
+    (child, numbers.split_whitespace().map(|number| number.parse().unwrap()).collect())
 }
 
 fn start_run(server: &Server, options: &[&str], script: &str) -> Child {
-    ready(&mut run_command(server, options, script))
+    ready(&mut run_command(server, options, script)).0
 }
 
+/// The exit status if the lease was lost.
+const LOST: i32 = 124;
 /// Runs until it gets SIGTERM.
-const UNTIL_TERM: &str = "trap 'kill $!; exit 9' TERM; sleep 600 & echo ready; wait";
+const UNTIL_TERM: &str = "trap 'exit 9' TERM; sleep 600 & echo ready; wait";
+
+/// The state of a process, such as `S` or `T`; `None` if it has ended.
+fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.chars().next().filter(|state| *state != 'Z')
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < Duration::from_mins(1), "in vain: {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
 
 fn text(output: &[u8]) -> &str {
     str::from_utf8(output).unwrap()
@@ -93,24 +122,6 @@ fn lease_and_key_last_as_long_as_the_command() {
     assert_eq!((server.total("leaseTimeouts"), server.total("expired")), (0, 0));
 }
 
-#[test]
-fn signals_reach_the_command() {
-    let server = Server::new(&[]);
-    server.ask(&["create"]);
-    let child = start_run(&server, &[], UNTIL_TERM);
-    signal(&child, "TERM");
-    assert_eq!(end(child).0, Some(9));
-    assert_eq!(server.free(), 1);
-    // Without a handler it dies by it.
-    let signals = [("HUP", 1), ("INT", 2), ("QUIT", 3), ("USR1", 10), ("USR2", 12), ("TERM", 15)];
-    for (name, number) in signals {
-        let child = start_run(&server, &[], "ulimit -c 0; echo ready; exec sleep 600");
-        signal(&child, name);
-        assert_eq!(end(child).0, Some(128 + number), "SIG{name}");
-    }
-    assert_eq!(server.free(), 1);
-}
-
 /// As with nohup.
 #[test]
 fn what_is_ignored_stays_ignored() {
@@ -122,33 +133,10 @@ fn what_is_ignored_stays_ignored() {
     );
     let mut command = Command::new("sh");
     command.args(["-c", &script]).env("TOKEN_ORCHESTRATOR_SERVER", &server.url);
-    let child = ready(&mut command);
+    let (child, _) = ready(&mut command);
     signal(&child, "HUP");
     signal(&child, "TERM");
     assert_eq!(end(child).0, Some(128 + 15));
-}
-
-#[test]
-fn a_command_that_loses_its_lease_is_told_to_end() {
-    let server = Server::new(&["--lease-ttl", "300ms"]);
-    let id = server.ask(&["create"]);
-    let child = start_run(&server, &[], UNTIL_TERM);
-    server.ask(&["release", &id]);
-    let (status, output) = end(child);
-    assert_eq!(status, Some(9));
-    assert!(error_line(&output).starts_with("error: the lease is lost: "), "{output:?}");
-    // Deleted, and then without a server.
-    let child = start_run(&server, &[], UNTIL_TERM);
-    server.ask(&["delete", &id]);
-    let (status, output) = end(child);
-    assert_eq!(status, Some(9));
-    assert!(error_line(&output).contains("has expired or was deleted"), "{output:?}");
-    server.ask(&["create"]);
-    let child = start_run(&server, &[], UNTIL_TERM);
-    drop(server);
-    let (status, output) = end(child);
-    assert_eq!(status, Some(9));
-    assert!(text(&output.stderr).contains("no answer from"), "{output:?}");
 }
 
 #[test]
@@ -167,16 +155,6 @@ fn run_waits_for_a_key() {
     server.ask(&["create"]);
     assert_eq!(end(child).0, Some(0));
     assert_eq!(server.free(), 1);
-}
-
-#[test]
-fn a_command_that_does_not_end_is_killed() {
-    let server = Server::new(&["--lease-ttl", "300ms"]);
-    let id = server.ask(&["create"]);
-    let child =
-        start_run(&server, &["--kill-after", "50ms"], "trap '' TERM; echo ready; exec sleep 600");
-    server.ask(&["delete", &id]);
-    assert_eq!(end(child).0, Some(128 + 9));
 }
 
 /// The lease was ended by somebody else, and the key has another holder when the command ends.
@@ -204,9 +182,24 @@ fn nobody_needs_to_listen() {
     assert_eq!(wrong.stderr(full()).status().unwrap().code(), Some(2));
     let id = server.ask(&["create"]);
     let mut command = run_command(&server, &[], UNTIL_TERM);
-    let child = ready(command.stderr(full()));
+    let (child, _) = ready(command.stderr(full()));
     server.ask(&["delete", &id]);
-    assert_eq!(end(child).0, Some(9));
+    assert_eq!(end(child).0, Some(LOST));
+    // Nor is a pipe that nobody reads.
+    let (_reader, mut pipe) = std::io::pipe().unwrap();
+    let is_full = |pipe: &std::io::PipeWriter| {
+        let mut ready = [PollFd::new(pipe, PollFlags::OUT)];
+        poll(&mut ready, Some(&Timespec::default())).unwrap() == 0
+    };
+    while !is_full(&pipe) {
+        pipe.write_all(&[b'x'; 4096]).unwrap();
+    }
+    let id = server.ask(&["create"]);
+    let mut command =
+        run_command(&server, &["--kill-after", "1ms"], "trap '' TERM; echo ready; sleep 600");
+    let (child, _) = ready(command.stderr(pipe));
+    server.ask(&["delete", &id]);
+    assert_eq!(end(child).0, Some(128 + 9));
 }
 
 #[test]
@@ -217,4 +210,15 @@ fn a_cool_down_that_is_refused_does_not_keep_the_key() {
     assert_eq!(output.status.code(), Some(0));
     assert!(error_line(&output).starts_with("error: the key does not cool down: "), "{output:?}");
     assert_eq!(server.free(), 1);
+}
+
+/// It is the client's token, not the command's.
+#[test]
+fn a_command_does_not_get_the_token() {
+    let server = Server::new(&[]);
+    server.ask(&["create"]);
+    let script = "echo ${TOKEN_ORCHESTRATOR_TOKEN-none} ${TOKEN_ORCHESTRATOR_SERVER:+server}";
+    let mut command = server.command(&["run", "--", "sh", "-c", script]);
+    let output = command.env("TOKEN_ORCHESTRATOR_TOKEN", "x".repeat(43)).output().unwrap();
+    assert_eq!(text(&output.stdout), "none server\n", "{output:?}");
 }
