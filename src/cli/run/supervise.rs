@@ -3,7 +3,7 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use rustix::process::{Signal, WaitStatus, kill_current_process_group};
+use rustix::process::{Pid, Signal, WaitStatus, kill_current_process_group};
 
 use super::clock::{now, sleep_until};
 use super::job::{Change, Job};
@@ -32,6 +32,8 @@ struct Supervisor<'a> {
     keeper: &'a Keeper,
     /// When the processes that are left get SIGKILL.
     kill_at: Option<Duration>,
+    /// A process that this program may not kill, if only such are left.
+    denied: Option<Pid>,
     is_lost: bool,
     /// Whether this program has stopped itself and the processes of the command.
     is_suspended: bool,
@@ -63,6 +65,7 @@ pub(super) async fn supervise(
         terminal,
         keeper,
         kill_at: None,
+        denied: None,
         is_lost: false,
         is_suspended: false,
         ctrl_c: CtrlC::Nothing,
@@ -199,15 +202,14 @@ impl Supervisor<'_> {
     fn kill(&mut self) {
         let denied = self.job.kill();
         self.kill_at = Some(now() + KILL_AGAIN);
-        if self.job.ended.is_some() {
-            self.is_over = self.job.is_over();
-            if let Some(pid) = denied.filter(|_| !self.is_over) {
-                // It is no child of this program, or runs as another user.
-                report_at_once(&format!(
-                    "error: process {pid} does not end, and this program may not kill it: end it by hand."
-                ));
-                self.is_over = true;
-            }
+        if let Some(pid) = denied.filter(|_| self.denied.is_none()) {
+            // It runs as another user.
+            report_at_once(&format!(
+                "error: process {pid} must end, and this program may not kill it: end it by hand."
+            ));
         }
+        self.denied = denied;
+        // The command itself is waited for all the same.
+        self.is_over = self.job.is_over() || self.job.ended.is_some() && denied.is_some();
     }
 }

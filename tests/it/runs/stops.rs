@@ -61,6 +61,20 @@ fn a_command_does_not_go_on_when_its_lease_ended_meanwhile() {
     fs::remove_file(written).unwrap();
 }
 
+#[test]
+fn a_program_that_waits_for_a_key_can_be_stopped() {
+    let server = Server::new(&[]);
+    let mut command = server.command(&["run", "--wait", "60s", "--", "true"]);
+    let child = command.process_group(0).spawn().unwrap();
+    wait_until("it waits", || server.json(&["stats"])["waiting"] == 1);
+    signal(&child, "TSTP");
+    wait_for_state(child.id(), 'T');
+    signal(&child, "CONT");
+    server.ask(&["create"]);
+    assert_eq!(end(child).0, Some(0));
+    assert_eq!(server.free(), 1);
+}
+
 /// Whoever stops the command alone, such as a debugger, continues it alone. Its lease lasts.
 #[test]
 fn the_lease_of_a_command_that_is_stopped_alone_is_renewed() {

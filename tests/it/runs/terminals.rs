@@ -131,11 +131,32 @@ fn ctrl_z_stops_both_and_fg_continues_them() {
     screen.wait_for("shell-1001");
 }
 
+/// The script stops as well, or the shell would not notice.
+#[test]
+fn ctrl_z_stops_a_script_around_it() {
+    let (server, mut screen) = setting();
+    screen.keys("bash -c '\"$PROGRAM\" run -- sh -c \"$TRAP\"; echo script-$?'\n");
+    let pid = screen.pid();
+    screen.keys(CTRL_Z);
+    screen.wait_for("Stopped");
+    assert_eq!(state(pid), Some('T'));
+    screen.keys("fg\n");
+    wait_until("the command goes on", || state(pid) == Some('S') && has_terminal(pid));
+    screen.keys(CTRL_C);
+    // The command has handled the key, so the script goes on.
+    screen.wait_for("script-5");
+    assert_eq!(server.free(), 1);
+}
+
 /// Programs that use the terminal see it as theirs.
 #[test]
 fn a_command_can_read_from_the_terminal() {
     let (_server, mut screen) = setting();
-    screen.keys("run sh -c 'echo pid=$$.; read -r line; echo read-$line'; echo status-$?\n");
+    let is_in_front =
+        "set -- $(cut -d \" \" -f 5,8 /proc/$$/stat); [ $1 = $$ ] && [ $2 = $$ ] || exit 1";
+    screen.keys(&format!(
+        "run sh -c '{is_in_front}; echo pid=$$.; read -r line; echo read-$line'; echo status-$?\n"
+    ));
     screen.pid();
     screen.keys("words\n");
     screen.wait_for("read-words");
