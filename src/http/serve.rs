@@ -144,13 +144,12 @@ pub async fn serve<S: Store>(
         hot::start(mailbox, handover, shared.clone(), status.metrics.of_thread())?;
     }
     // The hot path speaks TLS, but it shakes no hands: that takes long.
-    let takers = match options.tls {
-        Some(_) => Takers::Workers(for_handshakes),
-        None => {
-            // They would keep the workers from their end.
-            drop(for_handshakes);
-            Takers::Hot(threads.mailboxes())
-        }
+    let takers = if options.tls.is_some() {
+        Takers::Workers(for_handshakes)
+    } else {
+        // They would keep the workers from their end.
+        drop(for_handshakes);
+        Takers::Hot(threads.mailboxes())
     };
     drop(shared);
     // Its tasks end when this function returns, or when its future is dropped.

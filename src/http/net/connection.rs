@@ -169,11 +169,7 @@ impl<H: Handler> Server<H> {
         if is_http2 {
             return Box::pin(self.speak_http2(client)).await;
         }
-        let client = match client.go_home() {
-            Ok(()) => return,
-            Err(Some(client)) => client,
-            Err(None) => return,
-        };
+        let Err(Some(client)) = client.go_home() else { return };
         // Hyper would give it only the time for a head.
         if self.comes_back(&client.peer, &mut stopped).await {
             Box::pin(self.speak_http1(client, stopped)).await;
@@ -204,11 +200,10 @@ impl<H: Handler> Server<H> {
             let Some(Prefixed { read, stream }) = Box::pin(speaks).await else { return };
             (client.read, client.session) = (read, stream.into_session());
             client = match client.go_home() {
-                Ok(()) => return,
                 // Nobody is at home, because the server stops, so what has arrived by now is answered here.
                 Err(Some(client)) if has_home => client,
                 Err(Some(client)) if self.comes_back(&client.peer, &mut stopped).await => client,
-                Err(_) => return,
+                _ => return,
             };
         }
     }
