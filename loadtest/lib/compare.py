@@ -2,6 +2,8 @@
 
 import contextlib
 import statistics
+import subprocess
+import tempfile
 import time
 
 from lib import load, machine, rivals, turns
@@ -93,12 +95,26 @@ def redis(options):
         return {"plain": plain, "pipelined": pipelined}
 
 
+def leases(options):
+    with Orchestrator(options.keys) as server:
+        plain = load.wrk(server, "POST", "/leases?wait=1s", options.seconds)
+    with Orchestrator(2 * options.keys) as server:
+        return {"plain": plain, "pipelined": load.wrk(server, "POST", "/leases?wait=1s", 1, depth=DEPTH)}
+
+
+def retry(options):
+    with Orchestrator(options.keys) as server:
+        return both(server, options.seconds, "POST", "/leases?wait=1s", fields=[("Idempotency-Key", "a-random-uuid")])
+
+
 # Name, the tool that it needs beside wrk, and how it is run.
 CONTESTANTS = [
     ("floor: epoll loop in C, parses nothing", "gcc", fixed(rivals.floor)),
     ("bare hyper, fixed answer", None, fixed(rivals.bare_hyper)),
     ("GET /keys", None, lease("/keys")),
     ("GET /keys?wait=1s&lease=30s", None, lease("/keys?wait=1s&lease=30s")),
+    ("POST /leases?wait=1s", None, leases),
+    ("POST /leases?wait=1s again, Idempotency-Key", None, retry),
     ("GET /keys/:id", None, show),
     ("PUT /keys/:id", None, once("PUT", "/keys/{id}")),
     ("PUT /keys/:id, If-Match", None, once("PUT", "/keys/{id}", FIRST_LEASE)),
@@ -206,3 +222,39 @@ def storm(options):
         ["while all die", *figures(stormy), f"{after / 1e6:.0f}"],
     ]
     return head, rows, {"quiet": quiet, "storm": stormy, "resident": [before, full, after]}
+
+
+@contextlib.contextmanager
+def certificate():
+    """A certificate that signs itself, and its key: ECDSA, as is usual today."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = (f"{folder}/cert.pem", f"{folder}/key.pem")
+        command = ["openssl", "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        command += ["-days", "2", "-subj", "/CN=localhost", "-out", files[0], "-keyout", files[1]]
+        subprocess.run(command, check=True, capture_output=True)
+        yield files
+
+
+def secure(options):
+    """The same request over TLS and over HTTP/2, beside nginx with an answer that never changes."""
+    streams = 16
+    h1 = lambda server: load.wrk(server, "GET", "/keys/{id}", options.seconds, ids=server.ids or ["x"])
+    h2 = lambda server: load.h2load(server, f"/keys/{(server.ids or ['x'])[0]}", options.seconds, streams)
+    cases = [
+        ("HTTP/1.1 over TLS, one at a time", True, False, h1),
+        (f"HTTP/2 over TLS, {streams} streams", True, True, h2),
+        (f"HTTP/2 in clear, {streams} streams", False, True, h2),
+    ]
+    raw, table = {}, []
+    with certificate() as files:
+        for name, is_secure, is_http2, drive in cases:
+            own = {"certificate": files if is_secure else None}
+            with Orchestrator(1000, "--key-ttl", "1h", **own) as ours, rivals.Nginx(http2=is_http2, **own) as nginx:
+                pairs = [(drive(ours), drive(nginx)) for _ in range(options.rounds)]
+            ratios = [a["cpu_us"] / b["cpu_us"] for a, b in pairs]
+            middle = lambda place: statistics.median(pair[place]["cpu_us"] for pair in pairs)
+            failed = sum(one["bad_status"] + one["broken"] for pair in pairs for one in pair)
+            table.append([name, f"{middle(0):.2f}", f"{middle(1):.2f}", f"{statistics.median(ratios):.2f}", str(failed)])
+            raw[name] = pairs
+            print(f"over TLS or HTTP/2: {name}", flush=True)
+    return ["GET /keys/:id", "CPU µs/request", "nginx, return 200", "of nginx", "not 2xx"], table, raw

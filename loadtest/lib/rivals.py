@@ -17,7 +17,8 @@ http {{
     client_body_temp_path {dir}/1; proxy_temp_path {dir}/2; fastcgi_temp_path {dir}/3;
     uwsgi_temp_path {dir}/4; scgi_temp_path {dir}/5;
     server {{
-        listen 127.0.0.1:{port} backlog=1024 reuseport;
+        listen 127.0.0.1:{port} backlog=1024 reuseport{protocols};
+        {tls}
         default_type application/json;
         add_header cache-control no-store;
         location / {{ return 200 '{body}'; }}
@@ -54,12 +55,18 @@ def bare_hyper():
 
 
 class Nginx(Server):
-    def __init__(self, shared=None):
-        """With a worker on each of the processors `shared`, or with one."""
+    def __init__(self, shared=None, certificate=None, http2=False):
+        """With a worker on each of the processors `shared`, or with one; with TLS if there is a certificate."""
+        self.scheme = "https" if certificate else "http"
+        protocols = (" ssl" if certificate else "") + (" http2" if http2 else "")
+        tls = f"ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]};" if certificate else ""
         self.files = tempfile.TemporaryDirectory()
         port = free_port()
         config = Path(self.files.name) / "nginx.conf"
-        config.write_text(NGINX.format(workers=len(shared) if shared else 1, dir=self.files.name, port=port, body=BODY))
+        text = NGINX.format(
+            workers=len(shared) if shared else 1, dir=self.files.name, port=port, body=BODY, protocols=protocols, tls=tls
+        )
+        config.write_text(text)
         super().__init__([machine.find("nginx"), "-c", str(config), "-p", self.files.name], port=port, shared=shared)
 
 

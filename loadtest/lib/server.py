@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -27,6 +28,7 @@ class Server:
 
     # Header fields of each request.
     fields = {}
+    scheme = "http"
     # Ids of keys that requests may name.
     ids = []
 
@@ -80,9 +82,13 @@ class Orchestrator(Server):
 
     BINARY = machine.RELEASE / "token-orchestrator"
 
-    def __init__(self, keys=0, *options, shared=None, token=None):
-        """With `keys` keys; `options` go to the server, and `token` with each request."""
+    def __init__(self, keys=0, *options, shared=None, token=None, certificate=None):
+        """With `keys` keys; `options` go to the server, and `token` with each request. With TLS if there is a
+        certificate."""
         options = options or ("--key-ttl", "1h")
+        if certificate:
+            self.scheme = "https"
+            options += ("--tls-cert", certificate[0], "--tls-key", certificate[1])
         self.fields = {"Authorization": f"Bearer {token}"} if token else {}
         super().__init__([str(self.BINARY), "--listen", "127.0.0.1:{port}", *options], shared=shared)
         self.ids = []
@@ -90,7 +96,10 @@ class Orchestrator(Server):
 
     def create(self, keys):
         """Creates keys and appends their ids to `ids`."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        make = http.client.HTTPSConnection if self.scheme == "https" else http.client.HTTPConnection
+        # It is this server, whoever has signed its certificate.
+        secure = {"context": ssl._create_unverified_context()} if self.scheme == "https" else {}
+        connection = make("127.0.0.1", self.port, timeout=60, **secure)
         end = len(self.ids) + keys
         while len(self.ids) < end:
             count = min(BATCH, end - len(self.ids))

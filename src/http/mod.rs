@@ -1,11 +1,11 @@
 //! The HTTP API: the only place that knows axum.
 //!
 //! ```text
-//!   net ─┬─ hot ─┬─ parse, answer: the commonest requests, many connections at a time
-//!        │   ▲   └─ any other ───────────────────┐
-//!        │   └─── when the client rests ─────────┤
-//!        ├─ with TLS: handshake ─────────────────┼─ hyper (connection) ── router ── handlers
-//!        └─ from the address for operators ──────┘
+//!   net ─┬───────────────── hot ─┬─ parse, answer: the commonest requests, many connections at a time
+//!        │                   ▲   └─ any other ───────────────────┐
+//!        │                   ├───── with the next of these ──────┤
+//!        ├─ TLS: handshake ──┴─ HTTP/2 ──────────────────────────┼─ hyper (connection) ── router ── handlers
+//!        └─ from the address for operators ──────────────────────┘
 //! ```
 //!
 //! A connection has one thread of the hot path and one of hyper's, so that the thread that allocates

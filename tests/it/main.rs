@@ -23,6 +23,7 @@ mod openapi;
 mod operators;
 mod paths;
 mod peers;
+mod records;
 mod runs;
 mod service;
 mod source;

@@ -26,7 +26,7 @@ async fn start(files: &Files, options: ServeOptions) -> Server {
     Server::start(Options::default(), ServeOptions { tls, ..options }).await
 }
 
-async fn default() -> (Files, Server) {
+pub(crate) async fn default() -> (Files, Server) {
     let files = Files::new();
     let server = start(&files, ServeOptions::default()).await;
     (files, server)

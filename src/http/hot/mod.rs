@@ -35,5 +35,5 @@ mod thread;
 pub(super) use self::event_loop::Shared;
 pub(super) use self::mailbox::{Mailbox, Transfer};
 pub(super) use self::parse::is_hot;
-pub(super) use self::session::Session;
+pub(super) use self::session::{Session, SessionOwner};
 pub(super) use self::thread::start;

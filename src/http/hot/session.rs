@@ -2,11 +2,49 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 
 use rustix::io::Errno;
+use rustls::ServerConnection;
+use tokio::sync::mpsc;
 
-/// The session of a connection over TLS, after its handshake.
-pub(in crate::http) type Session = Box<rustls::ServerConnection>;
+/// The session of a connection over TLS, after its handshake. The thread that shook hands frees it, whichever ends it:
+/// else its memory would not come back.
+pub(in crate::http) struct Session {
+    /// `None` only while it is dropped.
+    connection: Option<Box<ServerConnection>>,
+    owner: SessionOwner,
+}
+
+/// Takes the sessions of its thread when they have ended.
+pub(in crate::http) type SessionOwner = mpsc::UnboundedSender<Box<ServerConnection>>;
+
+impl Session {
+    pub(in crate::http) fn new(connection: ServerConnection, owner: SessionOwner) -> Self {
+        Self { connection: Some(Box::new(connection)), owner }
+    }
+}
+
+impl Deref for Session {
+    type Target = ServerConnection;
+
+    fn deref(&self) -> &ServerConnection {
+        self.connection.as_ref().expect("it is not dropped yet")
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut ServerConnection {
+        self.connection.as_mut().expect("it is not dropped yet")
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A thread that has ended takes nothing; then it is freed here.
+        let _ = self.connection.take().map(|connection| self.owner.send(connection));
+    }
+}
 
 /// What a read has brought.
 pub(super) struct Came {
@@ -98,4 +136,34 @@ pub(super) fn send(session: &mut Session, stream: &TcpStream) -> Result<(), Errn
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rcgen::generate_simple_self_signed;
+    use rustls::ServerConfig;
+    use rustls::crypto::ring;
+    use rustls::pki_types::PrivateKeyDer;
+
+    use super::*;
+
+    /// Memory comes back to the system only if the thread that took it frees it.
+    #[test]
+    fn a_session_that_ends_goes_to_the_thread_that_shook_hands() {
+        let key = generate_simple_self_signed(["a".to_owned()]).unwrap();
+        let secret = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], secret)
+            .unwrap();
+        let (owner, mut ended) = mpsc::unbounded_channel();
+        let session = Session::new(ServerConnection::new(Arc::new(config)).unwrap(), owner);
+        assert!(session.is_handshaking() && ended.try_recv().is_err());
+        drop(session);
+        assert!(ended.try_recv().is_ok());
+    }
 }

@@ -33,7 +33,7 @@ use super::peer::{Output, Peer};
 use super::prefixed::Prefixed;
 use super::tls::Tls;
 use crate::http::api::{Client, Limits, Place, Timeouts};
-use crate::http::hot::{Mailbox, Session, Transfer, is_hot};
+use crate::http::hot::{Mailbox, Session, SessionOwner, Transfer, is_hot};
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// Requests at once on an HTTP/2 connection: the smallest limit that RFC 9113, section 6.5.2, recommends.
@@ -81,16 +81,17 @@ impl<H: Handler> Server<H> {
         Self { handler: Arc::new(handler), http1, http2, timeouts, limits, tls, draining }
     }
 
-    /// Spawns a task that serves a connection.
+    /// Spawns a task that serves a connection. `sessions` takes the session of its TLS when that has ended.
     pub(super) fn spawn(
         self: &Arc<Self>,
         tasks: &mut JoinSet<()>,
         connection: Transfer,
         stopped: watch::Receiver<()>,
+        sessions: &SessionOwner,
     ) {
         let server = Arc::clone(self);
         match self.tls.clone().filter(|_| connection.session.is_none()) {
-            Some(tls) => tasks.spawn(server.secured(tls, connection, stopped)),
+            Some(tls) => tasks.spawn(server.secured(tls, connection, stopped, sessions.clone())),
             None => tasks.spawn(server.connection(connection, stopped)),
         };
     }
@@ -152,12 +153,13 @@ impl<H: Handler> Server<H> {
         tls: Tls,
         connection: Transfer,
         mut stopped: watch::Receiver<()>,
+        owner: SessionOwner,
     ) {
         let Some(mut client) = Connected::new(connection) else { return };
         let (socket, _) = self.socket(&client.peer);
         let agreed = tokio::select! {
             biased;
-            agreed = timeout(self.timeouts.head, handshake(&tls, socket)) => agreed,
+            agreed = timeout(self.timeouts.head, handshake(&tls, socket, owner)) => agreed,
             _ = stopped.changed() => return,
         };
         let Secured { session, read, is_http2 } = match agreed {

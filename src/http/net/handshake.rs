@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
 use super::tls::{H2, Tls};
-use crate::http::hot::Session;
+use crate::http::hot::{Session, SessionOwner};
 use crate::http::wire::HTTP2_PREFACE;
 
 /// A connection after its handshake.
@@ -19,7 +19,7 @@ pub(super) struct Secured {
     pub(super) is_http2: bool,
 }
 
-/// Agrees with a client on keys and a protocol. The caller limits how long that may take.
+/// Agrees with a client on keys and a protocol. The session ends at `owner`. The caller limits how long that may take.
 ///
 /// # Errors
 ///
@@ -27,12 +27,13 @@ pub(super) struct Secured {
 pub(super) async fn handshake<T: AsyncRead + AsyncWrite + Unpin>(
     tls: &Tls,
     stream: T,
+    owner: SessionOwner,
 ) -> io::Result<Secured> {
     let mut stream = TlsAcceptor::from(tls.config()).accept(stream).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
     // The preface is read here, within the caller's limit: hyper would wait for it for ever.
     let mut read = vec![0; if is_http2 { HTTP2_PREFACE.len() } else { 0 }];
     stream.read_exact(&mut read).await?;
-    let session = Box::new(stream.into_inner().1);
+    let session = Session::new(stream.into_inner().1, owner);
     Ok(Secured { session, read, is_http2 })
 }

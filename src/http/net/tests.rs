@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{Handler, Server};
@@ -41,7 +41,7 @@ async fn answer_at_a_stop(read: &[u8], arrived: &[u8]) -> String {
     stop.send_replace(());
     let server = Arc::new(server(&stopped));
     let mut tasks = JoinSet::new();
-    server.spawn(&mut tasks, connection, stopped);
+    server.spawn(&mut tasks, connection, stopped, &mpsc::unbounded_channel().0);
     while tasks.join_next().await.is_some() {}
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
@@ -84,6 +84,7 @@ async fn a_hot_request_brings_its_connection_back() {
         &mut tasks,
         Transfer { stream, session: None, read, is_new: false, place, home },
         stopped,
+        &mpsc::unbounded_channel().0,
     );
     tokio::time::pause();
     let before = tokio::time::Instant::now();

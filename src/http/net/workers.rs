@@ -102,12 +102,15 @@ async fn serve<H: Handler>(
     stopped: watch::Receiver<()>,
 ) {
     let mut connections = JoinSet::new();
+    let (sessions, mut ended_sessions) = mpsc::unbounded_channel();
     loop {
         tokio::select! {
             connection = arrivals.recv() => {
                 let Some(connection) = connection else { break };
-                server.spawn(&mut connections, connection, stopped.clone());
+                server.spawn(&mut connections, connection, stopped.clone(), &sessions);
             }
+            // Sessions that have ended, wherever that was, are freed here.
+            Some(_) = ended_sessions.recv() => {}
             // Joined early, so that the memory of an ended task is freed.
             Some(_) = connections.join_next() => {}
         }

@@ -30,7 +30,7 @@ impl Options {
     pub const SHARDS: usize = 256;
     /// So many keys take about 1.3 GB.
     pub const KEYS_MAX: usize = 10_000_000;
-    /// So many clients take about 2 MB over HTTP/1.1, 40 MB over HTTP/2, and 200 MB over TLS, beside their
+    /// So many clients take about 2 MB over HTTP/1.1, with TLS or without, and 40 MB over HTTP/2, beside their
     /// connections. The memory is given back when they have gone.
     pub const WAITERS_MAX: usize = 10_000;
 }
