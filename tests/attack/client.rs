@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 /// Longer than any timeout of the server: a test fails instead of hanging.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,

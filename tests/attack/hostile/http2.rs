@@ -25,7 +25,7 @@ const END_HEADERS: u8 = 4;
 /// The largest payload that a server must take.
 const PAYLOAD_MAX: usize = 16_384;
 /// Longer than any timeout of the server.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a connection may take nothing before it counts as full.
 const FULL: Duration = Duration::from_millis(500);
 

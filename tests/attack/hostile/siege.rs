@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::honest::{Honest, Terms};
 use crate::server::Server;
 
-/// How long memory and files may take to come back. The longest timeout of the server is 75 s.
-const PATIENCE: Duration = Duration::from_secs(100);
+/// How long memory and files may take to come back. No timeout of the server is longer than two minutes.
+const PATIENCE: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How much memory may stay in use, in bytes: tables that have grown, stacks and arenas of threads.
 pub(crate) const MEMORY_LEFT: u64 = 16 * 1024 * 1024;

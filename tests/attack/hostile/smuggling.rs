@@ -10,14 +10,14 @@ use super::statuses;
 use crate::server::Server;
 
 /// Longer than any timeout of the server.
-const PATIENCE: Duration = Duration::from_secs(100);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Long enough for the server to read the earlier part alone.
 const PAUSE: Duration = Duration::from_millis(3);
 const UNKNOWN: &str = "/keys/936da01f-9abd-4d9d-80c7-02af85c822a8";
 /// Leads a connection to hyper.
-const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\n\r\n";
+const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
 /// What follows, to be seen as a request or as a body.
-const MARK: &str = "DELETE /keys/mark HTTP/1.1\r\n\r\n";
+const MARK: &str = "DELETE /keys/mark HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Sends a request in parts, and returns the answers without the time of day. The first part is answered
 /// before the rest is sent.
@@ -189,8 +189,9 @@ fn both_paths_agree_on_where_a_request_ends() {
         for field in FIELDS {
             for body in BODIES {
                 for method in ["GET", "PUT"] {
-                    let request =
-                        format!("{method} {UNKNOWN} HTTP/1.1\r\n{field}\r\n\r\n{body}{MARK}");
+                    let request = format!(
+                        "{method} {UNKNOWN} HTTP/1.1\r\n{field}\r\nHost: a\r\n\r\n{body}{MARK}"
+                    );
                     let hot = answers(server, false, request.as_bytes(), &[]);
                     let hyper = answers(server, true, request.as_bytes(), &[]);
                     assert_eq!(hot, hyper, "{request:?}");
@@ -220,17 +221,20 @@ fn both_paths_agree_on_where_a_request_ends() {
                 "\r\nX: \u{e4}\r\n\r\n",
                 "\r\nX: \x01\r\n\r\n",
             ] {
-                let request = format!("{line}{end}{MARK}");
-                let hot = answers(server, false, request.as_bytes(), &[]);
-                let hyper = answers(server, true, request.as_bytes(), &[]);
-                assert_eq!(hot, hyper, "{request:?}");
+                for host in ["", "\r\nHost: a", "\nHost: a"] {
+                    let request = format!("{line}{host}{end}{MARK}");
+                    let hot = answers(server, false, request.as_bytes(), &[]);
+                    let hyper = answers(server, true, request.as_bytes(), &[]);
+                    assert_eq!(hot, hyper, "{request:?}");
+                }
             }
         }
     });
     siege.attack("the same in parts", |server| {
         for field in FIELDS {
-            let request =
-                format!("PUT {UNKNOWN} HTTP/1.1\r\n{field}\r\n\r\n4\r\nabcd\r\n0\r\n\r\n{MARK}");
+            let request = format!(
+                "PUT {UNKNOWN} HTTP/1.1\r\n{field}\r\nHost: a\r\n\r\n4\r\nabcd\r\n0\r\n\r\n{MARK}"
+            );
             let whole = answers(server, false, request.as_bytes(), &[]);
             let head = request.find("\r\n\r\n").unwrap();
             for cuts in [
@@ -257,7 +261,8 @@ fn a_connection_does_not_change_to_http2() {
     siege.attack("prefaces behind requests", |server| {
         let preface = String::from_utf8(super::http2::PREFACE.to_vec()).unwrap();
         for count in 1..4 {
-            let request = format!("GET {UNKNOWN} HTTP/1.1\r\n\r\n").repeat(count) + &preface;
+            let request =
+                format!("GET {UNKNOWN} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(count) + &preface;
             for cuts in [vec![], vec![request.len() - preface.len()], vec![request.len() - 20]] {
                 for to_hyper in [false, true] {
                     let all = answers(server, to_hyper, request.as_bytes(), &cuts);
@@ -291,7 +296,7 @@ fn lengths_that_are_no_numbers_are_refused() {
             ("Transfer-Encoding: gzip", &["400"]),
             ("X: y\r\n z", &["400"]),
         ] {
-            let request = format!("GET {UNKNOWN} HTTP/1.1\r\n{field}\r\n\r\n{MARK}");
+            let request = format!("GET {UNKNOWN} HTTP/1.1\r\n{field}\r\nHost: a\r\n\r\n{MARK}");
             let answers = answers(server, false, request.as_bytes(), &[]);
             assert_eq!(statuses(&answers), expected, "{field:?}: {answers}");
         }

@@ -10,16 +10,16 @@ use super::siege::Siege;
 use super::statuses;
 
 /// Longer than any timeout of the server.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A dialogue on both paths.
 fn script(id: &str) -> String {
     [
         &format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
-        "GET /keys HTTP/1.1\r\n\r\n",
-        &format!("PUT /keys/{id} HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}"),
-        "POST /keys HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"count\":\r\n2\r\n3}\r\n0\r\n\r\n",
-        "GET /keys?wait=1ms HTTP/1.1\r\n\r\n",
+        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+        &format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{{}}"),
+        "POST /keys HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n{\"count\":\r\n2\r\n3}\r\n0\r\n\r\n",
+        "GET /keys?wait=1ms HTTP/1.1\r\nHost: a\r\n\r\n",
     ]
     .concat()
 }
@@ -28,10 +28,10 @@ fn script(id: &str) -> String {
 fn whole(script: &str, length: usize, id: &str) -> usize {
     let ends = [
         format!("GET /keys/{id} HTTP/1.1\r\nHost: a\r\n\r\n"),
-        "GET /keys HTTP/1.1\r\n\r\n".to_owned(),
+        "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
         "\r\n\r\n{}".to_owned(),
         "0\r\n\r\n".to_owned(),
-        "wait=1ms HTTP/1.1\r\n\r\n".to_owned(),
+        "wait=1ms HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
     ];
     let mut at = 0;
     let reached = |end: &String| {
