@@ -31,6 +31,39 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(client.read("GET").await.json()["isBlocked"], json!(false));
 }
 
+/// A connection goes back to the hot path amid a pipeline, with requests that hyper has read already.
+#[tokio::test]
+async fn a_pipeline_goes_from_path_to_path_and_stays_whole() {
+    let server = Server::default().await;
+    let hot = "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n";
+    let cold = "GET /keys HTTP/1.1\r\nHost: a\r\nConnection: x\r\n\r\n";
+    let long =
+        |length| format!("GET /keys HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(length));
+    let pipelines = [
+        (cold.to_owned() + &hot.repeat(40), 41),
+        ([cold, &hot.repeat(40)].concat().repeat(5), 205),
+        ([cold.repeat(40), hot.repeat(40)].concat().repeat(5), 400),
+        // More than the hot path reads at a time.
+        ([cold, &long(12_000), &hot.repeat(2000)].concat(), 2002),
+        ([cold, &long(7000), &long(15_000), &hot.repeat(20), &long(16_000)].concat(), 24),
+    ];
+    for (pipeline, count) in pipelines {
+        for ends in [false, true] {
+            let mut client = server.connect().await;
+            client.write(&pipeline).await;
+            if ends {
+                client.end().await;
+            }
+            for number in 0..count {
+                let read = timeout(Duration::from_secs(20), client.read("GET"));
+                let answer = read.await.unwrap_or_else(|_| panic!("{number} of {count}, {ends}"));
+                assert_json(&answer, 404, "{}");
+            }
+            assert!(!ends || client.is_closed().await, "more than {count}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_large_creation_does_not_hold_up_others() {
     let server = Server::default().await;

@@ -38,7 +38,7 @@ pub(super) struct Connection {
     pub(super) has_requests: bool,
     /// The store completes some of its requests later. Until it has, nothing is read.
     pub(super) pending: Option<Box<Pending>>,
-    /// More may have come than was read.
+    /// More may have come than was read, or than was looked at.
     pub(super) has_more: bool,
     /// It was told that it is closed after the answers that were written.
     pub(super) is_closing: bool,
@@ -63,6 +63,7 @@ impl Connection {
             stream,
             session,
             place,
+            has_more: !read.is_empty(),
             input: read,
             head_permit: None,
             output: Vec::new(),
@@ -70,7 +71,6 @@ impl Connection {
             is_new,
             has_requests: false,
             pending: None,
-            has_more: false,
             is_closing: false,
             is_cold: false,
             is_ending: false,

@@ -51,8 +51,15 @@ impl<S: Store> Loop<S> {
         let Came { length, from_socket, has_more } =
             match connection.read(&mut self.sealed, &mut self.input[held..]) {
                 Ok(came) if came.length > 0 => came,
+                // What came with the connection may have whole requests.
+                Ok(_) | Err(Errno::AGAIN) if held > 0 && may_have_more => {
+                    Came { length: 0, from_socket: 0, has_more: true }
+                }
                 Err(Errno::AGAIN) if !self.is_stopping => return,
-                Err(Errno::INTR) => return self.again.push(index),
+                Err(Errno::INTR) => {
+                    connection.has_more = may_have_more;
+                    return self.again.push(index);
+                }
                 _ => return self.close_one(index),
             };
         let length = held + length;

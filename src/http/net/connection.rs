@@ -201,6 +201,10 @@ impl<H: Handler> Server<H> {
             let speaks = speak(&self.http1, stream, &activity, is_hot, &mut stopped, answer);
             let Some(Prefixed { read, stream }) = Box::pin(speaks).await else { return };
             (client.read, client.session) = (read, stream.into_session());
+            if client.read.len() > HEAD_BYTES_MAX {
+                // The hot path has no room for so much.
+                continue;
+            }
             client = match client.go_home() {
                 // Nobody is at home, because the server stops, so what has arrived by now is answered here.
                 Err(Some(client)) if has_home => client,
