@@ -71,6 +71,24 @@ async fn one_key(serve: ServeOptions) -> Server {
     server
 }
 
+/// It leaves the queue, but a key that is free needs no queue.
+#[tokio::test]
+async fn a_client_that_has_closed_its_half_gets_a_key_that_is_free() {
+    let server = one_key(ServeOptions::default()).await;
+    for fields in ["", "Connection: x\r\n"] {
+        for target in ["/keys?wait=60s", "/keys?wait=60s&count=1"] {
+            let mut client = server.connect().await;
+            client.write(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+            client.end().await;
+            let answer = client.read("GET").await;
+            assert_eq!(answer.status, 200, "{target} {fields}");
+            let id = answer.body.split('"').nth(if target.contains("count") { 5 } else { 3 });
+            let released = server.send("PUT", &format!("/keys/{}", id.unwrap()), "").await;
+            assert_eq!(released.status, 200);
+        }
+    }
+}
+
 fn begin(server: &Server, fields: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).unwrap();
     let request = format!("GET /keys?wait=60s HTTP/1.1\r\nHost: a\r\n{fields}\r\n");

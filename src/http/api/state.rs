@@ -1,11 +1,13 @@
 //! The state and the answers that all handlers share.
 
 use std::mem::take;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::client::Client;
@@ -54,7 +56,8 @@ impl<S> Api<S> {
     }
 
     /// Waits for `lease`, until the server stops or the client hangs up. Then nobody waits for the key any
-    /// more. `to_leases` tells which ones go back if the client has hung up before it got them.
+    /// more. A key that is free at once is leased all the same: the client may have closed only its sending half.
+    /// `to_leases` tells which ones go back if the client has hung up before it got them.
     ///
     /// # Errors
     ///
@@ -68,6 +71,10 @@ impl<S> Api<S> {
     where
         S: Store,
     {
+        let mut lease = pin!(lease);
+        if let Some(at_once) = lease.as_mut().now_or_never() {
+            return Ok(at_once);
+        }
         let mut stopped = self.stopped.clone();
         let leased = tokio::select! {
             biased;
