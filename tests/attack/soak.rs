@@ -100,6 +100,8 @@ impl Worker {
         for _ in 0..BATCH.min(self.held.len()) {
             let place = self.rng.random_range(0..self.held.len());
             let kind = self.rng.random_range(0..10);
+            // However fast the server is, most keys must live until they die.
+            let kind = if kind == 0 && self.has_deleted_enough() { 5 } else { kind };
             let (id, tag) = &self.held[place];
             let (method, path) = match kind {
                 0 => ("DELETE", format!("/keys/{id}")),
@@ -126,6 +128,10 @@ impl Worker {
                 _ => panic!("{kind}: {answer:?}"),
             }
         }
+    }
+
+    fn has_deleted_enough(&self) -> bool {
+        self.seen.deleted > self.seen.created / 4
     }
 
     fn pipeline(&mut self, requests: &str, count: usize) -> Vec<Answer> {
