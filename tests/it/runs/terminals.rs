@@ -11,8 +11,10 @@ use crate::commands::Server;
 
 const CTRL_C: &str = "\x03";
 const CTRL_Z: &str = "\x1a";
-/// Prints its number, and what it gets.
-const TRAP: &str = "trap 'echo got-int; exit 5' INT; echo pid=$$.; while :; do sleep 0.1; done";
+/// Prints its number, and what it gets. It starts nothing later: a shell that is just starting a program (vfork) cannot
+/// stop before that program runs, and the program may be stopped already.
+const TRAP: &str =
+    "trap 'echo got-int; exit 5' INT; sleep 600 & echo pid=$$.; while :; do wait; done";
 
 /// A program in a terminal of its own.
 struct Screen {
