@@ -13,6 +13,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::log_writer::{LastLines, Lines};
 
+/// How many lines may wait to be written: some hundred kilobytes.
+const LINES_MAX: usize = 2000;
 /// The variable that sets how much is logged, such as `debug` or `info,h2=debug`.
 const LEVELS: &str = "RUST_LOG";
 
@@ -42,7 +44,8 @@ pub(super) fn start(format: LogFormat) -> io::Result<Log> {
     let text = env::var(LEVELS).unwrap_or_default();
     let (targets, unknown) = filter(&text);
     let log = tracing_subscriber::registry().with(targets);
-    let (writer, last) = Lines::start(io::stderr(), move |dropped| told(format, dropped))?;
+    let (writer, last) =
+        Lines::start(io::stderr(), LINES_MAX, move |dropped| told(format, dropped))?;
     let dropped = writer.dropped();
     let lines = fmt::layer()
         .with_writer(writer)
@@ -62,14 +65,15 @@ pub(super) fn start(format: LogFormat) -> io::Result<Log> {
 }
 
 /// The line that tells how many were dropped.
-fn told(format: LogFormat, dropped: u64) -> String {
+fn told(format: LogFormat, dropped: u64) -> Vec<u8> {
     let message = format!("lines of the log that were dropped, as nobody read it: {dropped}");
-    match format {
+    let line = match format {
         LogFormat::Human => format!(" WARN token_orchestrator: {message}\n"),
         LogFormat::Json => {
             format!("{}\n", serde_json::json!({ "level": "WARN", "message": message }))
         }
-    }
+    };
+    line.into_bytes()
 }
 
 /// The filter that the text of [`LEVELS`] describes, and the directives in it that are malformed.

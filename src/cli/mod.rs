@@ -1,6 +1,7 @@
 //! The command line: the server, and a client of it.
 
 mod address;
+mod audit;
 mod client;
 mod commands;
 mod counts;

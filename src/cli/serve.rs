@@ -12,10 +12,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::audit::{self, Audit};
 use super::listen;
 use super::log::{self, LogFormat};
 use super::names::Names;
-use super::reload::{self, NO_TOKEN, log_certificate};
+use super::reload::{self, Files, NO_TOKEN, log_certificate};
 use super::service::Service;
 use crate::config;
 use crate::http::{self, Access, Limits, Listeners, ServeOptions, Timeouts, Tls};
@@ -66,6 +67,10 @@ pub(super) struct Args {
         value_name = "FORMAT"
     )]
     log_format: LogFormat,
+    /// Write a line for each request that changes or gives something, and for each one that is refused for its
+    /// token or its host: to a file, which SIGHUP opens again, or to standard error
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_AUDIT_LOG", value_name = "FILE|stderr")]
+    audit_log: Option<audit::Target>,
     /// How long a key lives without a keep-alive, such as 5m or 1500ms: from 1ms to 365d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_KEY_TTL", default_value = "5m", value_name = "DURATION",
           value_parser = config::parse_key_ttl_ms)]
@@ -189,8 +194,11 @@ fn is_loopback(address: SocketAddr) -> bool {
 /// If an address or a file cannot be used. The message names it.
 pub(super) fn run(args: &Args, names: &Names) -> io::Result<()> {
     let log = log::start(args.log_format)?;
+    let audit = args.audit_log.as_ref().map(audit::start).transpose();
+    // When it is dropped, all requests are answered.
+    let audit = audit.map_err(|error| names.blame(&["audit-log"], &error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, names, log.dropped.clone()))
+    runtime.block_on(serve(args, names, audit.as_ref(), log.dropped.clone()))
 }
 
 /// Raises the limit on open files to the most that the system allows.
@@ -236,7 +244,12 @@ fn log_access(args: &Args, access: &Access) {
     }
 }
 
-async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::Result<()> {
+async fn serve(
+    args: &Args,
+    names: &Names,
+    audit: Option<&Audit>,
+    log_dropped: Arc<AtomicU64>,
+) -> io::Result<()> {
     // A failed restart (see main) may have reset this signal, which would then end the process.
     let _ignored = signal(SignalKind::pipe())?;
     if let Err(error) = raise_file_limit() {
@@ -246,7 +259,8 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Without files to reload, a server ends with its terminal.
-    let has_files = args.auth_tokens.is_some() || args.tls_cert.is_some();
+    let audit_file = audit.and_then(|audit| audit.file.clone());
+    let has_files = args.auth_tokens.is_some() || args.tls_cert.is_some() || audit_file.is_some();
     let hangup = (has_files || !io::stderr().is_terminal())
         .then(|| signal(SignalKind::hangup()))
         .transpose()?;
@@ -286,6 +300,7 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
         tls: tls.clone(),
         diagnose: Some(Arc::new(store.clone())),
         log_dropped,
+        audit: audit.map(|audit| audit.log.clone()),
         heartbeat: None,
     };
     tokio::spawn(store.clone().sweep());
@@ -310,7 +325,8 @@ async fn serve(args: &Args, names: &Names, log_dropped: Arc<AtomicU64>) -> io::R
     let (service, status) = (Service::from_environment(), format!("Serving {scheme}://{main}"));
     serve_options.heartbeat = service.heartbeat(status.clone());
     if let Some(hangup) = hangup {
-        reload::on_sighup(hangup, access, tls, service.clone(), status);
+        let files = Files { access, tls, audit: audit_file };
+        reload::on_sighup(hangup, files, service.clone(), status);
     }
     let delay = match args.drain_delay {
         0 => String::new(),

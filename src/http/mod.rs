@@ -11,7 +11,8 @@
 //! A connection has one thread of the hot path and one of hyper's, so that the thread that allocates
 //! memory for it also frees it: see `net/workers.rs`.
 //!
-//! Both the hot path and the router check requests with [`Access`] and count their answers (`meter`).
+//! Both the hot path and the router check requests with [`Access`], count their answers (`meter`) and write them to
+//! the audit log (`audit`).
 //!
 //! # Rooms
 //!
@@ -20,9 +21,10 @@
 //! | `route` | the methods and paths, and what each of them needs from a token | |
 //! | `wire` | bodies and answers byte by byte, limits of their memory, refusals | |
 //! | `meter` | counts and latencies of answers, by route | `route` |
+//! | `audit` | the lines of the audit log, and what clients call their requests | `route` |
 //! | `auth` | tokens and their roles, requests from other sites | `route`, `wire` |
-//! | `api` | the handlers for clients that lease keys | `route`, `wire` |
-//! | `hot` | the event loop, which answers the commonest requests | `meter`, `auth` |
+//! | `api` | the handlers for clients that lease keys | `route`, `wire`, `audit` |
+//! | `hot` | the event loop, which answers the commonest requests | `meter`, `audit`, `auth` |
 //! | `net` | accepting, limits of connections, TLS, connections, draining, the heartbeat | `api`, `hot` |
 //! | `ops` | readings, metrics, alarms, the dashboard, probes; only `router` and `serve` use it | `net` |
 //! | `docs` | the description of the API, and its page | `api`, `auth` |
@@ -32,6 +34,7 @@
 //! A room exports what its `mod.rs` names. `tests/it/source.rs` has the table of which room may import which.
 
 mod api;
+mod audit;
 mod auth;
 mod docs;
 mod hot;
@@ -44,6 +47,7 @@ mod serve;
 mod wire;
 
 pub use self::api::{Limits, Timeouts};
+pub use self::audit::AuditLog;
 pub use self::auth::{Access, Role, TokenHash, check_name, new_token};
 pub use self::net::{Heartbeat, Tls};
 pub use self::serve::{Listeners, ServeOptions, serve};

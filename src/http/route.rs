@@ -2,6 +2,8 @@
 
 use axum::http::{Method, Uri};
 
+use crate::key::KeyId;
+
 /// Declares the routes, so that none can be forgotten in the table of all.
 macro_rules! routes {
     ($($route:ident: $method:literal $template:literal, $need:ident;)+) => {
@@ -77,6 +79,12 @@ impl Route {
         matches!(self, Self::LeaseOrWait | Self::LeaseOnceOrWait)
     }
 
+    /// Whether a request changes or gives something, so that each has a line in the audit log.
+    pub(super) fn is_audited(self) -> bool {
+        matches!(self.need(), Need::Use | Need::Manage)
+            && !matches!(self, Self::Show | Self::Unknown)
+    }
+
     /// Whether a lease is answered with 201.
     pub(super) fn is_lease_once(self) -> bool {
         matches!(self, Self::LeaseOnce | Self::LeaseOnceOrWait)
@@ -105,6 +113,11 @@ fn has_wait(target: &Uri) -> bool {
     // Names may be escaped.
     let is_wait = |part: &str| part.starts_with("wait=") || part.contains('%');
     target.query().is_some_and(|query| query.split('&').any(is_wait))
+}
+
+/// The key id in a path. O(length).
+pub(super) fn key_of(path: &str) -> Option<KeyId> {
+    path.split('/').find_map(|part| part.parse().ok())
 }
 
 fn template(path: &str) -> &str {

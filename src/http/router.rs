@@ -12,8 +12,9 @@ use futures_util::future::Either;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::api::{Api, batches, check_parameters, keys, leases, pools, stats};
-use super::auth::{Access, guard};
+use super::api::{Api, audited, batches, check_parameters, keys, leases, pools, stats};
+use super::audit::{AuditLog, Entry};
+use super::auth::{Access, authorization, guard};
 use super::docs;
 use super::meter::{Metrics, Observed};
 use super::net::Handler;
@@ -32,14 +33,16 @@ pub(super) struct Gate {
     access: Access,
     budget: Budget,
     metrics: Arc<Metrics>,
+    audit: Option<AuditLog>,
     router: TowerToHyperService<Router>,
 }
 
 impl Gate {
-    pub(super) fn new<S: Store>(ops: Ops<S>, scope: Scope) -> Self {
+    pub(super) fn new<S: Store>(ops: Ops<S>, audit: Option<AuditLog>, scope: Scope) -> Self {
         let (access, metrics) = (ops.status.access.clone(), Arc::clone(&ops.status.metrics));
         let budget = ops.api.budget.clone();
-        Self { access, budget, metrics, router: TowerToHyperService::new(router(ops, scope)) }
+        let router = TowerToHyperService::new(router(ops, scope));
+        Self { access, budget, metrics, audit, router }
     }
 
     /// Refuses a request that its token does not allow, and reads the body, within limits, before a handler
@@ -50,11 +53,16 @@ impl Gate {
         self: &Arc<Self>,
         request: Request,
         route: Route,
+        entry: Option<&mut Entry>,
     ) -> impl Future<Output = Response> + Send + use<> {
+        let mut cached = None;
         let problem = wire::check_coding(request.headers())
-            .and_then(|()| guard(&self.access, &request, route.need()))
+            .and_then(|()| guard(&self.access, &request, route.need(), &mut cached))
             .and_then(|()| check_parameters(request.uri(), route))
             .err();
+        if let Some(entry) = entry {
+            entry.token = self.access.name(authorization(request.headers()), cached.as_deref());
+        }
         if problem.is_none() && request.body().is_end_stream() {
             return Either::Left(self.route(request));
         }
@@ -78,9 +86,13 @@ impl Gate {
 impl Handler for Gate {
     fn handle(self: &Arc<Self>, request: Request) -> impl Future<Output = Response> + Send + use<> {
         let route = Route::of(request.method(), request.uri());
-        let (observed, metrics) = (Observed::new(&request, route), Arc::clone(&self.metrics));
-        self.admit(request, route).map(move |response| {
-            observed.answered(response.status(), &metrics);
+        let (observed, gate) = (Observed::new(&request, route), Arc::clone(self));
+        let mut entry = self.audit.as_ref().map(|_| audited::begin(&request, route));
+        self.admit(request, route, entry.as_deref_mut()).map(move |mut response| {
+            observed.answered(response.status(), &gate.metrics);
+            if let Some((audit, entry)) = gate.audit.as_ref().zip(entry) {
+                audited::end(audit, entry, &mut response);
+            }
             response
         })
     }

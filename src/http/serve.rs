@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::api::{Api, Limits, Timeouts};
+use super::audit::AuditLog;
 use super::auth::Access;
 use super::hot::{self, Mailbox};
 use super::net::{self, Drain, Heartbeat, Permits, Pulse, Server, Takers, Threads, Tls, Workers};
@@ -60,6 +61,8 @@ pub struct ServeOptions {
     pub diagnose: Option<Arc<dyn Diagnose>>,
     /// How many lines of the log were dropped, for `/metrics`.
     pub log_dropped: Arc<AtomicU64>,
+    /// The audit log, if there is one.
+    pub audit: Option<AuditLog>,
     /// What to do from time to time, as long as all threads that serve connections make progress.
     pub heartbeat: Option<Heartbeat>,
 }
@@ -83,6 +86,7 @@ impl Default for ServeOptions {
             tls: None,
             diagnose: None,
             log_dropped: Arc::default(),
+            audit: None,
             heartbeat: None,
         }
     }
@@ -108,6 +112,7 @@ pub async fn serve<S: Store>(
         connections,
         options.access.clone(),
         options.log_dropped,
+        options.audit.as_ref(),
         options.tls.clone(),
     ));
     let samples = Arc::<Samples>::default();
@@ -118,9 +123,11 @@ pub async fn serve<S: Store>(
         let (store, stopped) = (Arc::clone(&store), stopped.clone());
         let diagnose = options.diagnose.clone();
         // Clients that do not take their answers must not keep operators from theirs.
-        let api = Api { store, limits, stopped, budget: Budget::default(), diagnose };
+        let (budget, is_audited) = (Budget::default(), options.audit.is_some());
+        let api = Api { store, limits, stopped, budget, diagnose, is_audited };
         let (status, samples) = (Arc::clone(&status), Arc::clone(&samples));
-        let gate = Gate::new(Ops { api: api.clone(), status, samples }, scope);
+        let gate =
+            Gate::new(Ops { api: api.clone(), status, samples }, options.audit.clone(), scope);
         let (tls, draining) = (options.tls.clone(), draining.clone());
         (api, Arc::new(Server::new(gate, timeouts, limits, tls, draining)))
     };
@@ -135,6 +142,7 @@ pub async fn serve<S: Store>(
         limits,
         budget: api.budget.clone(),
         timeouts,
+        audit: options.audit.clone(),
     };
     let mut for_handshakes = Vec::new();
     for handover in handovers {

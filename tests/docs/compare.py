@@ -1,6 +1,6 @@
 """Whether two outputs say the same, but for what differs from run to run.
 
-- Key ids, tokens, SHA-256 hashes and `ETag`s: what is the same in one output must be the same in the other.
+- Key ids and their beginnings, tokens, SHA-256 hashes, `ETag`s and ports of clients: what is the same in one output must be the same in the other.
   An id that stands in a command of the block must be exactly that.
 - Times: written alike, and as far from the first time of the block as shown, give or take `SLACK_S`.
 - `Retry-After`: as long as shown, give or take `SLACK_S`.
@@ -18,6 +18,9 @@ PATTERNS = {
     "token": r"\btok_[\w-]{43}(?![\w-])",
     "hash": r"\b[0-9a-f]{64}\b",
     "etag": r'(?<=etag: )"\d+"|(?<=etag )"\d+"|(?<=etag    )"\d+"|(?<="etag":)"\\"\d+\\""',
+    "generation": r'(?<="generation":)\d+',
+    "beginning": r'(?<="key":")[0-9a-f]{8}(?=")',
+    "port": r'(?<="peer":"127\.0\.0\.1:)\d+',
     "time": r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z",
     "date": r"\b(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\b",
     "seconds": r"(?<=retry-after: )\d+",

@@ -23,6 +23,10 @@ impl File {
         file
     }
 
+    pub(crate) fn access(&self) -> Access {
+        Access::by_tokens(self.0.clone()).unwrap()
+    }
+
     fn write(&self, roles: &[Role]) {
         let line = |role: &Role| {
             format!("{0} {0} {1}\n", role.name(), TokenHash::of(role.name().as_bytes()))
@@ -38,12 +42,12 @@ impl Drop for File {
 }
 
 pub(crate) async fn guarded(file: &File) -> (Server, Access) {
-    let access = Access::by_tokens(file.0.clone()).unwrap();
+    let access = file.access();
     let serve = ServeOptions { access: access.clone(), ..ServeOptions::default() };
     (Server::start(Options::default(), serve).await, access)
 }
 
-fn bearer(role: Role) -> String {
+pub(crate) fn bearer(role: Role) -> String {
     format!("Authorization: Bearer {}\r\n", role.name())
 }
 

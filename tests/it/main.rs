@@ -3,6 +3,8 @@
 
 mod access;
 mod api;
+mod audit;
+mod audit_files;
 mod batches;
 mod certificates;
 mod cli;

@@ -63,7 +63,7 @@ async fn every_route_answers_the_same_bytes_whichever_path_it_took() {
 }
 
 /// A field that leaves a request to hyper and the router, and changes nothing.
-const SLOW: &str = "Connection: x\r\n";
+pub(crate) const SLOW: &str = "Connection: x\r\n";
 
 /// Fences and parameters, creations and waiting: the cycle of a careful client, in the same steps on either
 /// path.

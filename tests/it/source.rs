@@ -20,14 +20,15 @@ const ROOMS_MAY_USE: &[(&str, &[&str])] = &[
     ("route", &[]),
     ("wire", &[]),
     ("meter", &["route"]),
+    ("audit", &["route"]),
     ("auth", &["route", "wire"]),
-    ("api", &["route", "wire", "auth"]),
-    ("hot", &["route", "wire", "meter", "auth", "api"]),
+    ("api", &["route", "wire", "audit", "auth"]),
+    ("hot", &["route", "wire", "meter", "audit", "auth", "api"]),
     ("net", &["wire", "api", "hot"]),
-    ("ops", &["route", "wire", "meter", "auth", "api", "net"]),
+    ("ops", &["route", "wire", "meter", "audit", "auth", "api", "net"]),
     ("docs", &["route", "wire", "auth", "api"]),
-    ("router", &["route", "wire", "meter", "auth", "api", "net", "ops", "docs"]),
-    ("serve", &["wire", "auth", "api", "hot", "net", "ops", "router"]),
+    ("router", &["route", "wire", "meter", "audit", "auth", "api", "net", "ops", "docs"]),
+    ("serve", &["wire", "audit", "auth", "api", "hot", "net", "ops", "router"]),
 ];
 const LINES_MAX: usize = 400;
 

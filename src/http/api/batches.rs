@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 
 use super::state::Api;
 use crate::error::Error;
+use crate::http::audit::Subject;
 use crate::http::wire::{Keys, Missing, WholeBody, json, object};
 use crate::key::KeyId;
 use crate::store::{Operation, Release, Store, StoreExt, give_way};
@@ -79,13 +80,20 @@ async fn each<S: Store>(
                     missing.push(b',');
                 }
                 // The client may retry all of them: a repeated operation changes nothing.
-                Err(error) => return error.into_response(),
+                Err(error) => {
+                    let mut response = error.into_response();
+                    api.note(&mut response, Subject::Many(names.len()));
+                    return response;
+                }
             }
         }
         give_way().await;
     }
     missing.pop(); // The last comma, if there is one.
-    json(StatusCode::OK, permit.into_body([br#"{"missing":["#, &missing[..], b"]}"].concat()))
+    let body = permit.into_body([br#"{"missing":["#, &missing[..], b"]}"].concat());
+    let mut response = json(StatusCode::OK, body);
+    api.note(&mut response, Subject::Many(names.len()));
+    response
 }
 
 /// The right form of a body.

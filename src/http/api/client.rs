@@ -1,5 +1,6 @@
 //! The client of a request, as far as handlers need it.
 
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -22,6 +23,11 @@ pub(in crate::http) struct Client {
 impl Client {
     pub(in crate::http) fn new(socket: Arc<TcpStream>, is_shared: bool, turns: Turns) -> Self {
         Self { socket, is_shared, turns }
+    }
+
+    /// Its address, if it is kept for the audit log. O(1).
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.turns.address()
     }
 
     /// Completes when the client has hung up. Hyper notices that only if it has read all that the client has

@@ -60,10 +60,15 @@ fn read_list(mut list: &[u8], generations: &mut Vec<u64>) -> Option<bool> {
 }
 
 /// The generation in a tag that this server made.
-pub(in crate::http) fn generation(tag: &[u8]) -> Option<u64> {
+fn generation(tag: &[u8]) -> Option<u64> {
     let is_ours =
         tag.iter().all(u8::is_ascii_digit) && (tag.len() == 1 || tag.first() != Some(&b'0'));
     str::from_utf8(tag).ok().filter(|_| is_ours)?.parse().ok()
+}
+
+/// The generation in `If-Match`, if it names just one. O(length).
+pub(in crate::http) fn only_generation(if_match: &[u8]) -> Option<u64> {
+    generation(if_match.strip_prefix(b"\"")?.strip_suffix(b"\"")?)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {

@@ -10,6 +10,7 @@ use super::query::{LeaseQuery, LeaseRequest};
 use super::request_key::IdempotencyKey;
 use super::state::{Api, answer, unless_reset};
 use crate::error::Error;
+use crate::http::audit::Subject;
 use crate::http::wire::{
     self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, list,
 };
@@ -51,7 +52,7 @@ pub(in crate::http) async fn lease<S: Store>(
         return Box::pin(lease_many(&api, &client, leasing, count, None)).await;
     }
     match lease_one(&api, &client, leasing, None).await {
-        Ok(lease) => answer(&api, StatusCode::OK, &Fields::of_lease(&lease), body_of(&lease)),
+        Ok(lease) => answer_of(&api, StatusCode::OK, &Fields::of_lease(&lease), &lease),
         Err(refusal) => refusal,
     }
 }
@@ -98,9 +99,7 @@ pub(in crate::http) async fn lease_once<S: Store>(
         return response;
     }
     match lease_one(&api, &client, leasing, request).await {
-        Ok(lease) => {
-            answer(&api, StatusCode::CREATED, &Fields::of_lease_once(&lease), body_of(&lease))
-        }
+        Ok(lease) => answer_of(&api, StatusCode::CREATED, &Fields::of_lease_once(&lease), &lease),
         Err(refusal) => refusal,
     }
 }
@@ -137,10 +136,18 @@ fn refusal(error: Error, has_no_turn: bool) -> Response {
     }
 }
 
-fn body_of(lease: &Lease) -> Vec<u8> {
+/// The answer that gives one lease.
+fn answer_of<S: Store>(
+    api: &Api<S>,
+    status: StatusCode,
+    fields: &Fields,
+    lease: &Lease,
+) -> Response {
     let mut body = Vec::new();
     wire::key_id(&mut body, &lease.id);
-    body
+    let mut response = answer(api, status, fields, body);
+    api.note(&mut response, Subject::One(lease.id));
+    response
 }
 
 /// Leases up to `count` keys, fewer if fewer are free.
@@ -177,5 +184,7 @@ async fn lease_many<S: Store>(
     let body = permit.into_body(list("keys", &leases, wire::lease).await);
     let first_end = leases.iter().map(|lease| lease.until).min();
     let fields = Fields { blocked_until: first_end, ..Fields::default() };
-    answer(api, StatusCode::OK, &fields, body)
+    let mut response = answer(api, StatusCode::OK, &fields, body);
+    api.note(&mut response, Subject::Many(leases.len()));
+    response
 }

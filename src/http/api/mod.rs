@@ -1,5 +1,6 @@
 //! The routes for clients that lease keys.
 
+pub(super) mod audited;
 pub(super) mod batches;
 mod client;
 pub(super) mod if_match;

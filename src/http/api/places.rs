@@ -1,7 +1,7 @@
 //! The places of connections, and how many of them one address takes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -74,45 +74,75 @@ impl Drop for PeerPlace {
     }
 }
 
+/// What is kept of the client of a connection, if anything.
+struct Kept {
+    /// Where each address has a limit.
+    place: Option<PeerPlace>,
+    /// Where there is an audit log.
+    address: Option<Box<SocketAddr>>,
+}
+
 /// The place of a connection among all that there may be.
 pub(in crate::http) struct Place {
     _permit: OwnedSemaphorePermit,
-    /// Where each address has a limit.
-    peer: Option<Arc<PeerPlace>>,
+    kept: Option<Arc<Kept>>,
 }
 
 impl Place {
-    pub(in crate::http) fn new(permit: OwnedSemaphorePermit, peer: Option<PeerPlace>) -> Self {
-        Self { _permit: permit, peer: peer.map(Arc::new) }
+    /// A place with a limit for its address if there is one, and with the address if it is wanted for the audit log.
+    pub(in crate::http) fn new(
+        permit: OwnedSemaphorePermit,
+        place: Option<PeerPlace>,
+        address: Option<SocketAddr>,
+    ) -> Self {
+        let is_kept = place.is_some() || address.is_some();
+        let kept = is_kept.then(|| Arc::new(Kept { place, address: address.map(Box::new) }));
+        Self { _permit: permit, kept }
     }
 
     /// What handlers see of it.
     pub(in crate::http) fn turns(&self) -> Turns {
-        Turns(self.peer.clone())
+        Turns(self.kept.clone())
     }
+
+    /// The address of the client, if it is kept. O(1).
+    pub(in crate::http) fn address(&self) -> Option<SocketAddr> {
+        address(self.kept.as_ref())
+    }
+}
+
+fn address(kept: Option<&Arc<Kept>>) -> Option<SocketAddr> {
+    kept?.address.as_deref().copied()
 }
 
 /// Lets requests of an address wait for a key, as many as may.
 #[derive(Clone, Default)]
-pub(in crate::http) struct Turns(Option<Arc<PeerPlace>>);
+pub(in crate::http) struct Turns(Option<Arc<Kept>>);
 
 impl Turns {
     /// A turn for one request; `None` if as many of its address wait as may. O(1).
     pub(in crate::http) fn take(&self) -> Option<Turn> {
-        let Some(place) = &self.0 else { return Some(Turn(None)) };
+        let Some(kept) = &self.0 else { return Some(Turn(None)) };
+        let Some(place) = &kept.place else { return Some(Turn(None)) };
         let max = place.peers.max;
         let more = |waiting: usize| (waiting < max).then_some(waiting + 1);
         place.peer.waiting.fetch_update(Relaxed, Relaxed, more).ok()?;
-        Some(Turn(Some(Arc::clone(place))))
+        Some(Turn(Some(Arc::clone(kept))))
+    }
+
+    /// The address of the client, if it is kept. O(1).
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        address(self.0.as_ref())
     }
 }
 
 /// Held while a request waits for a key.
-pub(in crate::http) struct Turn(Option<Arc<PeerPlace>>);
+pub(in crate::http) struct Turn(Option<Arc<Kept>>);
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(place) = &self.0 {
+        let place = self.0.as_ref().and_then(|kept| kept.place.as_ref());
+        if let Some(place) = place {
             place.peer.waiting.fetch_sub(1, Relaxed);
         }
     }
@@ -132,7 +162,10 @@ mod tests {
         drop(first);
         let again = enter("10.0.0.1").unwrap();
         assert!(enter("10.0.0.1").is_none());
-        let turns = [second, again].map(|place| Turns(Some(Arc::new(place))));
+        let turns = [second, again].map(|place| {
+            let place = Some(place);
+            Turns(Some(Arc::new(Kept { place, address: None })))
+        });
         let waiting = [turns[0].take().unwrap(), turns[1].take().unwrap()];
         assert!(turns[0].take().is_none() && turns[1].take().is_none());
         drop(waiting);

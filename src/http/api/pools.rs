@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::state::{Api, answer};
+use crate::http::audit::Subject;
 use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, WholeBody, list};
 use crate::key::KeyId;
 use crate::store::{Store, StoreExt};
@@ -73,14 +74,16 @@ pub(in crate::http) async fn create<S: Store>(
         Err(error) => return error.into_response(),
     };
     if create.count.is_some() {
-        return answer(
-            &api,
-            StatusCode::CREATED,
-            &Fields::of_life(created.life_ends),
-            permit.into_body(list("keyIds", &created.ids, wire::quoted).await),
-        );
+        let body = permit.into_body(list("keyIds", &created.ids, wire::quoted).await);
+        let fields = Fields::of_life(created.life_ends);
+        let mut response = answer(&api, StatusCode::CREATED, &fields, body);
+        api.note(&mut response, Subject::Many(created.ids.len()));
+        return response;
     }
     let (id, mut body) = (created.ids[0], Vec::new());
     wire::key_id(&mut body, &id);
-    answer(&api, StatusCode::CREATED, &Fields::of_creation(id, created.life_ends), body)
+    let fields = Fields::of_creation(id, created.life_ends);
+    let mut response = answer(&api, StatusCode::CREATED, &fields, body);
+    api.note(&mut response, Subject::One(id));
+    response
 }

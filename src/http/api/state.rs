@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::client::Client;
 use super::limits::Limits;
 use crate::error::Error;
+use crate::http::audit::Subject;
 use crate::http::wire::{Budget, Fields, Problem, json};
 use crate::key::Lease;
 use crate::store::{Diagnose, Diagnostics, Store};
@@ -27,13 +28,16 @@ pub(in crate::http) struct Api<S> {
     pub(in crate::http) budget: Budget,
     /// The diagnostics of the store, if it has any.
     pub(in crate::http) diagnose: Option<Arc<dyn Diagnose>>,
+    /// Whether there is an audit log, which wants to know the keys of an answer.
+    pub(in crate::http) is_audited: bool,
 }
 
 impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
         let (store, stopped) = (Arc::clone(&self.store), self.stopped.clone());
         let (budget, diagnose) = (self.budget.clone(), self.diagnose.clone());
-        Self { store, limits: self.limits, stopped, budget, diagnose }
+        let (limits, is_audited) = (self.limits, self.is_audited);
+        Self { store, limits, stopped, budget, diagnose, is_audited }
     }
 }
 
@@ -50,6 +54,13 @@ pub(super) async fn unless_reset<T>(
 }
 
 impl<S> Api<S> {
+    /// Notes which keys an answer is about, if there is an audit log.
+    pub(super) fn note(&self, response: &mut Response, subject: Subject) {
+        if self.is_audited {
+            response.extensions_mut().insert(subject);
+        }
+    }
+
     /// The diagnostics of the store, if it has any. O(s + log n) for s shards.
     pub(in crate::http) fn diagnostics(&self) -> Option<Diagnostics> {
         self.diagnose.as_ref().map(|diagnose| diagnose.diagnose())

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use super::hosts::Hosts;
 use super::roles::Role;
-use super::tokens::Tokens;
+use super::tokens::{Token, Tokens};
 use crate::config::{read_file, unusable};
 use crate::http::route::Need;
 use crate::http::wire::Problem;
@@ -35,7 +35,7 @@ struct Guard {
 /// The role of the last `Authorization` on a connection, so that the next request needs no hash.
 pub(in crate::http) struct CachedRole {
     value: Box<[u8]>,
-    role: Role,
+    token: Arc<Token>,
     generation: u64,
 }
 
@@ -131,20 +131,36 @@ impl Access {
             cached.generation == generation && cached.value.ct_eq(value).into()
         };
         let role = if let Some(cached) = cached.as_deref().filter(is_same) {
-            cached.role
+            cached.token.role
         } else {
             let token = bearer(value).ok_or(Problem::Unauthorized { has_token: false })?;
-            let role = guard.tokens.read().role(token);
-            let role = role.ok_or(Problem::Unauthorized { has_token: true })?;
+            let token = guard.tokens.read().find(token).map(Arc::clone);
+            let token = token.ok_or(Problem::Unauthorized { has_token: true })?;
+            let role = token.role;
             // A padded value must not cost each connection its length.
             *cached = (value.len() <= CACHED_BYTES_MAX)
-                .then(|| Box::new(CachedRole { value: value.into(), role, generation }));
+                .then(|| Box::new(CachedRole { value: value.into(), token, generation }));
             role
         };
         if role.allows(need) {
             return Ok(());
         }
         Err(Problem::Forbidden { role: Role::least_for(need).name() })
+    }
+
+    /// The name of the token in the `Authorization` that [`Access::check`] has just checked, if it is known. O(1)
+    /// if the value is the one that the connection has cached, else O(t) for t tokens.
+    pub(in crate::http) fn name(
+        &self,
+        value: Option<&[u8]>,
+        cached: Option<&CachedRole>,
+    ) -> Option<Arc<str>> {
+        let (guard, value) = (self.guard.as_ref()?, value?);
+        if let Some(cached) = cached.filter(|cached| cached.value.ct_eq(value).into()) {
+            return Some(Arc::clone(&cached.token.name));
+        }
+        let tokens = guard.tokens.read();
+        tokens.find(bearer(value)?).map(|token| Arc::clone(&token.name))
     }
 }
 

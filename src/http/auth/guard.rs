@@ -1,16 +1,16 @@
 //! The check that comes before every handler of the router.
 
 use axum::extract::Request;
-use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, HeaderValue};
 
-use super::access::Access;
+use super::access::{Access, CachedRole};
 use super::hosts::host_of;
 use super::same_site::is_from_elsewhere;
 use crate::http::route::Need;
 use crate::http::wire::Problem;
 
-/// Whether a request is allowed, asked before its body is read.
+/// Whether a request is allowed, asked before its body is read. `cached` receives its role.
 ///
 /// # Errors
 ///
@@ -19,6 +19,7 @@ pub(in crate::http) fn guard(
     access: &Access,
     request: &Request,
     need: Need,
+    cached: &mut Option<Box<CachedRole>>,
 ) -> Result<(), Problem> {
     let fields = request.headers();
     match host_of(request)? {
@@ -28,8 +29,11 @@ pub(in crate::http) fn guard(
     if need != Need::Nothing && is_from_elsewhere(request, access.is_guarded()) {
         return Err(Problem::FromElsewhere);
     }
+    access.check(authorization(fields), need, cached)
+}
+
+/// The `Authorization` of a request. With two values it would be unclear which one applies.
+pub(in crate::http) fn authorization(fields: &HeaderMap) -> Option<&[u8]> {
     let mut values = fields.get_all(AUTHORIZATION).iter();
-    // With two values it would be unclear which one applies.
-    let value = values.next().filter(|_| values.next().is_none());
-    access.check(value.map(HeaderValue::as_bytes), need, &mut None)
+    values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
 }

@@ -10,7 +10,7 @@ mod tokens;
 
 pub use self::access::Access;
 pub(super) use self::access::CachedRole;
-pub(super) use self::guard::guard;
+pub(super) use self::guard::{authorization, guard};
 pub use self::roles::Role;
 pub(super) use self::same_site::FETCH_SITE;
 pub use self::tokens::{TokenHash, check_name, new_token};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -75,11 +76,11 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 /// The tokens of a file.
 #[derive(Default)]
-pub(super) struct Tokens(Vec<Token>);
+pub(super) struct Tokens(Vec<Arc<Token>>);
 
-struct Token {
-    name: String,
-    role: Role,
+pub(super) struct Token {
+    pub(super) name: Arc<str>,
+    pub(super) role: Role,
     hash: TokenHash,
 }
 
@@ -88,15 +89,15 @@ impl Tokens {
         self.0.len()
     }
 
-    /// The role of a token. It takes the same time for an unknown token. O(t) for t tokens.
-    pub(super) fn role(&self, token: &[u8]) -> Option<Role> {
+    /// What the file says of a token. It takes the same time for an unknown token. O(t) for t tokens.
+    pub(super) fn find(&self, token: &[u8]) -> Option<&Arc<Token>> {
         let hash = TokenHash::of(token);
         let mut found = u32::MAX;
         for (index, token) in (0..).zip(&self.0) {
             let is_equal: Choice = token.hash.0.ct_eq(&hash.0);
             found.conditional_assign(&index, is_equal);
         }
-        self.0.get(usize::try_from(found).ok()?).map(|token| token.role)
+        self.0.get(usize::try_from(found).ok()?)
     }
 }
 
@@ -106,7 +107,7 @@ impl FromStr for Tokens {
     /// Reads the text of a file. Each line has the name, the role and the SHA-256 of a token. A `#` begins a
     /// comment.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut tokens = Vec::<Token>::new();
+        let mut tokens = Vec::<Arc<Token>>::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default();
             let words: Vec<_> = line.split_whitespace().collect();
@@ -127,7 +128,7 @@ impl FromStr for Tokens {
                 ));
             }
             let hash = hash.parse().map_err(|what: String| error(&what))?;
-            if tokens.iter().any(|token| token.name == name || token.hash == hash) {
+            if tokens.iter().any(|token| *token.name == *name || token.hash == hash) {
                 return Err(error(
                     "another token has this name or this SHA-256; each may occur only once",
                 ));
@@ -135,7 +136,7 @@ impl FromStr for Tokens {
             if tokens.len() == TOKENS_MAX {
                 return Err(error(&format!("a file may have at most {TOKENS_MAX} tokens")));
             }
-            tokens.push(Token { name: name.to_owned(), role, hash });
+            tokens.push(Arc::new(Token { name: name.into(), role, hash }));
         }
         Ok(Self(tokens))
     }
@@ -170,11 +171,12 @@ mod tests {
         let tokens: Tokens = text.parse().unwrap();
         assert_eq!(tokens.len(), 3);
         for role in Role::ALL {
-            assert_eq!(tokens.role(format!("of {}", role.name()).as_bytes()), Some(role));
+            let found = tokens.find(format!("of {}", role.name()).as_bytes()).unwrap();
+            assert_eq!((found.role, &*found.name), (role, role.name()));
         }
-        assert_eq!(tokens.role(b""), None);
-        assert_eq!(tokens.role(b"of nobody"), None);
-        assert_eq!(Tokens::default().role(b"of client"), None);
+        assert!(tokens.find(b"").is_none());
+        assert!(tokens.find(b"of nobody").is_none());
+        assert!(Tokens::default().find(b"of client").is_none());
     }
 
     #[test]

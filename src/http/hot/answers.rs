@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::Error;
+use crate::http::audit::{AuditLog, Entry, Sent};
 use crate::http::meter::{self, Tally};
 use crate::http::route::Route;
 use crate::http::wire::{self, Fields, Refusal};
@@ -35,9 +36,21 @@ pub(super) struct Answers {
     end: String,
     /// Numbers of answers that are not yet in the tally, by route and status. There are only a few of these.
     counts: Vec<(Route, u16, u64)>,
+    audit: Option<AuditLog>,
+    /// The entry in the audit log of the request that is answered next, if it has one.
+    pub(super) entry: Option<Box<Entry>>,
 }
 
 impl Answers {
+    pub(super) fn new(audit: Option<AuditLog>) -> Self {
+        Self { audit, ..Self::default() }
+    }
+
+    /// Whether there is an audit log.
+    pub(super) fn is_audited(&self) -> bool {
+        self.audit.is_some()
+    }
+
     /// Writes the answer to a request for this route and key, and notes it for the tally.
     pub(super) fn add<S: Store>(
         &mut self,
@@ -46,6 +59,9 @@ impl Answers {
         id: Option<&KeyId>,
         outcome: &Outcome,
     ) {
+        if let Some(entry) = &mut self.entry {
+            entry.set_outcome(outcome);
+        }
         let (status, line, fields) = match outcome {
             Ok(reply) => {
                 let fields = self.write_body(store, route, reply);
@@ -74,6 +90,7 @@ impl Answers {
             output.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         output.extend_from_slice(format!("content-length: {}", refusal.body.len()).as_bytes());
+        write_request_id(output, self.entry.as_deref());
         if self.closes {
             output.extend_from_slice(CLOSE);
         }
@@ -82,7 +99,7 @@ impl Answers {
         self.note(route, id, refusal.status.as_u16());
     }
 
-    /// Notes an answer for the tally, and logs it.
+    /// Notes an answer for the tally, and logs it. Its entry becomes a line of the audit log.
     fn note(&mut self, route: Route, id: Option<&KeyId>, status: u16) {
         let is_same = |known: &&mut (Route, u16, u64)| known.0 == route && known.1 == status;
         match self.counts.iter_mut().find(is_same) {
@@ -90,6 +107,9 @@ impl Answers {
             None => self.counts.push((route, status, 1)),
         }
         meter::log(route, id, status, None);
+        if let Some((audit, entry)) = self.audit.as_ref().zip(self.entry.take()) {
+            audit.write(&entry, status);
+        }
     }
 
     /// Adds the answers since the last call to `tally`, each with the latency `elapsed`. O(1).
@@ -153,6 +173,7 @@ impl Answers {
         });
         output.extend_from_slice(b"content-length: ");
         output.extend_from_slice(itoa::Buffer::new().format(self.body.len()).as_bytes());
+        write_request_id(output, self.entry.as_deref());
         if self.closes {
             output.extend_from_slice(CLOSE);
         }
@@ -168,5 +189,13 @@ impl Answers {
             self.second = second;
             self.end = format!("\r\ndate: {}\r\n\r\n", httpdate::fmt_http_date(SystemTime::now()));
         }
+    }
+}
+
+/// Writes what the client or the server calls a request, if that is in the audit log.
+fn write_request_id(output: &mut Vec<u8>, entry: Option<&Entry>) {
+    let Some(entry) = entry else { return };
+    for part in ["\r\n", Sent::REQUEST_ID, ": ", entry.request_id()] {
+        output.extend_from_slice(part.as_bytes());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::request::Hot;
 use crate::http::api::Turn;
+use crate::http::audit::Entry;
 use crate::http::route::Route;
 use crate::store::{Answer, Operation};
 
@@ -20,6 +21,8 @@ pub(super) struct Request {
     pub(super) route: Route,
     /// Its turn to wait for a key, if it may wait.
     pub(super) turn: Option<Turn>,
+    /// Its entry in the audit log, if it has one.
+    pub(super) entry: Option<Box<Entry>>,
 }
 
 impl Batch {
@@ -27,8 +30,14 @@ impl Batch {
         self.requests.len()
     }
 
-    pub(super) fn push(&mut self, connection: usize, hot: Hot, turn: Option<Turn>) {
-        self.requests.push(Request { connection, route: hot.route, turn });
+    pub(super) fn push(
+        &mut self,
+        connection: usize,
+        hot: Hot,
+        turn: Option<Turn>,
+        entry: Option<Box<Entry>>,
+    ) {
+        self.requests.push(Request { connection, route: hot.route, turn, entry });
         self.operations.push(hot.operation);
     }
 

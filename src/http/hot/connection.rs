@@ -11,6 +11,7 @@ use super::mailbox::Transfer;
 use super::pending::{Pending, PendingAnswer, Waiting};
 use super::session::{self, Came, Session, read_plain, read_sealed, write_sealed};
 use crate::http::api::{Place, Turn, has_hung_up};
+use crate::http::audit::Entry;
 use crate::http::auth::{Access, CachedRole};
 use crate::http::route::Route;
 use crate::http::wire::HeadPermit;
@@ -136,8 +137,18 @@ impl Connection {
     }
 
     /// Notes that a request waits for its operation. O(1).
-    pub(super) fn wait_for(&mut self, waiting: Waiting, turn: Option<Turn>) {
-        self.pending.get_or_insert_default().push_waiting(waiting, turn);
+    pub(super) fn wait_for(
+        &mut self,
+        waiting: Waiting,
+        turn: Option<Turn>,
+        entry: Option<Box<Entry>>,
+    ) {
+        self.pending.get_or_insert_default().push_waiting(waiting, turn, entry);
+    }
+
+    /// Takes the entry in the audit log of the request that waits for an operation. O(p) for p pipelined requests.
+    pub(super) fn take_entry(&mut self, token: u64) -> Option<Box<Entry>> {
+        self.pending.as_mut()?.take_entry(token)
     }
 
     /// The request that waits for an operation. O(p) for p pipelined requests.

@@ -20,6 +20,7 @@ use super::connection::Connection;
 use super::known_host::KnownHost;
 use super::mailbox::{Mailbox, Message, Transfer};
 use crate::http::api::{Limits, Timeouts};
+use crate::http::audit::AuditLog;
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
 use crate::http::wire::{Budget, HEAD_BYTES_MAX};
@@ -49,13 +50,15 @@ pub(in crate::http) struct Shared<S> {
     pub(in crate::http) limits: Limits,
     pub(in crate::http) budget: Budget,
     pub(in crate::http) timeouts: Timeouts,
+    pub(in crate::http) audit: Option<AuditLog>,
 }
 
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         let (store, access) = (Arc::clone(&self.store), self.access.clone());
         let (limits, timeouts) = (self.limits, self.timeouts);
-        Self { store, access, limits, budget: self.budget.clone(), timeouts }
+        let (budget, audit) = (self.budget.clone(), self.audit.clone());
+        Self { store, access, limits, budget, timeouts, audit }
     }
 }
 
@@ -100,7 +103,7 @@ impl<S: Store> Loop<S> {
         mailbox: Arc<Mailbox>,
         cold: mpsc::UnboundedSender<Transfer>,
     ) -> io::Result<Self> {
-        let Shared { store, access, limits, budget, timeouts } = shared;
+        let Shared { store, access, limits, budget, timeouts, audit } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
         let completions = Completions::new(&mailbox);
@@ -125,7 +128,7 @@ impl<S: Store> Loop<S> {
             batch: Batch::default(),
             waiting: HashMap::new(),
             again: Vec::new(),
-            answers: Answers::default(),
+            answers: Answers::new(audit),
             known_host: KnownHost::default(),
         })
     }

@@ -30,7 +30,8 @@ impl<S: Store> Loop<S> {
         let (mut first, mut first_held) = (0, None);
         for n in 0..batch.len() {
             let is_last = batch.is_last(n);
-            let Request { connection: index, route, ref mut turn } = batch.requests[n];
+            let Request { connection: index, route, ref mut turn, ref mut entry } =
+                batch.requests[n];
             let id = batch.operations[n].id();
             let connection = &mut self.connections[index];
             match &batch.answers[n] {
@@ -40,6 +41,7 @@ impl<S: Store> Loop<S> {
                         connection.is_closing |= !connection.is_busy() && connection.can_close();
                     }
                     self.answers.closes = connection.is_closing && is_last;
+                    self.answers.entry = entry.take();
                     self.answers.add(&*self.store, route, id, outcome);
                     if let Some(pending) = &mut connection.pending {
                         let bytes = self.answers.output.split_off(begin);
@@ -51,7 +53,8 @@ impl<S: Store> Loop<S> {
                     let (ticket, token) = (*ticket, first_token + n as u64);
                     self.waiting.insert(token, index);
                     let (id, began) = (id.copied(), Instant::now());
-                    connection.wait_for(Waiting { token, ticket, route, id, began }, turn.take());
+                    let waiting = Waiting { token, ticket, route, id, began };
+                    connection.wait_for(waiting, turn.take(), entry.take());
                     if route.may_wait() && (connection.is_ending || self.is_stopping) {
                         self.store.cancel(ticket);
                     }
@@ -91,6 +94,7 @@ impl<S: Store> Loop<S> {
             connection.is_closing |= connection.has_one_pending() && connection.can_close();
         }
         self.answers.closes = connection.is_closing && connection.has_one_pending();
+        self.answers.entry = connection.take_entry(token);
         if self.is_stopping && route.may_wait() && matches!(outcome, Err(Error::Exhausted { .. })) {
             self.answers.refuse(route, None, &Refusal::from(&Problem::Stopping));
         } else {

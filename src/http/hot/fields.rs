@@ -2,6 +2,7 @@
 
 use httparse::Header;
 
+use crate::http::audit::Sent;
 use crate::http::auth::FETCH_SITE;
 
 /// Fields that have a meaning here.
@@ -11,6 +12,9 @@ pub(super) struct Fields<'a> {
     pub(super) authorization: Option<&'a [u8]>,
     pub(super) if_match: Option<&'a [u8]>,
     pub(super) request_key: Option<&'a [u8]>,
+    /// Whether there is an audit log: only then `sent` is read.
+    pub(super) is_audited: bool,
+    pub(super) sent: Sent<'a>,
 }
 
 impl<'a> Fields<'a> {
@@ -23,6 +27,14 @@ impl<'a> Fields<'a> {
             6 => !is("expect") && !is("origin"),
             8 => !is("if-match") || self.if_match.replace(field.value).is_none(),
             7 => !is("upgrade"),
+            11 if self.is_audited && is(Sent::TRACEPARENT) => {
+                self.sent.add_traceparent(field.value);
+                true
+            }
+            12 if self.is_audited && is(Sent::REQUEST_ID) => {
+                self.sent.add_request_id(field.value);
+                true
+            }
             10 => !is("connection") || field.value.eq_ignore_ascii_case(b"keep-alive"),
             13 => !is("authorization") || self.authorization.replace(field.value).is_none(),
             14 => (!is("content-length") || field.value == b"0") && !is(FETCH_SITE),

@@ -14,6 +14,7 @@
 //! `loadtest/results/` compares it with bare hyper, and with a loop that parses nothing.
 
 mod answers;
+mod audited;
 mod batch;
 mod completions;
 mod connection;

@@ -25,8 +25,8 @@ pub(super) enum Parsed<'a> {
     Cold,
 }
 
-/// Reads the head of a request. O(length).
-pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
+/// Reads the head of a request, with what the client calls it if there is an audit log. O(length).
+pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, is_audited: bool) -> Parsed<'a> {
     if input.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(input) {
         // Hyper would wait for the rest of it for ever.
         return Parsed::Partial;
@@ -35,7 +35,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parsed<'a> {
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(input, &mut fields) {
         Ok(Status::Complete(length)) => {
-            let mut special = Fields::default();
+            let mut special = Fields { is_audited, ..Fields::default() };
             hot(&request, &mut special, limits)
                 .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, special))
         }

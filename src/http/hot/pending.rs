@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use crate::http::api::Turn;
+use crate::http::audit::Entry;
 use crate::http::route::Route;
 use crate::key::{KeyId, Lease};
 use crate::store::{Outcome, Ticket, lease_of};
@@ -40,29 +41,38 @@ pub(super) struct Waiting {
 
 enum Slot {
     Answer(PendingAnswer),
-    /// Keeps the turn, if it waits for a key.
+    /// Keeps the turn, if it waits for a key, and the entry in the audit log, if it has one.
     Waiting(
         Waiting,
         #[expect(dead_code, reason = "it is given back when it is dropped")] Option<Turn>,
+        Option<Box<Entry>>,
     ),
 }
+
+/// A client that waits costs this, and there may be very many.
+const _: () = assert!(size_of::<Slot>() <= 80);
 
 impl Pending {
     pub(super) fn push_answer(&mut self, answer: PendingAnswer) {
         self.slots.push(Slot::Answer(answer));
     }
 
-    pub(super) fn push_waiting(&mut self, waiting: Waiting, turn: Option<Turn>) {
+    pub(super) fn push_waiting(
+        &mut self,
+        waiting: Waiting,
+        turn: Option<Turn>,
+        entry: Option<Box<Entry>>,
+    ) {
         if self.slots.is_empty() {
             // Nearly always there is only this one.
             self.slots.reserve_exact(1);
         }
-        self.slots.push(Slot::Waiting(waiting, turn));
+        self.slots.push(Slot::Waiting(waiting, turn, entry));
     }
 
     fn waiting(&self) -> impl Iterator<Item = &Waiting> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Waiting(waiting, _) => Some(waiting),
+            Slot::Waiting(waiting, ..) => Some(waiting),
             Slot::Answer(_) => None,
         })
     }
@@ -77,10 +87,17 @@ impl Pending {
         self.waiting().filter(|waiting| waiting.route.may_wait()).map(|waiting| waiting.ticket)
     }
 
+    /// Takes the entry of the request that waits for an operation. O(p) for p pipelined requests.
+    pub(super) fn take_entry(&mut self, token: u64) -> Option<Box<Entry>> {
+        self.slots.iter_mut().find_map(|slot| match slot {
+            Slot::Waiting(waiting, _, entry) if waiting.token == token => entry.take(),
+            _ => None,
+        })
+    }
+
     /// Puts an answer into the place that waits for it. O(p) for p pipelined requests.
     pub(super) fn put(&mut self, wanted: u64, answer: PendingAnswer) {
-        let is_it =
-            |slot: &&mut Slot| matches!(slot, Slot::Waiting(waiting, _) if waiting.token == wanted);
+        let is_it = |slot: &&mut Slot| matches!(slot, Slot::Waiting(waiting, ..) if waiting.token == wanted);
         if let Some(slot) = self.slots.iter_mut().find(is_it) {
             *slot = Slot::Answer(answer);
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::audited::begin;
 use super::event_loop::Loop;
 use super::parse::{Parsed, parse};
 use super::session::Came;
@@ -71,7 +72,7 @@ impl<S: Store> Loop<S> {
         }
         let mut input = &self.input[..length];
         loop {
-            match parse(input, &self.limits) {
+            match parse(input, &self.limits, self.answers.is_audited()) {
                 Parsed::Hot(request, length, fields)
                     if self.known_host.admits(&self.access, fields.host)
                         && connection.may(&self.access, request.route, fields.authorization) =>
@@ -83,7 +84,10 @@ impl<S: Store> Loop<S> {
                         connection.is_cold = true;
                         break;
                     }
-                    self.batch.push(index, request, turn.flatten());
+                    let entry = fields
+                        .is_audited
+                        .then(|| begin(&self.access, connection, &request, &fields));
+                    self.batch.push(index, request, turn.flatten(), entry.flatten());
                     connection.has_requests = true;
                     input = &input[length..];
                 }

@@ -2,7 +2,7 @@
 
 use super::fields::Fields;
 use crate::http::api::Limits;
-use crate::http::api::if_match::generation;
+use crate::http::api::if_match::only_generation;
 use crate::http::api::query::duration;
 use crate::http::api::request_key::request_key;
 use crate::http::route::Route;
@@ -92,10 +92,7 @@ fn leasing(query: Option<&str>, limits: &Limits) -> Option<(Leasing, bool)> {
 fn fence(if_match: Option<&[u8]>) -> Option<Fence<'static>> {
     match if_match {
         None | Some(b"*") => Some(Fence::Any),
-        Some(tag) => {
-            let tag = tag.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-            generation(tag).map(Fence::One)
-        }
+        Some(tag) => only_generation(tag).map(Fence::One),
     }
 }
 

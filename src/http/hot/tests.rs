@@ -43,6 +43,7 @@ async fn one_key() -> Fixture {
         limits: Limits::default(),
         budget: Budget::default(),
         timeouts: Timeouts::default(),
+        audit: None,
     };
     let cold = mpsc::unbounded_channel().0;
     let hot = Loop::new(shared, metrics.of_thread(), Arc::clone(&mailbox), cold).unwrap();
@@ -53,7 +54,7 @@ async fn one_key() -> Fixture {
 fn connection() -> (TcpStream, Transfer) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let place = Place::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(), None);
+    let place = Place::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(), None, None);
     let transfer = Transfer {
         stream: listener.accept().unwrap().0,
         session: None,

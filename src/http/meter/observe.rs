@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use tracing::debug;
 
 use super::tally::Metrics;
-use crate::http::route::Route;
+use crate::http::route::{Route, key_of};
 use crate::key::KeyId;
 
 /// A request of the router that is not answered yet.
@@ -31,11 +31,6 @@ impl Observed {
         metrics.shared().add(self.route, status, 1, elapsed);
         log(self.route, self.id.as_ref(), status, Some(elapsed));
     }
-}
-
-/// The key id in a path.
-fn key_of(path: &str) -> Option<KeyId> {
-    path.split('/').find_map(|part| part.parse().ok())
 }
 
 /// Logs a request, with the beginning of the key's id. The whole id is a secret.

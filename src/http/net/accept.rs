@@ -33,8 +33,7 @@ impl Acceptor {
             // Only waited for: it is taken once there is a connection, so that permits count connections.
             permits.wait().await;
             let accepted = self.listener.accept().await;
-            let prepared =
-                accepted.and_then(|(stream, address)| Ok((prepare(stream)?, address.ip())));
+            let prepared = accepted.and_then(|(stream, address)| Ok((prepare(stream)?, address)));
             match prepared {
                 Ok((stream, address)) => {
                     self.is_failing = false;
@@ -42,7 +41,10 @@ impl Acceptor {
                     if let Some(place) = permits.try_enter(address) {
                         return (stream, place);
                     }
-                    debug!("{address} has as many connections as it may; one more is closed");
+                    debug!(
+                        "{} has as many connections as it may; one more is closed",
+                        address.ip()
+                    );
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {

@@ -1,6 +1,6 @@
 //! Limits of how many connections there may be at once.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +15,8 @@ pub(in crate::http) struct Permits {
     free: Arc<Semaphore>,
     /// Where each address has a limit as well.
     peers: Option<Arc<Peers>>,
+    /// Whether places keep the addresses of their clients, for the audit log.
+    keeps_addresses: bool,
     refused: AtomicU64,
 }
 
@@ -26,7 +28,12 @@ impl Permits {
     /// At most `per_peer` permits for each address, if there is such a limit.
     pub(in crate::http) fn of_peers(max: usize, per_peer: Option<usize>) -> Self {
         let (free, peers) = (Arc::new(Semaphore::new(max)), per_peer.map(Peers::new));
-        Self { max, free, peers, refused: AtomicU64::default() }
+        Self { max, free, peers, keeps_addresses: false, refused: AtomicU64::default() }
+    }
+
+    /// The same, with places that keep the addresses of their clients if there is an audit log.
+    pub(in crate::http) fn audited(self, is_audited: bool) -> Self {
+        Self { keeps_addresses: is_audited, ..self }
     }
 
     /// Waits until there is a permit, and takes none.
@@ -40,14 +47,15 @@ impl Permits {
     }
 
     /// A place for a connection from this address, if there is one.
-    pub(in crate::http) fn try_enter(&self, address: IpAddr) -> Option<Place> {
+    pub(in crate::http) fn try_enter(&self, address: SocketAddr) -> Option<Place> {
         let permit = self.try_take()?;
-        let Some(peers) = &self.peers else { return Some(Place::new(permit, None)) };
-        let Some(peer) = peers.enter(address) else {
+        let kept = self.keeps_addresses.then_some(address);
+        let Some(peers) = &self.peers else { return Some(Place::new(permit, None, kept)) };
+        let Some(peer) = peers.enter(address.ip()) else {
             self.refused.fetch_add(1, Relaxed);
             return None;
         };
-        Some(Place::new(permit, Some(peer)))
+        Some(Place::new(permit, Some(peer), kept))
     }
 
     /// How many permits there are, taken or not.

@@ -34,7 +34,7 @@ async fn answer_at_a_stop(read: &[u8], arrived: &[u8]) -> String {
     let stream = listener.accept().unwrap().0;
     stream.set_nonblocking(true).unwrap();
     client.write_all(arrived).unwrap();
-    let place = Permits::new(1).try_enter([127, 0, 0, 1].into()).unwrap();
+    let place = Permits::new(1).try_enter(([127, 0, 0, 1], 1).into()).unwrap();
     let connection =
         Transfer { stream, session: None, read: read.to_vec(), is_new: true, place, home: None };
     let (stop, stopped) = watch::channel(());
@@ -75,7 +75,7 @@ async fn a_hot_request_brings_its_connection_back() {
     client.write_all(hot.repeat(2).as_bytes()).unwrap();
     client.write_all(b"GET /ke").unwrap();
     let mailbox = Arc::new(Mailbox::new().unwrap());
-    let place = Permits::new(1).try_enter([127, 0, 0, 1].into()).unwrap();
+    let place = Permits::new(1).try_enter(([127, 0, 0, 1], 1).into()).unwrap();
     let (read, home) = (cold.as_bytes().to_vec(), Some(Arc::clone(&mailbox)));
     let (_stop, stopped) = watch::channel(());
     let server = Arc::new(server(&stopped));

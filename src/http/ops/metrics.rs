@@ -69,6 +69,9 @@ families! {
     DURATION: Histogram = "http_request_duration_seconds";
     /// Lines of the log that were dropped because nobody read standard error fast enough.
     LOG_DROPPED: Counter = "log_lines_dropped_total";
+    /// Lines of the audit log that were lost because the disk or the reader did not take them. Without an audit log
+    /// there are none.
+    AUDIT_DROPPED: Counter = "audit_lines_dropped_total";
     /// When the certificate of the server expires, in seconds of Unix time. Without TLS there is none.
     CERTIFICATE: Gauge = "certificate_expiry_timestamp_seconds";
     /// The version of the server; always 1.
@@ -131,6 +134,7 @@ fn write_reading(text: &mut Text, reading: &Reading) {
     text.one(&VIEWERS, reading.viewers as u64);
     text.one(&READY, u64::from(reading.is_ready));
     text.one(&LOG_DROPPED, reading.log_dropped);
+    text.one(&AUDIT_DROPPED, reading.audit_dropped);
     let since_epoch = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).ok();
     if let Some(expires) = reading.certificate_expires_at.and_then(since_epoch) {
         text.one(&CERTIFICATE, expires.as_secs());

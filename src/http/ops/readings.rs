@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 
 use crate::http::api::Api;
+use crate::http::audit::AuditLog;
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::net::{Permits, Tls};
@@ -23,6 +24,7 @@ pub(in crate::http) struct Status {
     pub(in crate::http) viewers: Permits,
     is_ready: AtomicBool,
     log_dropped: Arc<AtomicU64>,
+    audit_dropped: Arc<AtomicU64>,
     tls: Option<Tls>,
 }
 
@@ -43,6 +45,8 @@ pub(in crate::http) struct Reading {
     pub(in crate::http) is_ready: bool,
     /// Lines of the log that were dropped.
     pub(in crate::http) log_dropped: u64,
+    /// Lines of the audit log that were lost.
+    pub(in crate::http) audit_dropped: u64,
     /// When the certificate of the server expires, if it has one.
     pub(in crate::http) certificate_expires_at: Option<SystemTime>,
 }
@@ -57,16 +61,21 @@ impl Status {
         connections: Permits,
         access: Access,
         log_dropped: Arc<AtomicU64>,
+        audit: Option<&AuditLog>,
         tls: Option<Tls>,
     ) -> Self {
+        let is_audited = audit.is_some();
         Self {
             metrics: Arc::default(),
             access,
-            connections,
-            admin_connections: Arc::new(Permits::new(Self::ADMIN_CONNECTIONS_MAX)),
+            connections: connections.audited(is_audited),
+            admin_connections: Arc::new(
+                Permits::new(Self::ADMIN_CONNECTIONS_MAX).audited(is_audited),
+            ),
             viewers: Permits::new(Self::VIEWERS_MAX),
             is_ready: AtomicBool::new(true),
             log_dropped,
+            audit_dropped: audit.map(AuditLog::dropped).unwrap_or_default(),
             tls,
         }
     }
@@ -93,6 +102,7 @@ impl Status {
             viewers: self.viewers.taken(),
             is_ready: self.is_ready(),
             log_dropped: self.log_dropped.load(Relaxed),
+            audit_dropped: self.audit_dropped.load(Relaxed),
             certificate_expires_at: self.tls.as_ref().and_then(Tls::expires_at),
         }
     }
