@@ -67,7 +67,7 @@ families! {
     /// Time from reading a request to having written its answer. The hot path reads and answers requests in
     /// groups, and counts the time of the group for each of them.
     DURATION: Histogram = "http_request_duration_seconds";
-    /// Lines of the log that were dropped because nobody read standard error fast enough.
+    /// Lines of the log that were dropped because nobody read standard error fast enough, or it took none.
     LOG_DROPPED: Counter = "log_lines_dropped_total";
     /// Lines of the audit log that were lost because the disk or the reader did not take them. Without an audit log
     /// there are none.
