@@ -97,7 +97,7 @@ pub(super) enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Shows how many keys are free, blocked and cooling, and what has happened to them
+    /// Shows how many keys are free, leased and cooling down, and what has happened to them
     Stats {
         #[command(flatten)]
         common: Common,

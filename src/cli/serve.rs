@@ -54,8 +54,9 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_INSECURE_NO_AUTH",
           value_parser = config::parse_switch)]
     insecure_no_auth: bool,
-    /// A name by which clients reach the server, such as keys.example.com: without --auth-tokens, requests that
-    /// name it neither so, nor by an IP address, nor as localhost, are refused. Give several with commas
+    /// A name by which clients reach the server, such as keys.example.com. Without --auth-tokens, requests
+    /// that name the server otherwise are refused, unless by an IP address or as localhost. Separate several
+    /// names with commas
     #[arg(long, env = "TOKEN_ORCHESTRATOR_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',',
           value_parser = config::parse_host)]
     allowed_host: Vec<String>,
