@@ -17,6 +17,8 @@ pub(super) struct Activity {
     ended: AtomicU32,
     /// The client does not receive what is sent.
     is_blocked: AtomicBool,
+    /// It has begun to receive again.
+    is_unblocked: AtomicBool,
 }
 
 impl Activity {
@@ -28,6 +30,12 @@ impl Activity {
 
     pub(super) fn set_blocked(&self, is_blocked: bool) {
         self.is_blocked.store(is_blocked, Relaxed);
+        self.is_unblocked.store(!is_blocked, Relaxed);
+    }
+
+    /// Whether the client has begun to receive again since the last call.
+    pub(super) fn take_unblocked(&self) -> bool {
+        self.is_unblocked.swap(false, Relaxed)
     }
 
     /// Notes whether the request that is answered now is one that the hot path answers.

@@ -95,6 +95,11 @@ where
             if let Poll::Ready(ended) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(Some(ended));
             }
+            // Hyper may have read the next request before it could send an answer, if that came before the end of a
+            // body. Once it has sent the answer, it waits for the client, and forgets the request.
+            if activity.take_unblocked() {
+                cx.waker().wake_by_ref();
+            }
             let ended = activity.all_ended();
             if ended != resting {
                 resting = ended;
