@@ -63,13 +63,13 @@ impl<C: Clock> Memory<C> {
             Operation::KeepAlive(id) => pool.keep_alive(&id, now).map(Reply::KeptAlive),
             Operation::Delete(id, fence) => {
                 pool.delete(&id, now, fence)?;
-                requests.ended(&id);
+                requests.ended(&id, |id, at| self.lasting(id, at, now));
                 Ok(Reply::Deleted)
             }
             Operation::Release(id, Release { fence, cooldown_ms }) => {
                 let released = pool.release(&id, now, fence, cooldown_ms);
                 if released.is_ok() {
-                    requests.ended(&id);
+                    requests.ended(&id, |id, at| self.lasting(id, at, now));
                 }
                 if cooldown_ms > 0 {
                     alarm.note_deadline(now.plus_ms(u64::from(cooldown_ms)));

@@ -31,8 +31,8 @@ pub(super) enum Known {
 pub(super) struct Requests {
     len: AtomicUsize,
     by_digest: [Mutex<Stripe>; STRIPES],
-    /// The requests of leased keys.
-    by_id: [Mutex<HashMap<KeyId, Digest>>; STRIPES],
+    /// The requests of leased keys, with the generations of the leases.
+    by_id: [Mutex<HashMap<KeyId, (u64, Digest)>>; STRIPES],
 }
 
 #[derive(Default)]
@@ -106,22 +106,37 @@ impl Requests {
         if self.stripe(&request.digest).lock().put(request.digest, entry).is_none() {
             self.len.fetch_add(1, SeqCst);
         }
-        let before = self.of_key(&lease.id).lock().insert(lease.id, request.digest);
-        // That of an earlier lease of this key.
-        if let Some(before) = before.filter(|before| *before != request.digest) {
-            self.forget(&before, Some(&lease.id));
+        let mut keys = self.of_key(&lease.id).lock();
+        let over = match keys.get(&lease.id) {
+            // This lease has ended meanwhile, and another thread has leased the key again.
+            Some((generation, _)) if *generation > lease.generation => Some(request.digest),
+            // That of an earlier lease of this key.
+            _ => {
+                let before = keys.insert(lease.id, (lease.generation, request.digest));
+                before.map(|(_, digest)| digest).filter(|digest| *digest != request.digest)
+            }
+        };
+        drop(keys);
+        if let Some(over) = over {
+            self.forget(&over, Some(&lease.id));
         }
     }
 
-    /// Notes that a key was released or deleted. O(1) if no lease has a request, else O(log l) for l that have.
-    pub(super) fn ended(&self, id: &KeyId) {
+    /// Notes that a key was released or deleted; `find` finds a lease that lasts, because another thread has leased
+    /// the key again meanwhile. O(1) if no lease has a request, else O(log l) for l that have.
+    pub(super) fn ended(&self, id: &KeyId, find: impl Fn(&KeyId, u64) -> Option<Lease>) {
         if self.len.load(Relaxed) == 0 {
             return;
         }
-        let digest = self.of_key(id).lock().remove(id);
-        if let Some(digest) = digest {
-            self.forget(&digest, Some(id));
-        }
+        let mut keys = self.of_key(id).lock();
+        let known = keys.get(id).copied();
+        let Some((_, digest)) = known.filter(|(generation, _)| find(id, *generation).is_none())
+        else {
+            return;
+        };
+        keys.remove(id);
+        drop(keys);
+        self.forget(&digest, Some(id));
     }
 
     /// Whether a lease that a client has not received may be taken back: a retry must not have got it, too. Then
@@ -130,7 +145,7 @@ impl Requests {
         if self.len.load(Relaxed) == 0 {
             return true;
         }
-        let Some(digest) = self.of_key(&lease.id).lock().get(&lease.id).copied() else {
+        let Some((_, digest)) = self.of_key(&lease.id).lock().get(&lease.id).copied() else {
             return true;
         };
         let mut stripe = self.stripe(&digest).lock();
@@ -195,7 +210,7 @@ impl Requests {
     /// Notes that a key has no longer the lease of this request.
     fn unlink(&self, id: &KeyId, digest: &Digest) {
         let mut keys = self.of_key(id).lock();
-        if keys.get(id) == Some(digest) {
+        if keys.get(id).is_some_and(|(_, known)| known == digest) {
             keys.remove(id);
         }
     }
@@ -204,7 +219,7 @@ impl Requests {
         &self.by_digest[usize::from(digest[0]) % self.by_digest.len()]
     }
 
-    fn of_key(&self, id: &KeyId) -> &Mutex<HashMap<KeyId, Digest>> {
+    fn of_key(&self, id: &KeyId) -> &Mutex<HashMap<KeyId, (u64, Digest)>> {
         &self.by_id[usize::from(id.as_bytes()[0]) % self.by_id.len()]
     }
 
@@ -225,5 +240,52 @@ impl Stripe {
             self.ends.remove(&(before.until, digest));
         }
         before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(name: u8) -> RequestKey {
+        RequestKey { digest: [name; 16], parameters: [0; 3] }
+    }
+
+    /// Two leases of one key, the second of which began before all was noted of the first one.
+    fn overtaken() -> (Requests, [Lease; 2]) {
+        let (id, since, until) =
+            (KeyId::random(&mut rand::rng()), Timestamp::from_ms(0), Timestamp::from_ms(9));
+        let leases = [1, 2].map(|generation| Lease { id, generation, since, until });
+        (Requests::default(), leases)
+    }
+
+    fn settle(requests: &Requests, name: u8, lease: Lease) {
+        requests.settle(&request(name), &Ok(Reply::Leased(lease)));
+    }
+
+    fn knows(requests: &Requests, name: u8, lease: Lease) -> bool {
+        let find = |_: &KeyId, generation| (generation == lease.generation).then_some(lease);
+        let known = requests.begin(&request(name), lease.until, find);
+        matches!(known, Ok(Known::Leased(known)) if known == lease)
+    }
+
+    #[test]
+    fn a_release_forgets_no_request_of_the_next_lease() {
+        let (requests, [_, next]) = overtaken();
+        settle(&requests, 2, next);
+        // The release of the lease before, on another thread.
+        requests.ended(&next.id, |_, generation| (generation == 2).then_some(next));
+        assert!(knows(&requests, 2, next));
+        requests.ended(&next.id, |_, _| None);
+        assert_eq!(requests.len(), [0, 0]);
+    }
+
+    #[test]
+    fn a_lease_that_is_over_before_it_is_noted_displaces_no_later_one() {
+        let (requests, [first, next]) = overtaken();
+        settle(&requests, 2, next);
+        settle(&requests, 1, first);
+        assert_eq!(requests.len(), [1, 1]);
+        assert!(knows(&requests, 2, next));
     }
 }
