@@ -48,6 +48,7 @@ pub fn unusable(path: &Path, what: &dyn fmt::Display) -> io::Error {
 ///
 /// A message that says what the text must be, with an example.
 pub fn parse_host(text: &str) -> Result<String, String> {
+    let text = text.trim();
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if name.is_empty() || name.len() > HOST_MAX || !name.bytes().all(is_of_name) {

@@ -91,7 +91,7 @@ enum Command {
     /// terminal, this program ends by SIGINT, too.
     Run(run::Args),
     /// Becomes a command: `run` executes this in the process of its command
-    #[command(hide = true, name = "start-command")]
+    #[command(hide = true, name = "_become")]
     Start(run::StartArgs),
 }
 
@@ -131,7 +131,12 @@ pub fn parse() -> Result<Cli, ExitCode> {
         let lines = text.lines().map(str::trim).take_while(|line| !is_end(line));
         let mut lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
         if error.kind() == ErrorKind::UnknownArgument && lines.len() == 1 {
-            lines.push("(--help lists all)");
+            let is_run = first == "run" && !arguments.iter().any(|argument| argument == "--");
+            lines.push(if is_run {
+                "(put -- before the command, such as: run -- echo hi)"
+            } else {
+                "(--help lists all)"
+            });
         }
         fail(lines.join(" ").trim_start_matches("error: "), 2)
     })

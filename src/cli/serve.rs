@@ -156,6 +156,10 @@ impl Args {
                 if has_key { ("tls-key", "tls-cert") } else { ("tls-cert", "tls-key") };
             return Err(format!("{} needs --{missing} FILE", names.name(given)));
         }
+        if self.admin_listen == Some(self.listen) && self.listen.port() != 0 {
+            let (main, admin) = (names.name("listen"), names.name("admin-listen"));
+            return Err(format!("{main} and {admin} must be different addresses"));
+        }
         let admin = self.admin_listen.map(|address| (address, "admin-listen"));
         let addresses = iter::once((self.listen, "listen")).chain(admin);
         let reachable = addresses.into_iter().find(|(address, _)| !is_loopback(*address));

@@ -98,6 +98,10 @@ async fn a_full_pool_creates_nothing_and_says_when_to_come_back() {
     let answer = server.send("POST", "/keys", r#"{"count":5}"#).await;
     assert_problem(&answer, 503, "pool-full");
     assert_eq!(answer.header("retry-after"), Some("300"));
+    // So many never have room, so there is nothing to come back for.
+    let never = server.send("POST", "/keys", r#"{"count":6}"#).await;
+    assert_problem(&never, 422, "larger-than-pool");
+    assert_eq!(never.header("retry-after"), None);
     assert_eq!(server.store.stats().await.unwrap().keys, 1);
 }
 

@@ -308,3 +308,18 @@ fn the_end_waits_no_longer_than_it_was_told() {
     assert!(lines.any(|line| line.contains("still in flight after 1ms")));
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn likely_mistakes_are_told_with_the_way_out() {
+    let told = |arguments: &[&str]| {
+        let output = binary().args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        error_line(&output)
+    };
+    assert!(told(&["run", "echo", "hi"]).contains("put -- before the command"));
+    let tip = told(&["star"]);
+    assert!(tip.contains("stats") && !tip.contains("become"), "{tip}");
+    let address = "127.0.0.1:18081";
+    let same = told(&["--listen", address, "--admin-listen", address]);
+    assert!(same.contains("--listen and --admin-listen must be different addresses"), "{same}");
+}

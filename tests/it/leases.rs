@@ -53,6 +53,17 @@ async fn a_lease_may_be_asked_for_again() {
         assert_json(&exhausted, 404, "{}");
         let unknown = plain.ask("POST", "/leases?leese=1s", path).await;
         assert_problem(&unknown, 400, "invalid-parameter");
+        for (body, status, kind) in [
+            ("{\"count\":3}", 422, "invalid-body"),
+            ("[]", 422, "invalid-body"),
+            ("x", 400, "malformed-body"),
+        ] {
+            assert_problem(&plain.send("POST", "/leases", body).await, status, kind);
+        }
+        assert_json(&plain.send("POST", "/leases", "{}").await, 404, "{}");
+        let twice = plain.ask("POST", "/leases?wait=1s&wait=2s", path).await;
+        assert_problem(&twice, 400, "invalid-parameter");
+        assert!(twice.body.contains("wait is given twice; give it once."), "{twice:?}");
         let get = plain.ask("GET", "/leases", path).await;
         assert_problem(&get, 405, "method-not-allowed");
         assert_eq!(get.header("allow"), Some("POST"));

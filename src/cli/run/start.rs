@@ -37,7 +37,7 @@ pub(in crate::cli) struct Args {
 /// The command line that makes this program call [`start`], except for the program.
 pub(super) fn arguments(blocked: u64, command: &[OsString]) -> Vec<OsString> {
     let (parent, blocked) = (std::process::id().to_string(), blocked.to_string());
-    let own = ["start-command", "--parent", &parent, "--blocked", &blocked, "--"];
+    let own = ["_become", "--parent", &parent, "--blocked", &blocked, "--"];
     own.into_iter().map(OsString::from).chain(command.iter().cloned()).collect()
 }
 

@@ -4,6 +4,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 
 use super::client::Client;
 use super::query::{LeaseQuery, LeaseRequest};
@@ -12,7 +13,7 @@ use super::state::{Api, answer, unless_reset};
 use crate::error::Error;
 use crate::http::audit::Subject;
 use crate::http::wire::{
-    self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, list,
+    self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, WholeBody, list,
 };
 use crate::key::{KeyId, Lease};
 use crate::store::{Leasing, RequestKey, Store, StoreExt};
@@ -57,6 +58,15 @@ pub(in crate::http) async fn lease<S: Store>(
     }
 }
 
+/// The right form of the body of `POST /leases`.
+pub(in crate::http) const EXPECTED: &str = "Send no body, or {}. The parameters lease, wait and count belong to the query, such as \
+     /leases?lease=5s.";
+
+/// An object without fields.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoFields {}
+
 /// Leases a random free key, once
 ///
 /// As `GET /keys`, for clients behind anything that may repeat a request whose answer was lost. A POST is not repeated
@@ -85,7 +95,13 @@ pub(in crate::http) async fn lease_once<S: Store>(
     Extension(client): Extension<Client>,
     key: IdempotencyKey,
     LeaseRequest { leasing, count }: LeaseRequest,
+    WholeBody(body): WholeBody,
 ) -> Response {
+    if !body.is_empty()
+        && let Err(problem) = wire::object::<NoFields>(&body, EXPECTED)
+    {
+        return problem.response();
+    }
     let request = match key.request_key(leasing, count.unwrap_or(0)) {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),

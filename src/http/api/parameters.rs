@@ -40,8 +40,8 @@ impl Route {
     }
 }
 
-/// Refuses a request with a parameter that its route does not know: it is probably misspelt, and the client
-/// would not get what it asked for. O(length of the query).
+/// Refuses a request with a parameter that its route does not know, or that comes twice: it is probably a mistake, and
+/// the client would not get what it asked for. O(length of the query).
 ///
 /// # Errors
 ///
@@ -55,14 +55,17 @@ pub(in crate::http) fn check_parameters(uri: &Uri, route: Route) -> Result<(), P
     let Ok(Query(parameters)) = Query::<Vec<(String, String)>>::try_from_uri(uri) else {
         return Ok(());
     };
-    match parameters.into_iter().find(|(name, _)| !known.contains(&&**name)) {
-        None => Ok(()),
-        Some((name, _)) => {
-            let detail =
-                format!("There is no parameter {} here{}", shown(&name), hint(&name, known));
-            Err(Problem::InvalidParameter { detail })
-        }
+    for (n, (name, _)) in parameters.iter().enumerate() {
+        let detail = if !known.contains(&&**name) {
+            format!("There is no parameter {} here{}", shown(name), hint(name, known))
+        } else if parameters[..n].iter().any(|(before, _)| before == name) {
+            format!("{name} is given twice; give it once.")
+        } else {
+            continue;
+        };
+        return Err(Problem::InvalidParameter { detail });
     }
+    Ok(())
 }
 
 /// What was probably meant, or what there is.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use super::state::{Api, answer};
+use crate::error::Error;
 use crate::http::audit::Subject;
 use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, WholeBody, list};
 use crate::key::KeyId;
@@ -71,7 +72,7 @@ pub(in crate::http) async fn create<S: Store>(
     };
     let created = match api.store.create(count).await {
         Ok(created) => created,
-        Err(error) => return error.into_response(),
+        Err(error) => return refusal(&api, count, error).await,
     };
     if create.count.is_some() {
         let body = permit.into_body(list("keyIds", &created.ids, wire::quoted).await);
@@ -86,4 +87,15 @@ pub(in crate::http) async fn create<S: Store>(
     let mut response = answer(&api, StatusCode::CREATED, &fields, body);
     api.note(&mut response, Subject::One(id));
     response
+}
+
+/// The answer to a creation that was refused. One that is larger than the pool never has room.
+async fn refusal<S: Store>(api: &Api<S>, count: usize, error: Error) -> Response {
+    if matches!(error, Error::Full { .. })
+        && let Ok(stats) = api.store.stats().await
+        && count as u64 > stats.keys_max
+    {
+        return Problem::LargerThanPool { max: stats.keys_max }.response();
+    }
+    error.into_response()
 }

@@ -175,14 +175,19 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
     let fenced = [Problem::MalformedIfMatch, Problem::Stale];
     let own: Vec<_> = match route {
         Route::Create => {
+            let larger = Problem::LargerThanPool { max: 50_000 };
             let full = Problem::PoolFull { retry_after_ms: 1 };
-            vec![Problem::InvalidBody { expected: pools::EXPECTED }, full]
+            vec![Problem::InvalidBody { expected: pools::EXPECTED }, larger, full]
         }
         Route::Lease | Route::LeaseOnce => {
             let waiting =
                 [Problem::TooManyWaiters, Problem::TooManyWaitersOfClient, Problem::Stopping];
-            let of_key =
-                [Problem::MalformedRequestKey, Problem::RequestInProgress, Problem::RequestReused];
+            let of_key = [
+                Problem::InvalidBody { expected: leases::EXPECTED },
+                Problem::MalformedRequestKey,
+                Problem::RequestInProgress,
+                Problem::RequestReused,
+            ];
             let of_key = of_key.into_iter().filter(|_| route.is_lease_once());
             lease.into_iter().chain(waiting).chain(of_key).collect()
         }

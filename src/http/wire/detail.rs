@@ -51,7 +51,7 @@ impl Problem {
                     .into()
             }
             Self::MalformedRequestKey => {
-                "Send one Idempotency-Key of 1 to 255 visible ASCII characters, such as a random UUID."
+                "Send one Idempotency-Key of 1 to 255 visible ASCII characters or spaces, such as a random UUID."
                     .into()
             }
             Self::TooManyWaitersOfClient => {
@@ -103,6 +103,9 @@ impl Problem {
                     .into()
             }
             Self::BodyTimeout => "Send the whole body right after the head.".into(),
+            Self::LargerThanPool { max } => {
+                format!("No key was created, because the pool may have {max} keys at most. Create fewer.").into()
+            }
             Self::PoolFull { .. } => {
                 "No key was created, because the pool has no room for that many. \
                  Create fewer, or try again after the time in Retry-After."

@@ -117,6 +117,7 @@ pub(in crate::http) enum Problem {
     BodyTooLarge { max: usize },
     BodyTimeout,
     PoolFull { retry_after_ms: u64 },
+    LargerThanPool { max: u64 },
     Unavailable { retry_after_ms: u64 },
 }
 
@@ -232,6 +233,9 @@ impl Problem {
             }
             Self::BodyTimeout => {
                 ("body-timeout", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
+            }
+            Self::LargerThanPool { .. } => {
+                ("larger-than-pool", StatusCode::UNPROCESSABLE_ENTITY, "The pool is not that large")
             }
             Self::PoolFull { .. } => {
                 ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool is full")
