@@ -28,6 +28,7 @@ mod peers;
 mod records;
 mod runs;
 mod service;
+mod sessions;
 mod source;
 mod tls;
 mod trust;

@@ -36,5 +36,5 @@ mod thread;
 pub(super) use self::event_loop::Shared;
 pub(super) use self::mailbox::{Mailbox, Transfer};
 pub(super) use self::parse::is_hot;
-pub(super) use self::session::{Session, SessionOwner};
+pub(super) use self::session::{Session, SessionOwner, has_input};
 pub(super) use self::thread::start;

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::ops::{Deref, DerefMut};
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustls::ServerConnection;
 use tokio::sync::mpsc;
 
@@ -77,11 +77,12 @@ pub(super) fn read_sealed(
     sealed: &mut [u8],
     input: &mut [u8],
 ) -> Result<Came, Errno> {
-    // What there was no room for.
+    // What there was no room for, or came with the handshake; the end of the input comes after it.
     if let Ok(length) = session.reader().read(input)
-        && length > 0
+        && !input.is_empty()
     {
-        return Ok(Came { length, from_socket: 0, has_more: true });
+        let has_more = length == input.len() || has_ended(session) || ioctl_fionread(stream)? > 0;
+        return Ok(Came { length, from_socket: 0, has_more: length > 0 && has_more });
     }
     let from_socket = rustix::io::read(stream, &mut *sealed)?;
     if from_socket == 0 {
@@ -96,7 +97,7 @@ pub(super) fn read_sealed(
             return Err(Errno::PROTO);
         }
     }
-    let has_more = from_socket == sealed.len();
+    let has_more = from_socket == sealed.len() || has_ended(session);
     match session.reader().read(input) {
         Ok(length) => Ok(Came { length, from_socket, has_more: has_more || length == input.len() }),
         // More of it may have come.
@@ -104,6 +105,16 @@ pub(super) fn read_sealed(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Errno::AGAIN),
         Err(_) => Ok(Came { length: 0, from_socket, has_more: false }),
     }
+}
+
+/// Whether the client has said that it sends no more. Nothing else may follow on the socket to tell of it.
+fn has_ended(session: &mut Session) -> bool {
+    session.process_new_packets().is_ok_and(|state| state.peer_has_closed())
+}
+
+/// Whether something was decrypted and not read yet.
+pub(in crate::http) fn has_input(session: &mut Session) -> bool {
+    session.process_new_packets().is_ok_and(|state| state.plaintext_bytes_to_read() > 0)
 }
 
 /// Encrypts answers, and sends them as far as the socket takes them. O(length).

@@ -33,7 +33,7 @@ use super::peer::{Output, Peer};
 use super::prefixed::Prefixed;
 use super::tls::Tls;
 use crate::http::api::{Client, Limits, Place, Timeouts};
-use crate::http::hot::{Mailbox, Session, SessionOwner, Transfer, is_hot};
+use crate::http::hot::{Mailbox, Session, SessionOwner, Transfer, has_input, is_hot};
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// Requests at once on an HTTP/2 connection: the smallest limit that RFC 9113, section 6.5.2, recommends.
@@ -162,18 +162,20 @@ impl<H: Handler> Server<H> {
             agreed = timeout(self.timeouts.head, handshake(&tls, socket, owner)) => agreed,
             _ = stopped.changed() => return,
         };
-        let Secured { session, read, is_http2 } = match agreed {
+        let Secured { mut session, read, is_http2 } = match agreed {
             Ok(Ok(secured)) => secured,
             Ok(Err(error)) => return debug!("a handshake failed: {error}"),
             Err(_) => return debug!("a handshake took too long"),
         };
+        let has_input = has_input(&mut session);
         (client.session, client.read, client.is_new) = (Some(session), read.into(), false);
         if is_http2 {
             return Box::pin(self.speak_http2(client)).await;
         }
         let Err(Some(client)) = client.go_home() else { return };
-        // Hyper would give it only the time for a head.
-        if self.comes_back(&client.peer, &mut stopped).await {
+        // Hyper would give it only the time for a head. A request that came with the end of the handshake is there,
+        // and the socket has nothing more to tell.
+        if has_input || self.comes_back(&client.peer, &mut stopped).await {
             Box::pin(self.speak_http1(client, stopped)).await;
         }
     }
