@@ -7,14 +7,14 @@ use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_orchestrator::http::{Listeners, ServeOptions, Timeouts};
-use token_orchestrator::store::{Memory, Options};
+use token_orchestrator::store::{Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::certificates::Files;
-use crate::client::{Client, Server};
+use crate::client::{Client, Server, until};
 
 /// Leads a request to the router.
 const SLOW: &str = "Connection: x\r\n";
@@ -151,9 +151,11 @@ async fn a_request_that_waits_when_the_drain_begins_is_answered_last() {
     let server = Server::start(Options::default(), draining()).await;
     let address = server.address;
     let mut waiting = Vec::new();
-    for fields in ["", SLOW] {
+    for (count, fields) in (1..).zip(["", SLOW]) {
         let mut client = server.connect().await;
         client.write(&format!("GET /keys?wait=60s HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
+        // Keys go to waiters in the order of their arrival.
+        until("it waits", async || server.store.stats().await.unwrap().waiting == count).await;
         waiting.push(client);
     }
     let task = drain(server).await;
