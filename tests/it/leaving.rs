@@ -9,12 +9,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_orchestrator::http::{Listeners, ServeOptions, Timeouts};
 use token_orchestrator::store::{Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::certificates::Files;
 use crate::client::{Client, Server, until};
+use crate::vanishing::frame;
 
 /// Leads a request to the router.
 const SLOW: &str = "Connection: x\r\n";
@@ -191,4 +193,34 @@ async fn a_client_of_http2_is_told_to_go() {
     assert_eq!(waiting.await.unwrap().unwrap().status(), 200);
     ended.await.unwrap().unwrap();
     task.abort();
+}
+
+/// A client of HTTP/2 decides how much it is sent. One that asks and takes nothing is given up, whatever else it
+/// answers.
+#[tokio::test]
+async fn a_client_of_http2_that_takes_no_answer_is_given_up() {
+    let timeouts = Timeouts { idle: LONG, head: Duration::from_millis(50) };
+    let serve = ServeOptions { timeouts, ..ServeOptions::default() };
+    let server = Server::start(Options::default(), serve).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    // GET, http, a literal `:path` and a literal `:authority` (RFC 7541).
+    let head = [&[0x82, 0x86, 0x04, 6][..], b"/stats", &[0x01, 1], b"a"].concat();
+    let (settings, headers, ping) = (4, 1, 6);
+    let no_window = [0, 4, 0, 0, 0, 0];
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    stream.write_all(&frame(settings, 0, 0, &no_window)).await.unwrap();
+    stream.write_all(&frame(headers, 0x5, 1, &head)).await.unwrap();
+    let given_up = async {
+        let mut begin = [0; 9];
+        while stream.read_exact(&mut begin).await.is_ok() {
+            let mut payload = vec![0; usize::from(begin[1]) * 256 + usize::from(begin[2])];
+            if stream.read_exact(&mut payload).await.is_err() {
+                break;
+            }
+            if begin[3] == ping && begin[4] == 0 {
+                let _ = stream.write_all(&frame(ping, 1, 0, &payload)).await;
+            }
+        }
+    };
+    timeout(Duration::from_secs(15), given_up).await.expect("it is still served");
 }

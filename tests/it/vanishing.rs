@@ -125,7 +125,7 @@ async fn no_client_that_was_reset_takes_a_key_over_tls() {
 }
 
 /// Frames of HTTP/2, so that the end of a stream has arrived when it is written.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }

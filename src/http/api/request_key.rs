@@ -26,12 +26,14 @@ pub(in crate::http) fn request_key(
     if value.is_empty() || value.len() > BYTES_MAX || !value.iter().all(is_visible) {
         return None;
     }
-    let authorization = authorization.unwrap_or_default();
+    // The token alone, however its scheme is written.
+    let token = authorization.unwrap_or_default().trim_ascii();
+    let token = token.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
     let mut context = Context::new(&SHA256);
     // So that no two pairs give the same bytes.
     context.update(&(value.len() as u64).to_le_bytes());
     context.update(value);
-    context.update(authorization);
+    context.update(token);
     let mut digest = [0; RequestKey::DIGEST_BYTES];
     digest.copy_from_slice(&context.finish().as_ref()[..RequestKey::DIGEST_BYTES]);
     let count = u32::try_from(count).unwrap_or(u32::MAX);

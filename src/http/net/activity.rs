@@ -12,6 +12,10 @@ use hyper::body::{Frame, SizeHint};
 #[derive(Default)]
 pub(super) struct Activity {
     begun: AtomicU32,
+    /// Requests whose handlers have answered.
+    answered: AtomicU32,
+    /// Pieces of answers that hyper has taken to send them.
+    taken: AtomicU32,
     /// The last request is one that the hot path answers.
     is_hot: AtomicBool,
     ended: AtomicU32,
@@ -36,6 +40,18 @@ impl Activity {
     /// Whether the client has begun to receive again since the last call.
     pub(super) fn take_unblocked(&self) -> bool {
         self.is_unblocked.swap(false, Relaxed)
+    }
+
+    /// Notes that a handler has answered.
+    pub(super) fn note_answered(&self) {
+        self.answered.fetch_add(1, Relaxed);
+    }
+
+    /// How much the client has taken, if all handlers have answered and some answers wait for it.
+    pub(super) fn taken_while_waiting(&self) -> Option<(u32, u32)> {
+        let (begun, ended) = (self.begun.load(Relaxed), self.ended.load(Relaxed));
+        let is_waiting = begun == self.answered.load(Relaxed) && begun != ended;
+        is_waiting.then(|| (ended, self.taken.load(Relaxed)))
     }
 
     /// Notes whether the request that is answered now is one that the hot path answers.
@@ -67,7 +83,7 @@ impl Drop for InFlight {
 /// The body of an answer. Hyper drops it when it has taken all of it, which ends the request.
 pub(super) struct AnswerBody {
     pub(super) body: Body,
-    pub(super) _request: InFlight,
+    pub(super) request: InFlight,
 }
 
 impl hyper::body::Body for AnswerBody {
@@ -78,7 +94,11 @@ impl hyper::body::Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.request.0.taken.fetch_add(1, Relaxed);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

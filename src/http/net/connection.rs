@@ -5,6 +5,7 @@ use std::io;
 use std::mem::take;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
@@ -39,8 +40,8 @@ use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 /// Requests at once on an HTTP/2 connection: the smallest limit that RFC 9113, section 6.5.2, recommends.
 const STREAMS_MAX: u32 = 100;
 
-/// How often an HTTP/2 connection is looked at in one idle timeout. So it ends at most a quarter too late.
-const IDLE_SLICES: u32 = 8;
+/// How often an HTTP/2 connection is looked at in a timeout. So it ends at most a quarter too late.
+const SLICES: u32 = 8;
 
 /// Answers requests.
 pub(in crate::http) trait Handler: Send + Sync + 'static {
@@ -242,15 +243,7 @@ impl<H: Handler> Server<H> {
     /// that only answers pings is idle.
     async fn drains_or_idles(&self, activity: &Activity) {
         let mut draining = self.draining.clone();
-        let idles = async {
-            let (mut seen, mut idle_slices) = (None, 0);
-            while idle_slices <= IDLE_SLICES {
-                sleep(self.timeouts.idle / IDLE_SLICES).await;
-                let ended = activity.all_ended();
-                idle_slices = if ended.is_some() && ended == seen { idle_slices + 1 } else { 0 };
-                seen = ended;
-            }
-        };
+        let idles = unchanged_for(self.timeouts.idle, || activity.all_ended());
         tokio::select! {
             _ = draining.changed() => {}
             () = idles => {}
@@ -263,24 +256,43 @@ impl<H: Handler> Server<H> {
         let (handler, counted) = (Arc::clone(&self.handler), Arc::clone(&activity));
         let service = service_fn(move |request| {
             let in_flight = counted.begin();
-            answer(&handler, peer.client(true), request).map(|response| {
-                Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
+            let counted = Arc::clone(&counted);
+            answer(&handler, peer.client(true), request).map(move |response| {
+                counted.note_answered();
+                Ok::<_, Infallible>(response.map(|body| AnswerBody { body, request: in_flight }))
             })
         });
         let stream = TokioIo::new(Prefixed { read, stream: Line::new(socket, session) });
         let mut connection = pin!(self.http2.serve_connection(stream, service));
+        // A client need not let the server send what it has asked for.
+        let mut stalls = pin!(unchanged_for(self.timeouts.head, || activity.taken_while_waiting()));
         let ended = tokio::select! {
             // Hyper first: if told to stop before it has looked at what was read, it would drop that.
             biased;
             ended = &mut connection => ended,
+            () = &mut stalls => return debug!("a client has taken no answer for too long"),
             () = self.drains_or_idles(&activity) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection => ended,
+                    () = stalls => return,
+                }
             }
         };
         if let Err(error) = ended {
             debug!("a connection failed: {error}");
         }
+    }
+}
+
+/// Waits until `state` has been there, and the same, for a timeout, or up to a quarter longer.
+async fn unchanged_for<T: PartialEq>(timeout: Duration, state: impl Fn() -> Option<T>) {
+    let (mut seen, mut slices) = (None, 0);
+    while slices <= SLICES {
+        sleep(timeout / SLICES).await;
+        let now = state();
+        slices = if now.is_some() && now == seen { slices + 1 } else { 0 };
+        seen = now;
     }
 }
 

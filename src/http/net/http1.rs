@@ -82,7 +82,7 @@ where
         let is_hot = is_hot(&request);
         Box::pin(answer(request).map(move |response| {
             activity.set_hot(is_hot && !is_refused(response.status()));
-            Ok::<_, Infallible>(response.map(|body| AnswerBody { body, _request: in_flight }))
+            Ok::<_, Infallible>(response.map(|body| AnswerBody { body, request: in_flight }))
         }))
     });
     let mut connection = hyper.serve_connection(TokioIo::new(stream), service);

@@ -117,8 +117,10 @@ fn max_bytes(request: &Request) -> usize {
 /// [`Problem::TransferCoding`] for anything but one `chunked`.
 pub(in crate::http) fn check_coding(fields: &HeaderMap) -> Result<(), Problem> {
     let values = fields.get_all(TRANSFER_ENCODING).iter().map(HeaderValue::as_bytes);
-    let mut codings =
+    let codings =
         values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    // Elements of a list may be empty (RFC 9110, section 5.6.1).
+    let mut codings = codings.filter(|coding| !coding.is_empty());
     let (first, second) = (codings.next(), codings.next());
     let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
     if first.is_none_or(is_chunked) && second.is_none() {

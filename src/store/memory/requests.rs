@@ -1,9 +1,10 @@
 //! Leases that were asked for with a request key, so that a retry gets the same lease.
 //!
 //! An entry lives as long as its lease: it goes with a release or a deletion, with the next lease of the key, or
-//! when the lease would have ended. So there is at most one for each key and each client that waits.
+//! when the lease has ended or the key may have died. So there is at most one for each key and each client that waits.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -16,6 +17,8 @@ use crate::time::Timestamp;
 
 /// Parts with a lock each, so that threads rarely meet.
 const STRIPES: usize = 32;
+/// A map of this capacity is small enough to be kept.
+const CAPACITY_MIN: usize = 64;
 
 type Digest = [u8; RequestKey::DIGEST_BYTES];
 
@@ -27,8 +30,9 @@ pub(super) enum Known {
     Leased(Lease),
 }
 
-#[derive(Default)]
 pub(super) struct Requests {
+    /// How long a key lives without a keep-alive, and so its lease at most, in milliseconds.
+    life_ms: u64,
     len: AtomicUsize,
     by_digest: [Mutex<Stripe>; STRIPES],
     /// The requests of leased keys, with the generations of the leases.
@@ -52,6 +56,26 @@ struct Entry {
 }
 
 impl Requests {
+    /// For keys that live for so many milliseconds.
+    pub(super) fn new(life_ms: u64) -> Self {
+        let (len, by_digest, by_id) = Default::default();
+        Self { life_ms, len, by_digest, by_id }
+    }
+
+    /// When to look at a lease again: a key that dies ends its lease.
+    fn end_of(&self, lease: &Lease, now: Timestamp) -> Timestamp {
+        lease.until.min(now.plus_ms(self.life_ms))
+    }
+
+    /// When to look at the next entry. O(1) if no lease has a request.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        if self.len.load(SeqCst) == 0 {
+            return None;
+        }
+        let first = |stripe: &Mutex<Stripe>| Some(stripe.lock().ends.first()?.0);
+        self.by_digest.iter().filter_map(first).min()
+    }
+
     /// What is known of a request. `until` is when it is answered at the latest, and `find` finds a lease that
     /// lasts, by key and generation. O(1) amortised.
     ///
@@ -99,7 +123,7 @@ impl Requests {
         };
         let entry = Entry {
             parameters: request.parameters,
-            until: lease.until,
+            until: self.end_of(lease, lease.since),
             lease: Some((lease.id, lease.generation)),
             is_shared: false,
         };
@@ -135,6 +159,7 @@ impl Requests {
             return;
         };
         keys.remove(id);
+        shrink(&mut keys);
         drop(keys);
         self.forget(&digest, Some(id));
     }
@@ -154,9 +179,7 @@ impl Requests {
                 if entry.is_shared {
                     return false;
                 }
-                let end = (entry.until, digest);
-                stripe.ends.remove(&end);
-                stripe.entries.remove(&digest);
+                stripe.remove(&digest);
                 drop(stripe);
                 self.len.fetch_sub(1, SeqCst);
                 self.unlink(&lease.id, &digest);
@@ -179,11 +202,10 @@ impl Requests {
                 else {
                     break;
                 };
-                let entry = stripe.entries.remove(&digest).expect("each end is that of an entry");
-                stripe.ends.pop_first();
+                let entry = stripe.remove(&digest).expect("each end is that of an entry");
                 let lasting = entry.lease.and_then(|(id, generation)| find(&id, generation));
                 if let Some(lease) = lasting {
-                    stripe.put(digest, Entry { until: lease.until, ..entry });
+                    stripe.put(digest, Entry { until: self.end_of(&lease, now), ..entry });
                     continue;
                 }
                 drop(stripe);
@@ -200,9 +222,7 @@ impl Requests {
         if let Some(entry) = stripe.entries.get(digest)
             && id(entry).as_ref() == of
         {
-            let end = (entry.until, *digest);
-            stripe.ends.remove(&end);
-            stripe.entries.remove(digest);
+            stripe.remove(digest);
             self.len.fetch_sub(1, SeqCst);
         }
     }
@@ -212,6 +232,7 @@ impl Requests {
         let mut keys = self.of_key(id).lock();
         if keys.get(id).is_some_and(|(_, known)| known == digest) {
             keys.remove(id);
+            shrink(&mut keys);
         }
     }
 
@@ -223,6 +244,12 @@ impl Requests {
         &self.by_id[usize::from(id.as_bytes()[0]) % self.by_id.len()]
     }
 
+    /// For how many entries there is room.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.by_digest.iter().map(|stripe| stripe.lock().entries.capacity()).sum()
+    }
+
     /// How many entries there are, and how many keys have one.
     #[cfg(test)]
     pub(super) fn len(&self) -> [usize; 2] {
@@ -230,7 +257,21 @@ impl Requests {
     }
 }
 
+/// Gives back the memory of a rush of requests. O(1) amortised.
+fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > CAPACITY_MIN && map.len() < map.capacity() / 4 {
+        map.shrink_to(2 * map.len());
+    }
+}
+
 impl Stripe {
+    fn remove(&mut self, digest: &Digest) -> Option<Entry> {
+        let entry = self.entries.remove(digest)?;
+        self.ends.remove(&(entry.until, *digest));
+        shrink(&mut self.entries);
+        Some(entry)
+    }
+
     /// Puts an entry, and returns the one that was there.
     fn put(&mut self, digest: Digest, entry: Entry) -> Option<Entry> {
         self.ends.insert((entry.until, digest));
@@ -256,7 +297,7 @@ mod tests {
         let (id, since, until) =
             (KeyId::random(&mut rand::rng()), Timestamp::from_ms(0), Timestamp::from_ms(9));
         let leases = [1, 2].map(|generation| Lease { id, generation, since, until });
-        (Requests::default(), leases)
+        (Requests::new(300_000), leases)
     }
 
     fn settle(requests: &Requests, name: u8, lease: Lease) {

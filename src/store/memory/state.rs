@@ -76,7 +76,8 @@ impl<C: Clock> Memory<C> {
     pub fn new(options: Options, clock: C) -> Self {
         let pool = Pool::new(options.ttl, options.keys_max, options.shards);
         let waiters = Waiters::new(options.waiters_max);
-        let (alarm, requests, creations, given_up) = Default::default();
+        let requests = Requests::new(options.ttl.key_ttl_ms);
+        let (alarm, creations, given_up) = Default::default();
         let shared = Shared { pool, clock, alarm, waiters, requests, creations, given_up };
         Self { shared: Arc::new(shared) }
     }

@@ -68,7 +68,7 @@ impl<C: Clock> Memory<C> {
         let Shared { pool, clock, alarm, waiters, .. } = &*self.shared;
         let next = || {
             let end = waiters.lock().next_end();
-            [pool.next_deadline(), end]
+            [pool.next_deadline(), end, self.shared.requests.next_end()]
                 .into_iter()
                 .flatten()
                 .min()

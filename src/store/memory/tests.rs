@@ -283,3 +283,27 @@ async fn requests_are_forgotten_with_their_leases() {
     drop(waiter);
     assert_eq!(known(), [0, 0]);
 }
+
+/// A lease may be far longer than the life of its key.
+#[tokio::test]
+async fn requests_are_forgotten_with_dead_keys() {
+    let (store, clock) = swept();
+    store.create(1000).await.unwrap();
+    let long = Leasing { lease_ms: Some(3_600_000), wait_ms: 0 };
+    let request = RequestKey { digest: [1; 16], parameters: [0; 3] };
+    let leases = store.lease_many_once(long, 1000, Some(request)).await.unwrap();
+    assert_eq!(store.shared.requests.len(), [1000, 1000]);
+    clock.advance_ms(200_000);
+    store.keep_alive(&leases[0].id).await.unwrap();
+    clock.advance_ms(100_000);
+    while store.stats().await.unwrap().keys > 1 || store.shared.requests.len() != [1, 1] {
+        yield_now().await;
+    }
+    assert_eq!(store.lease_once(long, Some(request)).await, Ok(leases[0]));
+    assert!(store.shared.requests.capacity() < 2000, "the memory came back");
+    // It is looked at again after the life that the key had when it was looked at before.
+    clock.advance_ms(300_000);
+    while store.shared.requests.len() != [0, 0] {
+        yield_now().await;
+    }
+}
