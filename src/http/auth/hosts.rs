@@ -77,7 +77,7 @@ fn is_of_name(byte: u8) -> bool {
 }
 
 /// The host of a request. In HTTP/1.1 it must be named exactly once (RFC 9112, section 3.2), and the host in
-/// the target comes first. HTTP/2 has it in the target, and perhaps in a field as well.
+/// the target comes first. HTTP/2 has it in the target, or in a field, and may leave it out (RFC 9113, section 8.3.1).
 ///
 /// # Errors
 ///
@@ -86,11 +86,8 @@ pub(super) fn host_of(request: &Request) -> Result<Option<&[u8]>, Problem> {
     let mut fields = request.headers().get_all(HOST).iter();
     let (field, is_only) = (fields.next(), fields.next().is_none());
     let target = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let is_missing = match request.version() {
-        Version::HTTP_09 | Version::HTTP_10 => false,
-        Version::HTTP_11 => field.is_none(),
-        _ => field.is_none() && target.is_none(),
-    };
+    // Health checks of proxies name none over HTTP/2; browsers always do.
+    let is_missing = request.version() == Version::HTTP_11 && field.is_none();
     let field = field.map(HeaderValue::as_bytes);
     let is_malformed = field.is_some_and(|field| host(field).is_none());
     if is_missing || !is_only || is_malformed {
