@@ -1,5 +1,6 @@
 //! A server on a real socket with a manual clock, and a client that sends exactly what it is told.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use token_orchestrator::http::{self, ServeOptions, Timeouts};
+use token_orchestrator::http::{self, Listeners, ServeOptions, Timeouts};
 use token_orchestrator::store::{Diagnose, Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -57,6 +58,17 @@ pub(crate) async fn until(what: &str, condition: impl AsyncFn() -> bool) {
         }
     };
     timeout(Duration::from_secs(20), wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Serves an empty store for clients and for operators, each at an address of their own, until the test ends.
+pub(crate) async fn at_two_addresses(options: ServeOptions) -> [SocketAddr; 2] {
+    let main = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addresses = [&main, &admin].map(|listener| listener.local_addr().unwrap());
+    let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
+    let listeners = Listeners { main, admin: Some(admin) };
+    tokio::spawn(http::serve(listeners, store, options, pending()));
+    addresses
 }
 
 /// Timeouts of this many milliseconds.

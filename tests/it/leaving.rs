@@ -6,17 +6,16 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use token_orchestrator::http::{Listeners, ServeOptions, Timeouts};
-use token_orchestrator::store::{Memory, Options, Store};
-use token_orchestrator::time::ManualClock;
+use token_orchestrator::http::{ServeOptions, Timeouts};
+use token_orchestrator::store::{Options, Store};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::certificates::Files;
-use crate::client::{Client, Server, until};
-use crate::vanishing::frame;
+use crate::client::{Client, Server, at_two_addresses, until};
+use crate::vanishing::{frame, get};
 
 /// Leads a request to the router.
 const SLOW: &str = "Connection: x\r\n";
@@ -63,20 +62,7 @@ async fn idle_connections_end_by_the_same_timeout_on_every_path() {
 
 #[tokio::test]
 async fn the_operators_connections_end_by_it_too() {
-    let [main, admin] = [
-        TcpListener::bind("127.0.0.1:0").await.unwrap(),
-        TcpListener::bind("127.0.0.1:0").await.unwrap(),
-    ];
-    let address = admin.local_addr().unwrap();
-    let store = std::sync::Arc::new(Memory::new(Options::default(), ManualClock::default()));
-    let listeners = Listeners { main, admin: Some(admin) };
-    let options = idle_after(Duration::from_millis(50));
-    tokio::spawn(token_orchestrator::http::serve(
-        listeners,
-        store,
-        options,
-        std::future::pending(),
-    ));
+    let [_, address] = at_two_addresses(idle_after(Duration::from_millis(50))).await;
     assert!(Client::to(address).await.is_closed().await, "new");
     let mut client = Client::to(address).await;
     assert_eq!(client.send("GET", "/healthz", "").await.status, 200);
@@ -203,13 +189,11 @@ async fn a_client_of_http2_that_takes_no_answer_is_given_up() {
     let serve = ServeOptions { timeouts, ..ServeOptions::default() };
     let server = Server::start(Options::default(), serve).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    // GET, http, a literal `:path` and a literal `:authority` (RFC 7541).
-    let head = [&[0x82, 0x86, 0x04, 6][..], b"/stats", &[0x01, 1], b"a"].concat();
-    let (settings, headers, ping) = (4, 1, 6);
+    let (settings, ping) = (4, 6);
     let no_window = [0, 4, 0, 0, 0, 0];
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     stream.write_all(&frame(settings, 0, 0, &no_window)).await.unwrap();
-    stream.write_all(&frame(headers, 0x5, 1, &head)).await.unwrap();
+    stream.write_all(&get(1, "/stats")).await.unwrap();
     let given_up = async {
         let mut begin = [0; 9];
         while stream.read_exact(&mut begin).await.is_ok() {

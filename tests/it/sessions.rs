@@ -1,21 +1,18 @@
 //! TLS whose records come together: what a session has read already, the socket tells nobody again.
 
-use std::future::pending;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use token_orchestrator::http::{self, Listeners, ServeOptions};
-use token_orchestrator::store::{Memory, Options};
-use token_orchestrator::time::ManualClock;
+use token_orchestrator::http::ServeOptions;
+use token_orchestrator::store::Options;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
 use crate::certificates::Files;
-use crate::client::Server;
+use crate::client::{Server, at_two_addresses};
 use crate::tls::open;
 
 /// Far below the idle timeout, which would end a connection that was forgotten.
@@ -87,13 +84,8 @@ fn get(path: &str) -> String {
 #[tokio::test]
 async fn a_request_that_comes_with_the_end_of_the_handshake_is_answered_at_each_address() {
     let files = Files::new();
-    let main = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addresses = [&main, &admin].map(|listener| listener.local_addr().unwrap());
-    let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
-    let listeners = Listeners { main, admin: Some(admin) };
     let options = ServeOptions { tls: Some(open(&files).unwrap()), ..ServeOptions::default() };
-    tokio::spawn(http::serve(listeners, store, options, pending()));
+    let addresses = at_two_addresses(options).await;
     for address in addresses {
         let mut client = Corked::to(&files, address).await;
         client.write(&get("/keys")).await;

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use token_orchestrator::http::{self, Listeners, ServeOptions, Timeouts, Tls};
-use token_orchestrator::store::{Diagnose, Memory, Options, Store, StoreExt};
-use token_orchestrator::time::ManualClock;
+use token_orchestrator::http::{self, ServeOptions, Timeouts, Tls};
+use token_orchestrator::store::{Diagnose, Options, Store, StoreExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 
 use crate::certificates::{Files, shown_to};
-use crate::client::{Client, Server, http2, impatient};
+use crate::client::{Client, Server, at_two_addresses, http2, impatient};
 use crate::connections::begin_creation;
 use crate::paths::bytes;
 
@@ -362,13 +361,8 @@ async fn a_handshake_takes_a_place() {
 #[tokio::test]
 async fn operators_are_heard_over_tls_too() {
     let files = Files::new();
-    let main = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addresses = [&main, &admin].map(|listener| listener.local_addr().unwrap());
-    let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
-    let listeners = Listeners { main, admin: Some(admin) };
     let options = ServeOptions { tls: Some(open(&files).unwrap()), ..ServeOptions::default() };
-    tokio::spawn(http::serve(listeners, store, options, pending()));
+    let addresses = at_two_addresses(options).await;
     for (address, status) in addresses.into_iter().zip([404, 200]) {
         let mut client = files.connect(address).await;
         assert_eq!(client.send("GET", "/healthz", "").await.status, status);

@@ -130,12 +130,18 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
+/// The frame that begins and ends a GET.
+pub(crate) fn get(stream: u32, path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).unwrap();
+    // GET, http, a literal `:path` and a literal `:authority` (RFC 7541).
+    let head = [&[0x82, 0x86, 0x04, length][..], path.as_bytes(), &[0x01, 1], b"a"].concat();
+    let (headers, end_stream_and_head) = (1, 0x5);
+    frame(headers, end_stream_and_head, stream, &head)
+}
+
 #[tokio::test]
 async fn no_stream_that_was_cancelled_takes_a_key() {
     let server = one_key(ServeOptions::default()).await;
-    // GET, http, a literal `:path` and a literal `:authority` (RFC 7541).
-    let head = [&[0x82, 0x86, 0x04, 14][..], b"/keys?wait=60s", &[0x01, 1], b"a"].concat();
-    let end_stream_and_head = 0x5;
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
@@ -143,7 +149,7 @@ async fn no_stream_that_was_cancelled_takes_a_key() {
     let next = Cell::new(1);
     let begin = async || {
         let id = next.replace(next.get() + 2);
-        (&stream).write_all(&frame(1, end_stream_and_head, id, &head)).unwrap();
+        (&stream).write_all(&get(id, "/keys?wait=60s")).unwrap();
         id
     };
     let cancel = |id: &u32| {

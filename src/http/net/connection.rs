@@ -98,14 +98,8 @@ impl<H: Handler> Server<H> {
     }
 
     /// Serves a connection whose protocol is to be found out.
-    async fn connection(
-        self: Arc<Self>,
-        mut connection: Transfer,
-        mut stopped: watch::Receiver<()>,
-    ) {
-        let read = take(&mut connection.read);
+    async fn connection(self: Arc<Self>, connection: Transfer, mut stopped: watch::Receiver<()>) {
         let Some(mut client) = Connected::new(connection) else { return };
-        client.read = read.into();
         if client.is_new {
             match self.speaks_http2(&mut client, &mut stopped).await {
                 None => return,
