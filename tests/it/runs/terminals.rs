@@ -25,8 +25,10 @@ struct Screen {
 impl Screen {
     /// An interactive shell with job control, in which `run` starts the program and `$TRAP` is a script.
     fn shell(server: &Server) -> Self {
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--flush", "--command"]);
+        // A shell passes on what it ignores itself, and what runs the tests may ignore Ctrl-C, as in the background of
+        // a shell.
+        let mut command = Command::new("env");
+        command.args(["--default-signal", "script", "--quiet", "--return", "--flush", "--command"]);
         command.args(["bash --norc --noprofile -i", "/dev/null"]);
         for (name, _) in
             std::env::vars().filter(|(name, _)| name.starts_with("TOKEN_ORCHESTRATOR_"))
