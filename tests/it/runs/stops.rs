@@ -45,7 +45,8 @@ fn a_command_does_not_go_on_when_its_lease_ended_meanwhile() {
     let server = Server::new(&["--lease-ttl", "2s"]);
     server.ask(&["create"]);
     let written = env::temp_dir().join(format!("run-stopped-{}", std::process::id()));
-    let script = format!("echo ready $$; while :; do echo x; done >{}", written.display());
+    let script =
+        format!("exec 3>{}; echo ready $$; while :; do echo x >&3; done", written.display());
     let (child, pids) = job(&server, &script);
     signal(&child, "TSTP");
     wait_for_state(child.id(), 'T');
