@@ -2,7 +2,6 @@
 
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use regex::Regex;
 
 use crate::fuzz;
 use crate::mutate::mutate;
@@ -91,23 +90,61 @@ fn with_id(bytes: &[u8], id: &str) -> Vec<u8> {
     bytes
 }
 
+/// Whether the id is the tail of a percent escape. Each server has an id of its own: the escape would then
+/// stand for another character on each.
+fn escapes_id(bytes: &[u8]) -> bool {
+    let bytes = bytes.to_ascii_lowercase();
+    let escapes = |at: usize| bytes[..at].ends_with(b"%") || bytes[..at - 1].ends_with(b"%");
+    (1..bytes.len()).any(|at| bytes[at..].starts_with(ID.as_bytes()) && escapes(at))
+}
+
+/// What a server answers, and the id of its key.
+struct Answers {
+    text: String,
+    id: String,
+}
+
+impl Answers {
+    /// Whether two servers answer alike. An answer may quote a part of an id: a name that is too long is cut.
+    fn are_like(&self, other: &Self) -> bool {
+        let (mut left, mut right) = (self.text.as_bytes(), other.text.as_bytes());
+        while let ([one, ..], [two, ..]) = (left, right) {
+            let of_ids = left.iter().zip(self.id.bytes()).zip(right.iter().zip(other.id.bytes()));
+            let of_ids = of_ids.take_while(|((left, own), (right, others))| {
+                left.eq_ignore_ascii_case(own) && right.eq_ignore_ascii_case(others)
+            });
+            let length = of_ids.count();
+            if length == 0 && one != two {
+                return false;
+            }
+            (left, right) = (&left[length.max(1)..], &right[length.max(1)..]);
+        }
+        left.len() == right.len()
+    }
+}
+
 /// The same bytes give the same answers, whichever path they take and however they are cut.
 #[test]
 fn the_hot_path_answers_as_hyper_does() {
     // Each server has one key, which earlier requests have not touched.
     let servers = [(); 3].map(|()| Server::start(1));
-    let any_id = Regex::new("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").unwrap();
     let mut seen = std::collections::HashMap::<String, u32>::new();
     fuzz(6, requests, |(bytes, cuts)| {
+        if escapes_id(bytes) {
+            return;
+        }
         let answers = |server: &Server, first: &str, cuts: &[usize]| {
             server.clock.advance_ms(10 * 60 * 1000);
-            let answers = server.exchange(first, &with_id(bytes, &server.create()), cuts);
-            any_id.replace_all(&answers, "an id").into_owned()
+            let id = server.create();
+            Answers { text: server.exchange(first, &with_id(bytes, &id), cuts), id }
         };
         let hot = answers(&servers[0], "", &[]);
-        assert_eq!(hot, answers(&servers[1], TO_HYPER, &[]), "hyper answers differently");
-        assert_eq!(hot, answers(&servers[2], "", cuts), "cut at {cuts:?}, the answers differ");
-        for answer in hot.split("HTTP/1.1 ").skip(1) {
+        let check = |what, answers: Answers| {
+            assert!(hot.are_like(&answers), "{what}:\n{}\n{}", hot.text, answers.text);
+        };
+        check("hyper answers differently", answers(&servers[1], TO_HYPER, &[]));
+        check("cut, it is answered differently", answers(&servers[2], "", cuts));
+        for answer in hot.text.split("HTTP/1.1 ").skip(1) {
             *seen.entry(answer[..3].to_owned()).or_default() += 1;
         }
     });

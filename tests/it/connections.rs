@@ -115,20 +115,21 @@ async fn an_announced_body_that_is_too_large_is_refused_before_it_is_sent() {
     assert_problem(&client.read("POST").await, 413, "body-too-large");
 }
 
-/// It is answered before its body is read, and so before the server can send on a connection that is new to hyper.
+/// Its client may send the body or the next request. What comes is not read, or it would depend on how it is cut.
 #[tokio::test]
-async fn requests_behind_one_that_is_refused_before_its_body_are_answered() {
+async fn a_request_that_is_refused_before_its_body_is_the_last_one() {
     let server = Server::default().await;
-    let chunked = "Expect: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
-    let sized = "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n{}";
-    let next = "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3);
-    for fields in [chunked, sized] {
-        let mut client = server.connect().await;
-        client.write(&format!("PUT /keys?x=1 HTTP/1.1\r\nHost: a\r\n{fields}{next}")).await;
-        assert_problem(&client.read("PUT").await, 400, "invalid-parameter");
-        for _ in 0..3 {
-            let answer = timeout(Duration::from_secs(20), client.read("GET")).await;
-            assert_json(&answer.expect("no answer"), 404, "{}");
+    let chunked = "Expect: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let sized = "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    let (valid, malformed) = ("GET /keys HTTP/1.1\r\nHost: a\r\n\r\n", "GET /keys\rx\r\n\r\n");
+    for (head, body) in [(chunked, "2\r\n{}\r\n0\r\n\r\n"), (sized, "{}")] {
+        for next in ["", valid, malformed] {
+            let mut client = server.connect().await;
+            client.write(&format!("PUT /keys?x=1 HTTP/1.1\r\nHost: a\r\n{head}{body}{next}")).await;
+            let answer = client.read("PUT").await;
+            assert_problem(&answer, 400, "invalid-parameter");
+            assert_eq!(answer.header("connection"), Some("close"));
+            assert!(client.is_closed().await);
         }
     }
 }

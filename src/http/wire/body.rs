@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request};
-use axum::http::header::{EXPECT, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, Method};
+use axum::http::header::{CONNECTION, EXPECT, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::response::Response;
 use http_body_util::{BodyExt, Collected, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -40,7 +40,7 @@ pub(in crate::http) async fn read(budget: &Budget, request: Request) -> Result<R
     let is_too_large = body.size_hint().lower() > max as u64;
     if is_too_large && waits {
         // The client sends the body only if it is asked to.
-        return Err(Problem::BodyTooLarge { max }.response());
+        return Err(closing(head.version, Problem::BodyTooLarge { max }.response()));
     }
     let problem = if is_too_large {
         Problem::BodyTooLarge { max }
@@ -132,10 +132,22 @@ pub(in crate::http) fn check_coding(fields: &HeaderMap) -> Result<(), Problem> {
 
 /// Refuses a request whose body was not read.
 pub(in crate::http) async fn refuse(request: Request, problem: Problem) -> Response {
-    if !request.headers().contains_key(EXPECT) {
-        discard(request.into_body()).await;
+    let body_waits = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
+    if body_waits {
+        return closing(request.version(), problem.response());
     }
+    discard(request.into_body()).await;
     problem.response()
+}
+
+/// The last answer on its connection. Whether the client goes on to send the body that it announced would
+/// decide what the server reads next (RFC 9110, section 10.1.1).
+fn closing(version: Version, mut answer: Response) -> Response {
+    // HTTP/2 has no such field: its bodies end with their streams.
+    if version <= Version::HTTP_11 {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 async fn discard(body: Body) {
