@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::honest::Terms;
-use super::siege::Siege;
+use super::siege::{MEMORY_LEFT, Siege};
 use crate::client::Client;
 use crate::server::Server;
 
@@ -119,7 +119,7 @@ fn memory_comes_back_when_clients_rest_and_when_they_have_gone() {
         println!("round {round}, waiting: {each} bytes each");
         assert!(each < WAITING_BYTES_MAX, "{each} bytes each");
         drop(waiting);
-        await_memory(&server, before * 3 / 2, &format!("round {round}, all gone"));
+        await_memory(&server, before + MEMORY_LEFT, &format!("round {round}, all gone"));
     }
 }
 
