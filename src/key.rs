@@ -122,7 +122,7 @@ impl State {
 pub struct KeyInfo {
     /// When the key was created.
     pub created_at: Timestamp,
-    /// When the key dies unless it is kept alive.
+    /// When the key dies unless it is kept alive, or [`Timestamp::NEVER`].
     pub life_ends: Timestamp,
     /// Rises with each lease and with each end of one, so that none repeats: see [`Fence`].
     pub generation: u64,
@@ -161,10 +161,26 @@ impl Fence<'_> {
 /// How long keys live and leases last, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ttl {
-    /// A key's life, from its creation or its last keep-alive.
+    /// A key's life, from its creation or its last keep-alive, or [`Ttl::NEVER_MS`].
     pub key_ttl_ms: u64,
     /// A lease. At most 2^32 - 1.
     pub lease_ttl_ms: u32,
+}
+
+impl Ttl {
+    /// The key TTL of keys that live until they are deleted.
+    pub const NEVER_MS: u64 = u64::MAX;
+
+    /// When a life ends that begins, or is kept alive, at `now`; [`Timestamp::NEVER`] for a key TTL of
+    /// [`Ttl::NEVER_MS`]. O(1).
+    #[must_use]
+    pub const fn life_ends(self, now: Timestamp) -> Timestamp {
+        if self.key_ttl_ms == Self::NEVER_MS {
+            Timestamp::NEVER
+        } else {
+            now.plus_ms(self.key_ttl_ms)
+        }
+    }
 }
 
 impl Default for Ttl {

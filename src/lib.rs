@@ -33,7 +33,9 @@
 //!   from all: delete, or the end of its life, which each keep-alive moves ──▶ (none)
 //! ```
 //!
-//! A key that is leased or cooling is *blocked*.
+//! A key that is leased or cooling is *blocked*. Where the pool says so, its time does not make a leased key
+//! free, but lets it cool down: its holder may still be at work. And where lives are without end, keys only go
+//! when they are deleted.
 //!
 //! # Code map
 //!
@@ -57,8 +59,8 @@
 //! - **Each free key has exactly one live hint**, each blocked key none.
 //! - **A generation never repeats for a key.** It is odd while the key is leased, and rises with
 //!   each lease and each end of one. A request may name the one it is meant for.
-//! - **Each key has one entry in the index of lives**, at or before the end of its life; **each
-//!   blocked key has one in the index of blocks**, at or before the end of that. So nothing ends
+//! - **Each key whose life ends has one entry in the index of lives**, at or before that, and one without
+//!   end has none; **each blocked key has one in the index of blocks**, at or before the end of that. So nothing ends
 //!   unnoticed. An entry that pops too early is armed again at what the record says then: that is how
 //!   a keep-alive and most leases get by without touching an index, and why the indexes follow the
 //!   number of keys and not of requests.
@@ -67,6 +69,8 @@
 //! - **What is due cannot pile up.** Each operation that adds a deadline first handles some that are
 //!   due, more than it adds: so keys whose leases have lapsed join the draw, and dead keys give their
 //!   memory back, whatever the load. The sweep takes equal shares of all stripes of an index.
+//! - **A lease that has lapsed is followed by the cool-down that was set when it lapsed**, whenever that is
+//!   noticed. Each shard remembers the last change of it, and before the next one, all that is due is handled.
 //! - **Time never runs backwards for a key.** A shard keeps the latest time that was seen there under
 //!   a guard, and no operation counts as of an earlier one: what was shown as over stays over.
 //! - **An entry leaves the index of blocks only after its effect can be seen.** So a lease that finds
@@ -79,7 +83,7 @@
 //!   time buckets has a lock) and the journal appended to. Serving waiters holds the queue's lock for up
 //!   to 16 leases and about a hundred keys that turn out to be of no use: under it guards are taken, and the locks of
 //!   those who receive the leases (a mailbox, a channel), which call nothing. Handling what is due holds
-//!   a lock that nobody waits for. Other than that no lock is taken while one is held. A guard is held
+//!   a lock that nobody waits for. A change of settings holds a lock of its own while it takes guards. Other than that no lock is taken while one is held. A guard is held
 //!   for about a microsecond, but for a shard's table or vector that grows or shrinks.
 //! - **Stale hints**, those of keys that died or began to cool down while they were free, are at most
 //!   about twice the live ones, and 32 more in each shard: an operation that makes one in a shard where they prevail drops two

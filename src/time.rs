@@ -21,13 +21,35 @@ impl Timestamp {
     /// The epoch in milliseconds of Unix time: 2025-01-01T00:00:00Z.
     pub const EPOCH_UNIX_MS: u64 = 1_735_689_600_000;
 
-    /// The latest time that a record can keep: 2^40 - 1 ms after the epoch, in the year 2059.
-    pub const MAX: Self = Self((1 << 40) - 1);
+    /// The latest time: 2^40 - 2 ms after the epoch, in the year 2059.
+    pub const MAX: Self = Self(Self::NEVER.0 - 1);
+
+    /// The end of what has none. It is later than any time, and no sum gives it. A record can keep it: it
+    /// takes 40 bits.
+    pub const NEVER: Self = Self((1 << 40) - 1);
 
     /// The time `ms` milliseconds after the epoch, at most [`Timestamp::MAX`]. O(1).
     #[must_use]
     pub const fn from_ms(ms: u64) -> Self {
         if ms > Self::MAX.0 { Self::MAX } else { Self(ms) }
+    }
+
+    /// The time, or [`Timestamp::NEVER`], that [`Timestamp::as_ms`] gave as `ms`. O(1).
+    pub(crate) const fn from_kept_ms(ms: u64) -> Self {
+        debug_assert!(ms <= Self::NEVER.0, "no timestamp gave this");
+        Self(ms)
+    }
+
+    /// Whether this is [`Timestamp::NEVER`], and so no time. O(1).
+    #[must_use]
+    pub const fn is_never(self) -> bool {
+        self.0 == Self::NEVER.0
+    }
+
+    /// This time, or `None` for [`Timestamp::NEVER`]: what may be shown. O(1).
+    #[must_use]
+    pub const fn unless_never(self) -> Option<Self> {
+        if self.is_never() { None } else { Some(self) }
     }
 
     /// Milliseconds since the epoch. O(1).
@@ -268,6 +290,20 @@ mod tests {
         assert_eq!(Timestamp::MAX.plus_ms(1), Timestamp::MAX);
         assert_eq!(Timestamp::from_ms(u64::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::from_ms(3).ms_since(Timestamp::from_ms(5)), 0);
+    }
+
+    #[test]
+    fn never_is_later_than_any_time_and_no_time() {
+        assert!(Timestamp::NEVER > Timestamp::MAX && Timestamp::NEVER.is_never());
+        assert_eq!((Timestamp::NEVER.unless_never(), Timestamp::MAX.is_never()), (None, false));
+        assert_eq!(Timestamp::from_kept_ms(Timestamp::NEVER.as_ms()), Timestamp::NEVER);
+        for ms in [Timestamp::NEVER.as_ms(), u64::MAX] {
+            assert_eq!(
+                (Timestamp::from_ms(ms), Timestamp::MAX.plus_ms(ms)),
+                (Timestamp::MAX, Timestamp::MAX)
+            );
+        }
+        assert_eq!(Timestamp::MAX.unless_never(), Some(Timestamp::MAX));
     }
 
     #[tokio::test]

@@ -28,6 +28,9 @@ const BUCKETS_BITS: u32 = 11;
 /// Binary logarithm of the length of the shortest bucket in milliseconds: 32 ms.
 const BUCKET_BITS_MIN: u32 = 5;
 
+/// Binary logarithm of the length of the longest bucket in milliseconds: 24 days.
+const BUCKET_BITS_MAX: u32 = 31;
+
 /// An ordered index of deadlines. An entry says when to look at a record, which says what is due.
 pub(super) struct ExpiryIndex {
     /// Binary logarithm of the length of a bucket in milliseconds.
@@ -65,7 +68,8 @@ impl Arm for &ExpiryIndex {
 impl ExpiryIndex {
     /// An index whose deadlines are mostly up to `span_ms` away.
     pub(super) fn new(span_ms: u64) -> Self {
-        let bucket_bits = (span_ms >> BUCKETS_BITS).max(1).ilog2().max(BUCKET_BITS_MIN);
+        let bucket_bits =
+            (span_ms >> BUCKETS_BITS).max(1).ilog2().clamp(BUCKET_BITS_MIN, BUCKET_BITS_MAX);
         Self {
             bucket_bits,
             stripes: array::from_fn(|_| Buckets::new()),

@@ -25,6 +25,14 @@ pub(crate) enum FailPoint {
     OneStripeOnly,
     /// A release does not serve the clients that wait.
     ReleaseServesNobody,
+    /// A keep-alive after the key TTL was shortened cuts a life short.
+    KeepAliveShortens,
+    /// A life without end has an entry in the index.
+    NeverIsArmed,
+    /// A key is free as soon as its lease has lapsed.
+    LapseFreesAtOnce,
+    /// A changed cool-down also counts for leases that had lapsed before the change.
+    LapseForgetsChange,
 }
 
 #[cfg(test)]
@@ -35,7 +43,7 @@ thread_local! {
 #[cfg(test)]
 impl FailPoint {
     /// All of them.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::HintGenerationNotCompared,
         Self::FenceNotCompared,
         Self::UnblockOffersNothing,
@@ -46,6 +54,10 @@ impl FailPoint {
         Self::LateSampleHits,
         Self::OneStripeOnly,
         Self::ReleaseServesNobody,
+        Self::KeepAliveShortens,
+        Self::NeverIsArmed,
+        Self::LapseFreesAtOnce,
+        Self::LapseForgetsChange,
     ];
 
     /// Switches on `point`, and no other, for this thread.

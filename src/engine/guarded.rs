@@ -5,6 +5,7 @@ use std::ops::Deref;
 use super::record::Record;
 use super::shard::Shard;
 use super::short_id::ShortId;
+use crate::key::{KeyInfo, State};
 use crate::time::Timestamp;
 
 /// A record that no other thread can reach meanwhile, its shard, and the time of the operation.
@@ -34,6 +35,19 @@ impl<'a> Guarded<'a> {
     /// Whether the other half of the key's id is `half`, and the key lives.
     pub(super) fn is_living(&self, half: [u8; 8]) -> bool {
         self.id() == half && !self.is_dead()
+    }
+
+    /// The key as callers see it.
+    pub(super) fn info(&self) -> KeyInfo {
+        self.record.info(self.key, self.now, self.shard.lapse())
+    }
+
+    /// Until when the key cools down after a lease that has lapsed, if no operation has noticed that.
+    pub(super) fn lapsed_until(&self) -> Option<Timestamp> {
+        match self.record.lapsed(self.now, self.shard.lapse()) {
+            Some(State::Cooling { until, .. }) => Some(until),
+            _ => None,
+        }
     }
 
     pub(super) fn is_dead(&self) -> bool {

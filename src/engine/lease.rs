@@ -211,6 +211,9 @@ impl<J: Journal> Pool<J> {
                 if is_dead || guarded.block_entry() != Some(at) {
                     return None;
                 }
+                if guarded.lapsed_until().is_some() {
+                    self.end_if_over(guarded, &mut &self.blocks);
+                }
                 let end = guarded.block().map(|(_, until)| until);
                 if end.is_some_and(|end| end == at || end <= guarded.now) {
                     return end;
@@ -229,11 +232,13 @@ impl<J: Journal> Pool<J> {
         None
     }
 
-    /// Ends a lease or a cool-down whose time is over.
+    /// Ends a lease or a cool-down whose time is over. A cool-down may follow the lease.
     pub(super) fn end_if_over(&self, guarded: &mut Guarded<'_>, blocks: &mut impl Arm) {
         let late_ms = u64::from(FailPoint::LeaseEndsLate.is_on());
         if guarded.block().is_some_and(|(_, until)| until.plus_ms(late_ms) <= guarded.now) {
-            self.apply(Change::Unblock, guarded, blocks);
+            let lapsed = guarded.lapsed_until();
+            let change = lapsed.map_or(Change::Unblock, |until| Change::Lapse { until });
+            self.apply(change, guarded, blocks);
         }
     }
 }

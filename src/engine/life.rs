@@ -1,5 +1,6 @@
 //! Operations on the lives of keys: keeping alive, deleting and looking up.
 
+use super::fail_point::FailPoint;
 use super::journal::Journal;
 use super::pool::{Pool, check};
 use super::short_id::ShortId;
@@ -9,8 +10,9 @@ use crate::key::{Fence, KeyId, KeyInfo};
 use crate::time::Timestamp;
 
 impl<J: Journal> Pool<J> {
-    /// Lets a key live for the key TTL from now, and returns when its life ends. Its lease stays as it is.
-    /// O(1); O(log n) if its entry in the index would be more than 49 days behind.
+    /// Lets a key live for the key TTL from now, unless it lives longer already, and returns when its life ends.
+    /// Its lease stays as it is. O(1); O(log n) if its entry in the index would be more than 49 days behind, or
+    /// if its life has no end from now on.
     ///
     /// # Errors
     ///
@@ -18,8 +20,10 @@ impl<J: Journal> Pool<J> {
     pub fn keep_alive(&self, id: &KeyId, now: Timestamp) -> Result<Timestamp, Error> {
         self.pay_for_lives(now, 1);
         self.with(id, now, Fence::Any, |guarded| {
-            let end = guarded.now.plus_ms(self.ttl.key_ttl_ms);
-            let life_ends = guarded.life_ends().max(end);
+            let mut life_ends = self.ttl().life_ends(guarded.now);
+            if !FailPoint::KeepAliveShortens.is_on() {
+                life_ends = life_ends.max(guarded.life_ends());
+            }
             self.apply(Change::KeepAlive { life_ends }, guarded, &mut &self.blocks);
             Ok(life_ends)
         })
@@ -48,6 +52,6 @@ impl<J: Journal> Pool<J> {
     ///
     /// [`Error::NotFound`]
     pub fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
-        self.with(id, now, Fence::Any, |guarded| Ok(guarded.info(guarded.key, guarded.now)))
+        self.with(id, now, Fence::Any, |guarded| Ok(guarded.info()))
     }
 }

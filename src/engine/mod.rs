@@ -8,12 +8,14 @@ mod bucket;
 mod buckets;
 #[cfg(test)]
 mod check;
+mod configure;
 mod create;
 mod expiry;
 pub(crate) mod fail_point;
 mod free;
 mod guarded;
 mod journal;
+mod lapse;
 mod lease;
 mod life;
 #[cfg(loom)]
@@ -23,6 +25,9 @@ mod record;
 #[cfg_attr(loom, path = "loom/records.rs")]
 mod records;
 mod restore;
+mod settings;
+#[cfg(all(test, not(loom)))]
+mod settings_tests;
 mod shard;
 mod short_id;
 mod stats;
@@ -36,4 +41,5 @@ pub use self::create::Reservation;
 pub use self::journal::{Entry, Journal};
 pub use self::pool::Pool;
 pub use self::restore::Restoring;
+pub use self::settings::Settings;
 pub use self::stats::{IndexSizes, Stats, Totals};

@@ -6,6 +6,7 @@ use super::free::FreeLists;
 use super::guarded::Guarded;
 use super::journal::Journal;
 use super::records::Records;
+use super::settings::{Live, Settings};
 use super::shard::Event;
 use super::short_id::{Sharding, ShortId};
 use super::sync::AtomicUsize;
@@ -25,13 +26,12 @@ use crate::time::Timestamp;
 /// An operation counts as of its `now`, or as of the latest time that its shard has seen, if that is later:
 /// time never runs backwards for a key.
 pub struct Pool<J: Journal = ()> {
-    pub(super) ttl: Ttl,
-    pub(super) keys_max: usize,
+    pub(super) live: Live,
     /// Living keys, dead ones that were not yet removed, and room that is reserved.
     pub(super) keys: AtomicUsize,
     pub(super) records: Records,
     pub(super) free: FreeLists,
-    /// Exactly one entry for each record, at or before the end of its life.
+    /// Exactly one entry for each record whose life ends, at or before that.
     pub(super) lives: ExpiryIndex,
     /// At most one entry for each record. A leased or cooling one has one, at or before the end of its block.
     pub(super) blocks: ExpiryIndex,
@@ -46,41 +46,32 @@ impl Pool {
     /// Unless `shards` is a power of two from 2 to 4096.
     #[must_use]
     pub fn new(ttl: Ttl, keys_max: usize, shards: usize) -> Self {
-        Self::with_journal(ttl, keys_max, shards, ())
+        Self::with_journal(Settings::new(ttl, keys_max), shards, ())
     }
 }
 
 impl<J: Journal> Pool<J> {
-    /// An empty pool of at most `keys_max` keys. O(s) for s shards.
+    /// An empty pool. O(s) for s shards.
     ///
     /// # Panics
     ///
     /// Unless `shards` is a power of two from 2 to 4096.
     #[must_use]
-    pub fn with_journal(ttl: Ttl, keys_max: usize, shards: usize, journal: J) -> Self {
+    pub fn with_journal(settings: Settings, shards: usize, journal: J) -> Self {
+        let Settings { ttl, lapse_cooldown_ms, .. } = settings;
         let sharding = Sharding::new(shards);
         Self {
-            ttl,
-            keys_max,
+            live: Live::new(settings),
             keys: AtomicUsize::new(0),
-            records: Records::new(sharding),
+            records: Records::new(sharding, lapse_cooldown_ms),
             free: FreeLists::new(sharding),
-            lives: ExpiryIndex::new(ttl.key_ttl_ms),
+            lives: ExpiryIndex::new(match ttl.key_ttl_ms {
+                Ttl::NEVER_MS => Ttl::default().key_ttl_ms,
+                key_ttl_ms => key_ttl_ms,
+            }),
             blocks: ExpiryIndex::new(ttl.lease_ttl_ms.into()),
             journal,
         }
-    }
-
-    /// How long keys live and leases last.
-    #[must_use]
-    pub fn ttl(&self) -> Ttl {
-        self.ttl
-    }
-
-    /// The most keys there may be at once.
-    #[must_use]
-    pub fn keys_max(&self) -> usize {
-        self.keys_max
     }
 
     /// Calls `act` with the record of a living key whose generation `fence` admits, under its guard.

@@ -4,8 +4,9 @@
 //! they are packed: 42 bytes instead of 64 (see [`Packed`]).
 
 use super::free::Hint;
+use super::lapse::LapseCooldown;
 use super::short_id::ShortId;
-use crate::key::{KeyInfo, Lease, State, Ttl};
+use crate::key::{KeyInfo, Lease, State};
 use crate::time::Timestamp;
 
 /// An unsigned number in `N` bytes, without alignment.
@@ -29,7 +30,7 @@ impl<const N: usize> Packed<N> {
     }
 
     fn time(self) -> Timestamp {
-        Timestamp::from_ms(self.get())
+        Timestamp::from_kept_ms(self.get())
     }
 }
 
@@ -38,7 +39,8 @@ pub(super) struct Record {
     /// The half of the id that is not the key's short id.
     id: [u8; 8],
     created_at: Packed<5>,
-    /// The time of its entry in the index of lives; never after the end of the life.
+    /// The time of its entry in the index of lives; never after the end of the life. `NEVER` if it has none,
+    /// as its life does not end.
     life_entry: Packed<5>,
     /// How far keep-alives have moved the end of the life past that time.
     life_moved_ms: Packed<4>,
@@ -54,12 +56,12 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// The record of a free key whose life begins `now`. Its entry of life belongs at [`Record::life_ends`].
-    pub(super) fn new(id: [u8; 8], now: Timestamp, ttl: Ttl) -> Self {
+    /// The record of a free key that is created `now`. Its entry of life belongs at `life_ends`.
+    pub(super) fn new(id: [u8; 8], now: Timestamp, life_ends: Timestamp) -> Self {
         Self {
             id,
             created_at: Packed::new(now.as_ms()),
-            life_entry: Packed::new(now.plus_ms(ttl.key_ttl_ms).as_ms()),
+            life_entry: Packed::new(life_ends.as_ms()),
             life_moved_ms: Packed::new(0),
             block_until: Packed::new(0),
             block_ms: Packed::new(0),
@@ -89,12 +91,12 @@ impl Record {
     }
 
     /// The state of `key` at `now`, as callers see it.
-    pub(super) fn info(&self, key: ShortId, now: Timestamp) -> KeyInfo {
+    pub(super) fn info(&self, key: ShortId, now: Timestamp, lapse: LapseCooldown) -> KeyInfo {
         KeyInfo {
             created_at: self.created_at(),
             life_ends: self.life_ends(),
             generation: self.generation_at(now),
-            state: self.state(key, now),
+            state: self.state(key, now, lapse),
         }
     }
 
@@ -116,22 +118,22 @@ impl Record {
     }
 
     pub(super) fn life_ends(&self) -> Timestamp {
-        self.life_entry().plus_ms(self.life_moved_ms.get())
+        Timestamp::from_kept_ms(self.life_entry.get() + self.life_moved_ms.get())
     }
 
     /// Moves the end of the life to `end` but leaves the entry, which then comes due too early and is armed
-    /// again. False, and nothing changes, if `end` is too far from the entry to be kept.
+    /// again. False, and nothing changes, if `end` is too far from the entry to be kept, or never comes.
     #[must_use]
     pub(super) fn move_life(&mut self, end: Timestamp) -> bool {
         let moved_ms = end.ms_since(self.life_entry());
-        if moved_ms > Packed::<4>::MAX {
+        if moved_ms > Packed::<4>::MAX || end.is_never() {
             return false;
         }
         self.life_moved_ms = Packed::new(moved_ms);
         true
     }
 
-    /// Notes that the entry of life was moved to `at`, where the life ends.
+    /// Notes that the entry of life was moved to `at`, where the life ends, or removed if that never comes.
     pub(super) fn arm_life(&mut self, at: Timestamp) {
         self.life_entry = Packed::new(at.as_ms());
         self.life_moved_ms = Packed::new(0);
@@ -158,14 +160,22 @@ impl Record {
     }
 
     /// Whether `key` can be leased, as callers see it.
-    pub(super) fn state(&self, key: ShortId, now: Timestamp) -> State {
+    pub(super) fn state(&self, key: ShortId, now: Timestamp, lapse: LapseCooldown) -> State {
         match self.block() {
             Some((since, until)) if until > now && self.is_leased() => {
                 State::Leased(self.lease(key, since, until))
             }
             Some((since, until)) if until > now => State::Cooling { since, until },
-            _ => State::Free,
+            Some(_) => self.lapsed(now, lapse).unwrap_or(State::Free),
+            None => State::Free,
         }
+    }
+
+    /// The cool-down after a lease that has lapsed, if that lasts at `now`.
+    pub(super) fn lapsed(&self, now: Timestamp, lapse: LapseCooldown) -> Option<State> {
+        let (_, since) = self.block().filter(|(_, end)| *end <= now && self.is_leased())?;
+        let until = lapse.ends_after(since);
+        (until > now).then_some(State::Cooling { since, until })
     }
 
     /// The lease of `key` from `since` to `until`, as callers see it.
@@ -226,7 +236,7 @@ mod tests {
     }
 
     fn record() -> Record {
-        Record::new([0; 8], at(7), Ttl { key_ttl_ms: 100, lease_ttl_ms: 10 })
+        Record::new([0; 8], at(7), at(107))
     }
 
     #[test]
@@ -239,12 +249,17 @@ mod tests {
         for value in [0, 1, 255, 256, Packed::<5>::MAX] {
             assert_eq!(Packed::<5>::new(value).get(), value);
         }
-        assert_eq!(Packed::<5>::MAX, Timestamp::MAX.as_ms());
+        assert_eq!(Packed::<5>::MAX, Timestamp::NEVER.as_ms());
     }
 
     #[test]
-    fn a_life_lasts_for_the_key_ttl() {
-        assert_eq!(record().life_ends(), at(107));
+    fn a_life_without_end_has_no_entry_that_moves() {
+        let mut record = record();
+        assert!(!record.move_life(Timestamp::NEVER));
+        assert_eq!(record.life_ends(), at(107));
+        record.arm_life(Timestamp::NEVER);
+        assert_eq!(record.life_entry(), Timestamp::NEVER);
+        assert_eq!(record.life_ends(), Timestamp::NEVER);
     }
 
     #[test]
@@ -285,7 +300,8 @@ mod tests {
         let hint = record.hint(key);
         record.cool(at(20), at(30));
         let cooling = State::Cooling { since: at(20), until: at(30) };
-        assert_eq!((record.state(key, at(29)), record.state(key, at(30))), (cooling, State::Free));
+        let state = |ms| record.state(key, at(ms), LapseCooldown::new(5));
+        assert_eq!((state(29), state(30)), (cooling, State::Free));
         assert_eq!((record.is_leased(), record.hint(key)), (false, None));
         record.cool(at(20), at(40));
         record.end_block();
@@ -294,5 +310,21 @@ mod tests {
         let leased = record.generation();
         record.cool(at(55), at(70));
         assert_eq!((record.is_leased(), record.generation()), (false, leased + 1));
+    }
+
+    #[test]
+    fn a_lease_that_lapses_is_followed_by_a_cool_down() {
+        let mut record = record();
+        let (_, key) = ShortId::split(&KeyId::from_bytes([0; 16]));
+        record.start_lease(at(20), at(30));
+        let state = |record: &Record, ms| record.state(key, at(ms), LapseCooldown::new(5));
+        let cooling = State::Cooling { since: at(30), until: at(35) };
+        assert!(matches!(state(&record, 29), State::Leased(_)));
+        assert_eq!([30, 34, 35].map(|ms| state(&record, ms)), [cooling, cooling, State::Free]);
+        assert_eq!(record.state(key, at(30), LapseCooldown::default()), State::Free);
+        assert_eq!((record.generation_at(at(29)), record.generation_at(at(35))), (1, 2));
+        record.cool(at(30), at(35));
+        assert_eq!([30, 34, 35].map(|ms| state(&record, ms)), [cooling, cooling, State::Free]);
+        assert_eq!(record.generation_at(at(30)), 2);
     }
 }

@@ -39,12 +39,14 @@ fn prefetch(address: usize) {
 }
 
 impl Records {
-    pub(super) fn new(sharding: Sharding) -> Self {
+    pub(super) fn new(sharding: Sharding, lapse_cooldown_ms: u32) -> Self {
         let map = DashMap::with_hasher_and_shard_amount(sharding, sharding.count());
         Self {
             sharding,
             map,
-            shards: (0..sharding.count()).map(|_| CachePadded::default()).collect(),
+            shards: (0..sharding.count())
+                .map(|_| CachePadded::new(Shard::new(lapse_cooldown_ms)))
+                .collect(),
         }
     }
 

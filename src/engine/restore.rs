@@ -2,29 +2,25 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::expiry::Arm;
 use super::guarded::Guarded;
 use super::journal::{Entry, Journal};
 use super::pool::Pool;
 use super::record::Record;
 use super::shard::Event;
 use super::short_id::ShortId;
-use crate::key::Ttl;
+use super::transition::arm_life;
 use crate::time::Timestamp;
 
 /// A pool that is being restored, which no client uses yet.
 pub struct Restoring<J: Journal = ()>(Pool<J>);
 
 impl<J: Journal> Restoring<J> {
-    /// An empty pool, to which the entries of a journal can be applied. Later changes go to `journal`. O(s)
-    /// for s shards.
+    /// Restores into `pool`, which must be empty. Later changes go to its journal. O(1).
     ///
-    /// # Panics
-    ///
-    /// As [`Pool::with_journal`].
+    /// A lease that lapsed while no pool was there is followed by the cool-down that `pool` has.
     #[must_use]
-    pub fn new(ttl: Ttl, keys_max: usize, shards: usize, journal: J) -> Self {
-        Self(Pool::with_journal(ttl, keys_max, shards, journal))
+    pub fn new(pool: Pool<J>) -> Self {
+        Self(pool)
     }
 
     /// Sets the state of a key to that in `entry`, whatever it was before. O(log n).
@@ -46,7 +42,7 @@ impl<J: Journal> Restoring<J> {
         let Some(info) = entry.after else { return };
         pool.keys.fetch_add(1, SeqCst);
         let make = |_| {
-            (&pool.lives).arm(info.life_ends, key);
+            arm_life(&mut &pool.lives, info.life_ends, key);
             Record::restored(half, &info)
         };
         pool.records.add(key, start, make, |guarded| {

@@ -1,7 +1,9 @@
-//! What a pool keeps for each shard of its records: the latest time seen there, and counters.
+//! What a pool keeps for each shard of its records: the latest time seen there, counters, and how long keys
+//! cool down after leases that have lapsed.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use super::lapse::LapseCooldown;
 use crate::time::Timestamp;
 
 /// What has happened to keys.
@@ -34,9 +36,41 @@ pub(super) type Counts = [u64; Event::COUNT];
 pub(super) struct Shard {
     seen_ms: AtomicU64,
     counts: [AtomicU64; Event::COUNT],
+    /// A [`LapseCooldown`].
+    lapse_changed_ms: AtomicU64,
+    lapse_ms: AtomicU32,
+    lapse_before_ms: AtomicU32,
 }
 
 impl Shard {
+    /// A shard whose keys cool down for so long after leases that have lapsed.
+    pub(super) fn new(lapse_cooldown_ms: u32) -> Self {
+        let shard = Self::default();
+        shard.set_lapse(LapseCooldown::new(lapse_cooldown_ms));
+        shard
+    }
+
+    /// How long keys cool down after leases that have lapsed.
+    pub(super) fn lapse(&self) -> LapseCooldown {
+        LapseCooldown {
+            ms: self.lapse_ms.load(Relaxed),
+            before_ms: self.lapse_before_ms.load(Relaxed),
+            changed_at: Timestamp::from_ms(self.lapse_changed_ms.load(Relaxed)),
+        }
+    }
+
+    /// Lets keys cool down for `ms` milliseconds after leases that lapse later than `now`, and than what the
+    /// shard has seen.
+    pub(super) fn change_lapse(&self, ms: u32, now: Timestamp) {
+        self.set_lapse(self.lapse().changed_to(ms, self.observe(now)));
+    }
+
+    fn set_lapse(&self, lapse: LapseCooldown) {
+        self.lapse_ms.store(lapse.ms, Relaxed);
+        self.lapse_before_ms.store(lapse.before_ms, Relaxed);
+        self.lapse_changed_ms.store(lapse.changed_at.as_ms(), Relaxed);
+    }
+
     /// The time of an operation that was called with `now`: never before that of an earlier operation on this
     /// shard.
     ///

@@ -13,6 +13,7 @@ use super::guarded::Guarded;
 use super::journal::{Entry, Journal};
 use super::pool::Pool;
 use super::shard::Event;
+use super::short_id::ShortId;
 use crate::time::Timestamp;
 
 /// A change of one key.
@@ -30,6 +31,8 @@ pub(super) enum Change {
     Unblock,
     /// A key, leased or not, cools down until then.
     CoolDown { until: Timestamp },
+    /// A lease has lapsed, and its key cools down from the end of the lease until then.
+    Lapse { until: Timestamp },
     /// The life ends then instead.
     KeepAlive { life_ends: Timestamp },
     /// The key is about to leave the table.
@@ -99,9 +102,16 @@ impl<J: Journal> Pool<J> {
                 }
                 is_crowded = was_free && self.free.add_stale(guarded.key);
             }
+            Change::Lapse { until } => {
+                // Its entry is at or before the end of the lease, and moves when it comes due.
+                let (_, since) = guarded.block().expect("a lease");
+                guarded.record_mut().cool(since, until);
+                guarded.shard.count(Event::LeaseTimeout);
+                guarded.shard.count(Event::CoolDown);
+            }
             Change::KeepAlive { life_ends } => {
-                if !guarded.record_mut().move_life(life_ends) {
-                    // The life would end more than 49 days after its entry.
+                if life_ends != guarded.life_ends() && !guarded.record_mut().move_life(life_ends) {
+                    // The life would end more than 49 days after its entry, or never.
                     self.move_life_entry(guarded, life_ends);
                 }
             }
@@ -117,7 +127,7 @@ impl<J: Journal> Pool<J> {
         self.journal.append(|| {
             let id = guarded.key.join(guarded.id());
             let is_removed = matches!(change, Change::Remove { .. });
-            Entry { id, after: (!is_removed).then(|| guarded.info(guarded.key, now)) }
+            Entry { id, after: (!is_removed).then(|| guarded.info()) }
         });
         is_crowded
     }
@@ -161,20 +171,30 @@ impl<J: Journal> Pool<J> {
         guarded.record_mut().arm_block(end);
     }
 
-    /// Moves the entry of a life to `end`, where the life ends.
+    /// Moves the entry of a life to `end`, where the life ends, or removes it if that never comes.
     pub(super) fn move_life_entry(&self, guarded: &mut Guarded<'_>, end: Timestamp) {
         debug_assert!(end != guarded.life_entry(), "the entry would be lost");
-        (&self.lives).arm(end, guarded.key);
+        arm_life(&mut &self.lives, end, guarded.key);
         self.lives.disarm(guarded.life_entry(), guarded.key);
         guarded.record_mut().arm_life(end);
     }
 
     /// Removes both entries of a key that is being removed.
     pub(super) fn disarm(&self, guarded: &Guarded<'_>) {
-        self.lives.disarm(guarded.life_entry(), guarded.key);
+        if !guarded.life_entry().is_never() {
+            self.lives.disarm(guarded.life_entry(), guarded.key);
+        }
         if let Some(at) = guarded.block_entry() {
             self.blocks.disarm(at, guarded.key);
         }
+    }
+}
+
+/// Adds the entry of a life, but none for a life without end: all of them would be in one bucket, to which all
+/// threads would go.
+pub(super) fn arm_life(lives: &mut impl Arm, end: Timestamp, key: ShortId) {
+    if !end.is_never() || FailPoint::NeverIsArmed.is_on() {
+        lives.arm(end, key);
     }
 }
 

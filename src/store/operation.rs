@@ -25,7 +25,7 @@ pub enum Operation<'a> {
     /// down, even if it was free; a longer cool-down that has already begun is not cut short.
     /// [`Error::NotFound`], [`Error::Stale`].
     Release(KeyId, Release<'a>),
-    /// Lets a key live for the key TTL from now. Its lease and its creation time stay as they are.
+    /// Lets a key live for the key TTL from now, unless it lives longer already. Its lease and its creation time stay as they are.
     /// [`Error::NotFound`].
     KeepAlive(KeyId),
     /// Removes a key, leased or not. [`Error::NotFound`], [`Error::Stale`].
@@ -116,7 +116,7 @@ pub enum Reply {
     Renewed(Lease),
     /// The key was taken back.
     Released,
-    /// The key was kept alive, and dies then unless it is kept alive again.
+    /// The key was kept alive, and dies then unless it is kept alive again; [`Timestamp::NEVER`] if it does not.
     KeptAlive(Timestamp),
     /// The key was removed.
     Deleted,
@@ -129,7 +129,7 @@ pub enum Reply {
 pub struct Created {
     /// Their ids.
     pub ids: Vec<KeyId>,
-    /// When the first of them dies, unless it is kept alive.
+    /// When the first of them dies, unless it is kept alive; [`Timestamp::NEVER`] if it does not.
     pub life_ends: Timestamp,
 }
 

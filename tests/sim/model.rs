@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use token_orchestrator::engine::Settings;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease, State, Ttl};
+use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease, State};
 use token_orchestrator::time::Timestamp;
 
 pub(crate) struct Model {
-    ttl: Ttl,
-    keys_max: usize,
+    settings: Settings,
+    /// The cool-downs after a lapse, each with the time at which it was set.
+    lapse_cooldowns: Vec<(Timestamp, u32)>,
     /// As they were when they were last changed. Keys that are dead stay until they are removed,
     /// as in the pool.
     keys: BTreeMap<KeyId, KeyInfo>,
@@ -21,11 +23,11 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(ttl: Ttl, keys_max: usize) -> Self {
+    pub(crate) fn new(settings: Settings) -> Self {
         let keys = BTreeMap::new();
         Self {
-            ttl,
-            keys_max,
+            settings,
+            lapse_cooldowns: vec![(Timestamp::default(), settings.lapse_cooldown_ms)],
             keys,
             created: 0,
             expired: 0,
@@ -36,11 +38,24 @@ impl Model {
     }
 
     pub(crate) fn room(&self) -> usize {
-        self.keys_max - self.keys.len()
+        self.settings.keys_max.saturating_sub(self.keys.len())
+    }
+
+    pub(crate) fn configure(&mut self, settings: Settings, now: Timestamp) {
+        self.settings = settings;
+        self.lapse_cooldowns.push((now, settings.lapse_cooldown_ms));
+    }
+
+    /// The state of a key whose lease lapsed at `end`.
+    fn lapsed(&self, end: Timestamp, now: Timestamp) -> State {
+        let mut before = self.lapse_cooldowns.iter().rev().skip_while(|(at, _)| *at >= end);
+        let (_, ms) = before.next().expect("no lease ends at 0");
+        let until = end.plus_ms(u64::from(*ms));
+        if until > now { State::Cooling { since: end, until } } else { State::Free }
     }
 
     pub(crate) fn create(&mut self, id: KeyId, now: Timestamp) {
-        let life_ends = now.plus_ms(self.ttl.key_ttl_ms);
+        let life_ends = self.settings.ttl.life_ends(now);
         let key = KeyInfo { created_at: now, life_ends, generation: 0, state: State::Free };
         self.keys.insert(id, key);
         self.created += 1;
@@ -51,7 +66,8 @@ impl Model {
         let info = self.keys.get(id).filter(|info| info.life_ends > now).ok_or(Error::NotFound)?;
         Ok(match info.state {
             State::Leased(lease) if lease.until <= now => {
-                KeyInfo { state: State::Free, generation: info.generation + 1, ..*info }
+                let state = self.lapsed(lease.until, now);
+                KeyInfo { state, generation: info.generation + 1, ..*info }
             }
             State::Cooling { until, .. } if until <= now => KeyInfo { state: State::Free, ..*info },
             _ => *info,
@@ -127,10 +143,10 @@ impl Model {
     }
 
     pub(crate) fn keep_alive(&mut self, id: &KeyId, now: Timestamp) -> Result<Timestamp, Error> {
-        let end = now.plus_ms(self.ttl.key_ttl_ms);
+        let end = self.settings.ttl.life_ends(now);
         self.change(id, now, Fence::Any, |info| {
-            info.life_ends = end;
-            Ok(end)
+            info.life_ends = info.life_ends.max(end);
+            Ok(info.life_ends)
         })
     }
 
@@ -159,9 +175,16 @@ impl Model {
 
     /// All times at which something ends.
     pub(crate) fn deadlines(&self) -> Vec<Timestamp> {
-        let ends =
-            |info: &KeyInfo| [Some(info.life_ends), info.state.blocked().map(|(_, until)| until)];
-        self.keys.values().flat_map(ends).flatten().collect()
+        let mut ends = Vec::new();
+        for info in self.keys.values() {
+            ends.extend(info.life_ends.unless_never());
+            let Some((_, until)) = info.state.blocked() else { continue };
+            ends.push(until);
+            if let State::Cooling { until, .. } = self.lapsed(until, until) {
+                ends.push(until);
+            }
+        }
+        ends
     }
 
     fn change<T>(

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::Pool;
+use token_orchestrator::engine::{Pool, Settings};
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
 use token_orchestrator::time::Timestamp;
@@ -45,6 +45,7 @@ pub(crate) enum Step {
     Advance(u64),
     /// To just before, at or just after one of the deadlines ahead.
     AdvanceToDeadline(usize, i64),
+    Configure(Settings),
 }
 
 /// Which generation a step is meant for.
@@ -57,25 +58,32 @@ pub(crate) enum Aim {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
-    ttl: Ttl,
-    keys_max: usize,
+    settings: Settings,
     shards: usize,
     seed: u64,
 }
 
+/// Few keys for the most part, since the model looks at all; and some pools that die in masses.
+fn settings() -> impl Strategy<Value = Settings> {
+    let key_ttl_ms = prop_oneof![5 => 1..300_u64, 1 => Just(Ttl::NEVER_MS)];
+    let keys_max = prop_oneof![60 => 1..20_usize, 1 => 300..1000_usize];
+    let lapse_cooldown_ms = prop_oneof![1 => Just(0_u32), 1 => 1..200_u32];
+    (key_ttl_ms, 1..300_u32, keys_max, lapse_cooldown_ms).prop_map(
+        |(key_ttl_ms, lease_ttl_ms, keys_max, lapse_cooldown_ms)| {
+            let ttl = Ttl { key_ttl_ms, lease_ttl_ms };
+            Settings { ttl, keys_max, lapse_cooldown_ms }
+        },
+    )
+}
+
 /// Worlds, each with its own mix of steps: some have no deletes, some hardly any keep-alives, and so on.
 pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
-    let ttl = (1..300_u64, 1..300_u32)
-        .prop_map(|(key_ttl_ms, lease_ttl_ms)| Ttl { key_ttl_ms, lease_ttl_ms });
-    // Few keys for the most part, since the model looks at all; and some pools that die in masses.
-    let keys_max = prop_oneof![60 => 1..20_usize, 1 => 300..1000_usize];
-    let options =
-        (ttl, keys_max, 1..5_u32, any::<u64>()).prop_map(|(ttl, keys_max, shard_bits, seed)| {
-            Options { ttl, keys_max, shards: 1 << shard_bits, seed }
-        });
+    let options = (settings(), 1..5_u32, any::<u64>()).prop_map(|(settings, shard_bits, seed)| {
+        Options { settings, shards: 1 << shard_bits, seed }
+    });
     let weights = proptest::array::uniform10(0..10_u32);
     (options, weights).prop_flat_map(|(options, weights)| {
-        let steps = proptest::collection::vec(step(weights, options.keys_max), 50..120);
+        let steps = proptest::collection::vec(step(weights, options.settings.keys_max), 50..120);
         (Just(options), steps)
     })
 }
@@ -99,7 +107,11 @@ fn step(weights: [u32; 10], keys_max: usize) -> impl Strategy<Value = Step> {
             .prop_map(|(key, fence, ms)| Step::Renew { key, fence, ms }),
         keep_alive => key.clone().prop_map(Step::KeepAlive),
         delete => (key.clone(), fence).prop_map(|(key, fence)| Step::Delete { key, fence }),
-        look => prop_oneof![key.clone().prop_map(Step::Get), Just(Step::NextRelease)],
+        look => prop_oneof![
+            2 => key.clone().prop_map(Step::Get),
+            1 => Just(Step::NextRelease),
+            1 => settings().prop_map(Step::Configure),
+        ],
         expire => (1..8_usize).prop_map(Step::Expire),
         advance => (0..400_u64).prop_map(Step::Advance),
         deadline => (key, -1..=1_i64).prop_map(|(n, offset)| Step::AdvanceToDeadline(n, offset)),
@@ -111,7 +123,6 @@ pub(crate) struct World {
     model: Model,
     /// What the pool's journal has noted.
     recorder: Recorder,
-    options: Options,
     now: Timestamp,
     rng: StdRng,
     created: Vec<KeyId>,
@@ -121,13 +132,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(options: &Options, looks_inside: bool) -> Self {
-        let Options { ttl, keys_max, shards, seed } = *options;
+        let Options { settings, shards, seed } = *options;
         let recorder = Recorder::default();
         Self {
-            pool: Pool::with_journal(ttl, keys_max, shards, recorder.clone()),
-            model: Model::new(ttl, keys_max),
+            pool: Pool::with_journal(settings, shards, recorder.clone()),
+            model: Model::new(settings),
             recorder,
-            options: options.clone(),
             now: Timestamp::default(),
             rng: StdRng::seed_from_u64(seed),
             created: Vec::new(),
@@ -145,17 +155,22 @@ impl World {
             self.check_totals()?;
         }
         if self.looks_inside {
-            let limits = (self.options.ttl, self.options.keys_max);
-            let restored = self.recorder.check(&self.pool, limits, self.now);
+            let restored = self.recorder.check(&self.pool, self.now);
             restored.map_err(|what| format!("restored: {what}"))?;
         }
         self.all_things_end()
     }
 
-    /// All keys die in the end, and nothing is left of them.
+    /// All keys die in the end, but for those without end, and nothing is left of them.
     fn all_things_end(&mut self) -> Result<(), String> {
         self.now = Timestamp::MAX;
-        while self.pool.expire(self.now, 8) == 8 {}
+        for id in self.model.ids() {
+            let deleted = self.pool.delete(&id, self.now, Fence::Any);
+            same(&deleted, &self.model.delete(&id, self.now, Fence::Any))?;
+        }
+        // Each looks at up to 8 of some 2000 entries.
+        let is_done = (0..1000).any(|_| self.pool.expire(self.now, 8) < 8);
+        same(&is_done, &true)?;
         self.bury()?;
         self.check_totals()?;
         let stats = self.pool.stats();
@@ -210,6 +225,11 @@ impl World {
                 let is_due = self.pool.next_deadline().is_some_and(|next| next <= now);
                 // An entry that comes too early is armed again, after `now`.
                 same(&is_due, &(is_due && !is_done))?;
+            }
+            Step::Configure(settings) => {
+                self.pool.configure(*settings, now);
+                self.model.configure(*settings, now);
+                same(&self.pool.settings(), settings)?;
             }
             Step::Advance(ms) => self.now = now.plus_ms(*ms),
             Step::AdvanceToDeadline(nth, offset) => {

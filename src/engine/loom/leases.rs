@@ -1,7 +1,8 @@
 //! Scenarios about the holders of keys.
 
+use super::super::settings::Settings;
 use super::checker::{LEASE_MS, at, drains, exhaust, id, lease, leased, pool_of};
-use crate::key::Fence;
+use crate::key::{Fence, State};
 
 #[test]
 fn two_draws_share_no_key() {
@@ -136,6 +137,47 @@ fn a_deletion_and_the_end_of_the_lease() {
         |pool, answers| {
             assert_eq!(answers, [true, true]);
             drains(pool, 10, 0);
+        },
+    );
+}
+
+/// The second thread sees that the lease has lapsed, and whether a cool-down follows. Whatever the first one
+/// changes then, and whatever time it has, that stays so.
+#[test]
+fn a_changed_cool_down_does_not_bring_back_what_is_over() {
+    exhaust(
+        leased,
+        &[
+            |pool| {
+                let settings = pool.settings();
+                pool.configure(Settings { lapse_cooldown_ms: 5, ..settings }, at(9));
+                pool.configure(Settings { lapse_cooldown_ms: 7, ..settings }, at(10));
+                [false; 2]
+            },
+            |pool| {
+                let state = || pool.get(&id(0), at(11)).unwrap().state;
+                let [first, second] = [state(), state()];
+                [first == second, lease(pool, 11).is_ok() == (first == State::Free)]
+            },
+        ],
+        |_, answers| assert_eq!(answers[1], [true; 2]),
+    );
+}
+
+#[test]
+fn a_lease_that_lapses_and_a_draw() {
+    exhaust(
+        || {
+            let pool = leased();
+            let settings = pool.settings();
+            pool.configure(Settings { lapse_cooldown_ms: 5, ..settings }, at(0));
+            pool
+        },
+        &[|pool| lease(pool, 10).is_ok(), |pool| pool.expire(at(10), 4) <= 4],
+        |pool, answers| {
+            assert_eq!(answers, [false, true]);
+            drains(pool, 14, 0);
+            drains(pool, 15, 1);
         },
     );
 }

@@ -5,9 +5,11 @@ use ::loom::thread;
 
 use super::super::expiry::{Arm, ExpiryIndex};
 use super::super::pool::Pool;
+use super::super::settings::Settings;
 use super::super::short_id::ShortId;
 use super::checker::{OTHER, TTL, at, checker, drains, entries, exhaust, id, lease, pool_of};
-use crate::key::Fence;
+use crate::key::{Fence, Ttl};
+use crate::time::Timestamp;
 
 #[test]
 fn draw_and_delete() {
@@ -55,6 +57,26 @@ fn a_keep_alive_and_the_sweep_at_the_end_of_the_life() {
             assert_eq!(pool.get(&id(0), at(198)).is_ok(), answers[0]);
             while pool.expire(at(199), 4) > 0 {}
             assert_eq!(entries(pool).0, 0);
+        },
+    );
+}
+
+/// The keep-alive makes the life endless, so that its entry goes, unless the sweep was first.
+#[test]
+fn a_keep_alive_without_end_and_the_sweep_at_the_end_of_the_life() {
+    exhaust(
+        || {
+            let pool = pool_of(1);
+            let settings = pool.settings();
+            let ttl = Ttl { key_ttl_ms: Ttl::NEVER_MS, ..settings.ttl };
+            pool.configure(Settings { ttl, ..settings }, at(0));
+            pool
+        },
+        &[|pool| pool.keep_alive(&id(0), at(99)).is_ok(), |pool| pool.expire(at(100), 4) > 0],
+        |pool, answers| {
+            assert_eq!(pool.get(&id(0), Timestamp::MAX).is_ok(), answers[0]);
+            while pool.expire(Timestamp::MAX, 4) > 0 {}
+            assert_eq!((pool.stats().keys, entries(pool).0), (u64::from(answers[0]), 0));
         },
     );
 }

@@ -119,7 +119,7 @@ impl Fields {
         if let Some(at) = self.blocked_until {
             write("lease-expires-at", &time(store, at));
         }
-        if let Some(at) = self.life_ends {
+        if let Some(at) = self.life_ends.and_then(Timestamp::unless_never) {
             write("key-expires-at", &time(store, at));
         }
         if let Some(ms) = self.retry_after_ms {

@@ -78,9 +78,9 @@ impl<C: Clock> Memory<C> {
 
     /// Creates up to [`Memory::STEP`] of the keys that `created` still lacks.
     fn create_some(&self, room: &mut Reservation<'_>, count: usize, created: &mut Created) {
-        let Shared { pool, clock, alarm, .. } = &*self.shared;
+        let Shared { clock, alarm, .. } = &*self.shared;
         let now = clock.now();
-        let life_ends = now.plus_ms(pool.ttl().key_ttl_ms);
+        let life_ends = room.life_ends(now);
         if created.ids.is_empty() {
             created.life_ends = life_ends;
         }
@@ -91,7 +91,9 @@ impl<C: Clock> Memory<C> {
                 created.ids.push(id);
             }
         }
-        alarm.note_deadline(life_ends);
+        if let Some(end) = life_ends.unless_never() {
+            alarm.note_deadline(end);
+        }
         self.serve_waiters();
     }
 }
