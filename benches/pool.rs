@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use token_orchestrator::engine::WalkCursor;
 use token_orchestrator::time::Timestamp;
 
 use self::operations::{Filled, GROUP, OPERATIONS, Worker, sizes};
@@ -31,6 +32,23 @@ fn operations(c: &mut Criterion) {
     }
 }
 
+/// A page of a walk over all keys.
+fn walk(c: &mut Criterion) {
+    const KEYS: u16 = 100;
+    for keys in sizes(SIZES) {
+        let (pool, mut cursor) = (Filled::new(keys).pool, WalkCursor::default());
+        let mut group = c.benchmark_group("walk, a page of 100");
+        group.throughput(Throughput::Elements(KEYS.into()));
+        group.bench_function(BenchmarkId::from_parameter(keys), |b| {
+            b.iter(|| {
+                let page = pool.walk(cursor, KEYS.into(), Timestamp::from_ms(60_000));
+                cursor = page.next.unwrap_or_default();
+                page.keys
+            });
+        });
+    }
+}
+
 /// All keys are dead.
 fn mass_expiry(c: &mut Criterion) {
     for keys in sizes(SIZES).into_iter().filter(|keys| *keys <= 1_000_000) {
@@ -52,5 +70,5 @@ fn mass_expiry(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, operations, mass_expiry);
+criterion_group!(benches, operations, walk, mass_expiry);
 criterion_main!(benches);

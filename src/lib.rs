@@ -88,6 +88,8 @@
 //! - **Stale hints**, those of keys that died or began to cool down while they were free, are at most
 //!   about twice the live ones, and 32 more in each shard: an operation that makes one in a shard where they prevail drops two
 //!   others.
+//! - **A walk over all keys sees each key that stays exactly once**, in the order of places that do not
+//!   depend on the size of the tables (`engine/place.rs`), without memory for it.
 //!
 //! # Where the bytes are
 //!

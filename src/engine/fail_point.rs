@@ -33,6 +33,10 @@ pub(crate) enum FailPoint {
     LapseFreesAtOnce,
     /// A changed cool-down also counts for leases that had lapsed before the change.
     LapseForgetsChange,
+    /// A walk over all keys leaves out every other bucket.
+    WalkSkipsBucket,
+    /// A walk shows keys again that it has shown, where a page ended within a bucket or a table has shrunk.
+    WalkLooksBack,
 }
 
 #[cfg(test)]
@@ -43,7 +47,7 @@ thread_local! {
 #[cfg(test)]
 impl FailPoint {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::HintGenerationNotCompared,
         Self::FenceNotCompared,
         Self::UnblockOffersNothing,
@@ -58,6 +62,8 @@ impl FailPoint {
         Self::NeverIsArmed,
         Self::LapseFreesAtOnce,
         Self::LapseForgetsChange,
+        Self::WalkSkipsBucket,
+        Self::WalkLooksBack,
     ];
 
     /// Switches on `point`, and no other, for this thread.

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use super::record::Record;
 use super::shard::Shard;
 use super::short_id::ShortId;
-use crate::key::{KeyInfo, State};
+use crate::key::{KeyId, KeyInfo, State};
 use crate::time::Timestamp;
 
 /// A record that no other thread can reach meanwhile, its shard, and the time of the operation.
@@ -48,6 +48,33 @@ impl<'a> Guarded<'a> {
             Some(State::Cooling { until, .. }) => Some(until),
             _ => None,
         }
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.record.life_ends() <= self.now
+    }
+}
+
+/// A record to look at, which no other thread can change meanwhile.
+pub(super) struct Look<'a> {
+    pub(super) key: ShortId,
+    record: &'a Record,
+    shard: &'a Shard,
+    now: Timestamp,
+}
+
+impl<'a> Look<'a> {
+    pub(super) fn new(key: ShortId, record: &'a Record, shard: &'a Shard, now: Timestamp) -> Self {
+        Self { key, record, shard, now }
+    }
+
+    pub(super) fn id(&self) -> KeyId {
+        self.key.join(self.record.id())
+    }
+
+    /// The key as callers see it.
+    pub(super) fn info(&self) -> KeyInfo {
+        self.record.info(self.key, self.now, self.shard.lapse())
     }
 
     pub(super) fn is_dead(&self) -> bool {

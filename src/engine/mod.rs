@@ -20,6 +20,7 @@ mod lease;
 mod life;
 #[cfg(loom)]
 mod loom;
+mod place;
 mod pool;
 mod record;
 #[cfg_attr(loom, path = "loom/records.rs")]
@@ -36,6 +37,7 @@ mod sync;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod transition;
+mod walk;
 
 pub use self::create::Reservation;
 pub use self::journal::{Entry, Journal};
@@ -43,3 +45,4 @@ pub use self::pool::Pool;
 pub use self::restore::Restoring;
 pub use self::settings::Settings;
 pub use self::stats::{IndexSizes, Stats, Totals};
+pub use self::walk::{Page, WalkCursor};

@@ -12,7 +12,8 @@ use crossbeam_utils::CachePadded;
 use dashmap::{DashMap, Entry};
 use prefetch_index::prefetch_index;
 
-use super::guarded::Guarded;
+use super::guarded::{Guarded, Look};
+use super::place;
 use super::record::Record;
 use super::shard::Shard;
 use super::short_id::{Sharding, ShortId};
@@ -126,6 +127,42 @@ impl Records {
             let _locked = table.read();
             look(shard);
         }
+    }
+
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Calls `look` with each record that belongs to the bucket of `place` in a shard's table, in no order, and
+    /// returns the place where the next bucket begins, or `None` after the last one. O(1).
+    ///
+    /// `hashbrown` gives the records of a bucket only to `unsafe` code. But it finds all that have the same
+    /// hash, and the hashes of a bucket's records differ in no more than the tag that it compares first.
+    pub(super) fn look_at_bucket(
+        &self,
+        shard: usize,
+        place: u64,
+        now: Timestamp,
+        mut look: impl FnMut(Look<'_>),
+    ) -> Option<u64> {
+        let (table, shard) = (self.map.shards()[shard].write(), &self.shards[shard]);
+        if table.is_empty() {
+            return None;
+        }
+        let now = shard.observe(now);
+        let mask = table.buckets() as u64 - 1;
+        let bucket = place::bucket(place, mask);
+        for tag in 0..1 << Sharding::TAG_BITS {
+            let hash = tag << (u64::BITS - Sharding::TAG_BITS) | bucket;
+            let _ = table.get(hash, |(key, record)| {
+                // Beside them it comes across some that belong to other buckets.
+                if self.sharding.hash_one(key) & mask == bucket {
+                    look(Look::new(*key, record.get(), shard, now));
+                }
+                false
+            });
+        }
+        place::next_bucket(place, mask)
     }
 
     /// Calls `look` with each record. O(n).

@@ -28,6 +28,11 @@ impl ShortId {
         u64::from_be_bytes(self.0)
     }
 
+    /// The place of the key in a walk over all keys: see [`super::place`]. O(1).
+    pub(super) fn place(self) -> u64 {
+        self.bits().reverse_bits()
+    }
+
     /// The id, from its two halves. O(1).
     pub(super) fn join(self, kept: [u8; 8]) -> KeyId {
         let mut id = [0; 16];
@@ -57,8 +62,8 @@ pub(super) struct Sharding {
 
 impl Sharding {
     /// `hashbrown` takes the top 7 bits of a hash as a tag, and `DashMap` the shard from the bits below.
-    const TAG_BITS: u32 = 7;
-    /// The lowest bits pick the bucket in a shard's table.
+    pub(super) const TAG_BITS: u32 = 7;
+    /// The lowest bits pick the bucket in a shard's table, as those of the hash do: a walk relies on it.
     const BUCKET_BITS: u32 = 31;
     /// These bits pick the shard. Together with the two above they are the 62 random bits.
     const SHARD_BITS: u32 = 24;

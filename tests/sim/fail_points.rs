@@ -4,7 +4,7 @@ use std::panic;
 
 use token_orchestrator::engine::fail_point::FailPoint;
 
-use super::{Tries, model_attack, uniform, waiting};
+use super::{Tries, model_attack, uniform, waiting, walks};
 
 /// It is enough that a fail point is caught: the steps need not be the shortest.
 const TRIES: Tries = Tries { seed: 1, cases: 2000, shrinks: false };
@@ -20,6 +20,8 @@ enum Attack {
     Waiting,
     /// Many draws.
     Draw,
+    /// Walks over all keys.
+    Walk,
 }
 
 impl Attack {
@@ -29,6 +31,7 @@ impl Attack {
             Self::Outside => model_attack(TRIES, false),
             Self::Waiting => waiting::attack(TRIES),
             Self::Draw => uniform::attack(TRIES.seed),
+            Self::Walk => walks::attack(Tries { cases: 300, ..TRIES }),
         };
         outcome.err()
     }
@@ -39,6 +42,7 @@ impl Attack {
                 &[Self::Draw]
             }
             FailPoint::ReleaseServesNobody => &[Self::Waiting],
+            FailPoint::WalkSkipsBucket | FailPoint::WalkLooksBack => &[Self::Walk],
             _ => &[Self::Inside, Self::Outside],
         }
     }
@@ -46,7 +50,7 @@ impl Attack {
 
 #[test]
 fn each_fail_point_is_caught() {
-    for attack in [Attack::Inside, Attack::Outside, Attack::Waiting, Attack::Draw] {
+    for attack in [Attack::Inside, Attack::Outside, Attack::Waiting, Attack::Draw, Attack::Walk] {
         assert_eq!(attack.report(), None, "{attack:?} finds fault without one");
     }
     // Some are caught by assertions of the pool's own.

@@ -10,6 +10,7 @@ mod model;
 mod steps;
 mod uniform;
 mod waiting;
+mod walks;
 
 use std::cell::Cell;
 use std::fmt::Debug;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use ::loom::sync::MutexGuard;
 
-use super::guarded::Guarded;
+use super::guarded::{Guarded, Look};
 use super::record::Record;
 use super::shard::Shard;
 use super::short_id::{Sharding, ShortId};
@@ -79,6 +79,25 @@ impl Records {
 
     pub(in crate::engine) fn each_shard(&self, mut look: impl FnMut(&Shard)) {
         self.shards.iter().for_each(|shard| look(&shard.lock().1));
+    }
+
+    pub(in crate::engine) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// All records of the shard: as if its table had a single bucket.
+    pub(in crate::engine) fn look_at_bucket(
+        &self,
+        shard: usize,
+        _: u64,
+        now: Timestamp,
+        mut look: impl FnMut(Look<'_>),
+    ) -> Option<u64> {
+        let locked = self.shards[shard].lock();
+        let (map, shard) = &*locked;
+        let now = shard.observe(now);
+        map.iter().for_each(|(key, record)| look(Look::new(*key, record, shard, now)));
+        None
     }
 
     pub(in crate::engine) fn len(&self) -> usize {
