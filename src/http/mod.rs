@@ -22,7 +22,7 @@
 //! | `wire` | bodies and answers byte by byte, limits of their memory, refusals | |
 //! | `meter` | counts and latencies of answers, by route | `route` |
 //! | `audit` | the lines of the audit log, and what clients call their requests | `route` |
-//! | `auth` | tokens and their roles, requests from other sites | `route`, `wire` |
+//! | `auth` | tokens, their roles and their pools, requests from other sites | `route`, `wire` |
 //! | `api` | the handlers for clients that lease keys | `route`, `wire`, `audit` |
 //! | `hot` | the event loop, which answers the commonest requests | `meter`, `audit`, `auth` |
 //! | `net` | accepting, limits of connections, TLS, connections, draining, the heartbeat | `api`, `hot` |
@@ -48,7 +48,9 @@ mod wire;
 
 pub use self::api::{Limits, Timeouts};
 pub use self::audit::AuditLog;
-pub use self::auth::{Access, Role, TokenHash, check_name, new_token};
+pub use self::auth::{
+    Access, Pools, Quota, Role, TokenHash, check_name, check_quota, new_token, parse_max_held,
+};
 pub use self::net::{Heartbeat, Tls};
 pub use self::serve::{Listeners, ServeOptions, serve};
 pub use self::wire::{BODY_BYTES_MAX, COUNT_MAX};

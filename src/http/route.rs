@@ -4,6 +4,9 @@ use axum::http::{Method, Uri};
 
 use crate::key::KeyId;
 
+/// The pool that `/keys`, `/leases`, `/keepalive` and `/stats` are about.
+const DEFAULT_POOL: &str = "default";
+
 /// Declares the routes, so that none can be forgotten in the table of all.
 macro_rules! routes {
     ($($route:ident: $method:literal $template:literal, $need:ident;)+) => {
@@ -77,6 +80,12 @@ impl Route {
     /// Whether a request waits until a key is free. A lease without `wait` waits only for a store that is slow.
     pub(super) fn may_wait(self) -> bool {
         matches!(self, Self::LeaseOrWait | Self::LeaseOnceOrWait)
+    }
+
+    /// The pool that a request is about, if it is about a single one. Other requests take a token for all pools.
+    pub(super) fn pool(self) -> Option<&'static str> {
+        let is_of_keys = matches!(self, Self::Create | Self::Delete | Self::Stats);
+        (self.need() == Need::Use || is_of_keys).then_some(DEFAULT_POOL)
     }
 
     /// Whether a request changes or gives something, so that each has a line in the audit log.

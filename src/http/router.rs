@@ -57,11 +57,12 @@ impl Gate {
     ) -> impl Future<Output = Response> + Send + use<> {
         let mut cached = None;
         let problem = wire::check_coding(request.headers())
-            .and_then(|()| guard(&self.access, &request, route.need(), &mut cached))
+            .and_then(|()| guard(&self.access, &request, route.need(), route.pool(), &mut cached))
             .and_then(|()| check_parameters(request.uri(), route))
             .err();
         if let Some(entry) = entry {
-            entry.token = self.access.name(authorization(request.headers()), cached.as_deref());
+            let token = self.access.token(authorization(request.headers()), cached.as_deref());
+            entry.token = token.map(|token| Arc::clone(&token.name));
         }
         if problem.is_none() && request.body().is_end_stream() {
             return Either::Left(self.route(request));

@@ -31,7 +31,15 @@ impl File {
         let line = |role: &Role| {
             format!("{0} {0} {1}\n", role.name(), TokenHash::of(role.name().as_bytes()))
         };
-        fs::write(&self.0, roles.iter().map(line).collect::<String>()).unwrap();
+        self.write_lines(&roles.iter().map(line).collect::<String>());
+    }
+
+    pub(crate) fn write_lines(&self, lines: &str) {
+        fs::write(&self.0, lines).unwrap();
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().unwrap()
     }
 }
 
@@ -227,9 +235,8 @@ fn a_token_that_was_made_is_one_that_is_known() {
     let (token, line) = text.trim_end().split_once('\n').unwrap();
     assert!(line.starts_with("worker client "));
     let file = File::new("made", &[]);
-    fs::write(&file.0, line).unwrap();
-    let path = file.0.to_str().unwrap();
-    let serve = ["--listen", "0.0.0.0:0", "--auth-tokens", path];
+    file.write_lines(line);
+    let serve = ["--listen", "0.0.0.0:0", "--auth-tokens", file.path()];
     let mut command = binary();
     let (mut child, address, mut lines) = start(command.args(serve));
     let address = address.replace("0.0.0.0", "127.0.0.1");

@@ -1,10 +1,11 @@
 //! The audit log: a line for each request that changes or gives something, the same by whichever path it came.
 
+use std::fs;
 use std::sync::{Arc, Mutex};
 
 use http_body_util::Full;
 use serde_json::{Value, json};
-use token_orchestrator::http::{Access, AuditLog, Role, ServeOptions};
+use token_orchestrator::http::{Access, AuditLog, Role, ServeOptions, TokenHash};
 use token_orchestrator::key::KeyId;
 use token_orchestrator::store::{Options, Store};
 
@@ -221,8 +222,13 @@ async fn requests_for_many_keys_have_their_number() {
 async fn lines_name_tokens_and_every_refusal_has_one() {
     let file = File::new("audit", &Role::ALL);
     let log = Lines::default();
-    let server = log.server(file.access()).await;
+    let access = file.access();
+    let server = log.server(access.clone()).await;
     let [client, admin, metrics] = Role::ALL.map(bearer);
+    let others = format!("others client {} openai", TokenHash::of(b"others"));
+    file.write_lines(&(fs::read_to_string(file.path()).unwrap() + &others));
+    access.reload().unwrap();
+    let others = "Authorization: Bearer others\r\n".to_owned();
     // Longer than what a connection remembers.
     let padded = format!("Authorization: Bearer {}client\r\n", " ".repeat(300));
     let wrong = "Authorization: Bearer nobody\r\n".to_owned();
@@ -236,6 +242,8 @@ async fn lines_name_tokens_and_every_refusal_has_one() {
             ("POST", "/leases", &admin, "/leases", 404, Some("admin")),
             ("POST", "/keys", &client, "/keys", 403, Some("client")),
             ("GET", "/keys", &metrics, "/keys", 403, Some("metrics")),
+            ("GET", "/keys", &others, "/keys", 403, Some("others")),
+            ("GET", "/stats", &others, "/stats", 403, Some("others")),
             ("GET", "/keys", &String::new(), "/keys", 401, None),
             ("GET", "/keys", &wrong, "/keys", 401, None),
             ("GET", "/stats", &wrong, "/stats", 401, None),

@@ -25,6 +25,7 @@ mod openapi;
 mod operators;
 mod paths;
 mod peers;
+mod pool_tokens;
 mod records;
 mod runs;
 mod service;

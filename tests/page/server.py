@@ -97,10 +97,10 @@ class Server:
         return answer.json["keyId"], answer.headers["etag"]
 
 
-def write_tokens(file, **tokens):
-    """Writes a file of tokens: role=token."""
+def write_tokens(file, pools="*", **tokens):
+    """Writes a file of tokens for these pools: role=token."""
     for role, token in tokens.items():
-        file.write(f"{role}-of-the-test {role} {hashlib.sha256(token.encode()).hexdigest()}\n")
+        file.write(f"{role}-of-the-test {role} {hashlib.sha256(token.encode()).hexdigest()} {pools}\n")
     file.flush()
 
 

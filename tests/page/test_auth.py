@@ -69,3 +69,15 @@ def test_a_token_is_asked_for_and_its_role_is_respected(browser, binary):
             assert page.is_visible("#auth") and page.evaluate("sessionStorage.length") == 0
             use(page, TOKENS["client"])
             await_state(page, "live")
+
+
+def test_a_token_for_other_pools_is_told_apart_from_one_of_another_role(browser, binary):
+    complaints = [refused(401, "/dashboard/events"), refused(403, "/dashboard/events"), refused(403, "/keys")]
+    with tempfile.NamedTemporaryFile("w") as file:
+        write_tokens(file, pools="openai", admin=TOKENS["admin"])
+        with Server(binary, "--auth-tokens", file.name) as server, opened(browser, server, complaints=complaints) as page:
+            await_text(page, "#state", "Stopped: A token is needed")
+            use(page, TOKENS["admin"])
+            await_text(page, "#state", "Stopped: The pools of the token do not allow this request")
+            page.click("#create-form button")
+            await_text(page, "#create-note", "The token that was sent is not for the pool default.")

@@ -10,7 +10,8 @@ use super::same_site::is_from_elsewhere;
 use crate::http::route::Need;
 use crate::http::wire::Problem;
 
-/// Whether a request is allowed, asked before its body is read. `cached` receives its role.
+/// Whether a request is allowed, asked before its body is read. `pool` is the one that it is about, if it is about
+/// one. `cached` receives its token.
 ///
 /// # Errors
 ///
@@ -19,6 +20,7 @@ pub(in crate::http) fn guard(
     access: &Access,
     request: &Request,
     need: Need,
+    pool: Option<&str>,
     cached: &mut Option<Box<CachedRole>>,
 ) -> Result<(), Problem> {
     let fields = request.headers();
@@ -29,7 +31,7 @@ pub(in crate::http) fn guard(
     if need != Need::Nothing && is_from_elsewhere(request, access.is_guarded()) {
         return Err(Problem::FromElsewhere);
     }
-    access.check(authorization(fields), need, cached)
+    access.check(authorization(fields), need, pool, cached)
 }
 
 /// The `Authorization` of a request. With two values it would be unclear which one applies.

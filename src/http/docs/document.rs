@@ -208,6 +208,7 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
     let all = [
         Problem::Unauthorized { has_token: false },
         Problem::Forbidden { role },
+        Problem::ForbiddenPool { pool: route.pool().map(str::to_owned) },
         Problem::FromElsewhere,
         Problem::MalformedHost,
         Problem::ForeignHost { host: "keys.example.com".to_owned() },

@@ -1,5 +1,7 @@
 //! Requests of the hot path in the audit log.
 
+use std::sync::Arc;
+
 use super::connection::Connection;
 use super::fields::Fields;
 use super::request::Hot;
@@ -17,7 +19,8 @@ pub(super) fn begin(
         return None;
     }
     let mut entry = Entry::new(hot.route, fields.sent, connection.place.address());
-    entry.token = access.name(fields.authorization, connection.cached_role.as_deref());
+    let token = access.token(fields.authorization, connection.cached_role.as_deref());
+    entry.token = token.map(|token| Arc::clone(&token.name));
     entry.set_operation(&hot.operation);
     Some(entry)
 }

@@ -49,7 +49,7 @@ pub(super) struct Connection {
     pub(super) is_ending: bool,
     /// The client has gone: it does not receive answers either.
     pub(super) has_gone: bool,
-    /// The role of the token that it sent last.
+    /// The token that it sent last.
     pub(super) cached_role: Option<Box<CachedRole>>,
     /// What is still read, once the server drains.
     pub(super) last_input: Option<Box<LastInput>>,
@@ -88,7 +88,7 @@ impl Connection {
         route: Route,
         authorization: Option<&[u8]>,
     ) -> bool {
-        access.check(authorization, route.need(), &mut self.cached_role).is_ok()
+        access.check(authorization, route.need(), route.pool(), &mut self.cached_role).is_ok()
     }
 
     /// Whether an answer can be its last one: nothing that has come is left to answer. O(1).

@@ -78,6 +78,14 @@ impl Problem {
                     .into()
             }
             Self::Forbidden { role: "admin" } => "This request needs a token with the role admin.".into(),
+            Self::ForbiddenPool { pool: Some(pool) } => format!(
+                "The token that was sent is not for the pool {pool}. Send one that is, or ask the operator for \
+                 one."
+            ).into(),
+            Self::ForbiddenPool { pool: None } => {
+                "This request is not about a single pool, so it needs a token that is for all pools."
+                    .into()
+            }
             Self::FromElsewhere => {
                 "A browser sent this request for a page of another site. Send it \
                  from a page of this server, or from a program."

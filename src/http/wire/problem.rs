@@ -109,6 +109,7 @@ pub(in crate::http) enum Problem {
     Busy,
     Unauthorized { has_token: bool },
     Forbidden { role: &'static str },
+    ForbiddenPool { pool: Option<String> },
     FromElsewhere,
     MalformedHost,
     ForeignHost { host: String },
@@ -145,6 +146,7 @@ impl Problem {
     }
 
     /// The last part of its type, the status, and the title.
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     fn kind(&self) -> (&'static str, StatusCode, &'static str) {
         match self {
             Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "No such path"),
@@ -202,6 +204,11 @@ impl Problem {
                 "forbidden",
                 StatusCode::FORBIDDEN,
                 "The role of the token does not allow this request",
+            ),
+            Self::ForbiddenPool { .. } => (
+                "forbidden-pool",
+                StatusCode::FORBIDDEN,
+                "The pools of the token do not allow this request",
             ),
             Self::FromElsewhere => {
                 ("cross-site", StatusCode::FORBIDDEN, "The request comes from another site")
