@@ -88,6 +88,7 @@
 //! - **Stale hints**, those of keys that died or began to cool down while they were free, are at most
 //!   about twice the live ones, and 32 more in each shard: an operation that makes one in a shard where they prevail drops two
 //!   others.
+//! - **A key never moves.** In a pool that began small, a bit of its id says in which half it is.
 //! - **A walk over all keys sees each key that stays exactly once**, in the order of places that do not
 //!   depend on the size of the tables (`engine/place.rs`), without memory for it.
 //!
@@ -102,6 +103,10 @@
 //! | entry of life | 21 | half an id and 4 bytes of deadline, in B-trees that are two thirds full |
 //! | entry of block | 24 | the same, for keys leased in the last minute |
 //! | huge pages | 12 | what is freed within one is given back, but not always what was never used |
+//!
+//! A pool that begins small ([`engine::Size::Growing`]) takes 2 KiB while it is empty, and with its first key some
+//! 7 KiB more: 8 shards, a skip list for each stripe of its indexes, and longer time buckets. The rest comes when
+//! it has some thousand keys (`engine/halves.rs`).
 //!
 //! The indexes name a key by half its id, which is enough to find the record. The shards are
 //! graded in size, so that their tables do not all double at once. Both are told in

@@ -14,7 +14,7 @@ impl<J: Journal> Pool<J> {
     /// The settings. O(1).
     #[must_use]
     pub fn settings(&self) -> Settings {
-        let lapse_cooldown_ms = *self.live.lapse_cooldown_ms.lock();
+        let lapse_cooldown_ms = self.records.lapse_cooldown_ms();
         Settings { ttl: self.ttl(), keys_max: self.keys_max(), lapse_cooldown_ms }
     }
 
@@ -42,15 +42,12 @@ impl<J: Journal> Pool<J> {
     /// The pool's index of lives is made for its first key TTL. One that becomes many times as long costs up to
     /// 200 bytes more a key, and with one that becomes many times shorter, threads meet more often.
     pub fn configure(&self, settings: Settings, now: Timestamp) {
-        let mut lapse_cooldown_ms = self.live.lapse_cooldown_ms.lock();
         self.live.set(settings);
-        if settings.lapse_cooldown_ms != *lapse_cooldown_ms {
-            // The shards only remember the last change, so nothing may be left of what lapsed before that one.
+        // The shards only remember the last change, so nothing may be left of what lapsed before that one.
+        self.records.change_lapse(settings.lapse_cooldown_ms, now, || {
             while !FailPoint::LapseForgetsChange.is_on()
                 && self.end_blocks(now, Self::SETTLED) == Self::SETTLED
             {}
-            self.records.each_shard(|shard| shard.change_lapse(settings.lapse_cooldown_ms, now));
-            *lapse_cooldown_ms = settings.lapse_cooldown_ms;
-        }
+        });
     }
 }

@@ -1,6 +1,6 @@
 //! Creating keys in room that was reserved before, so that all or none are created.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::expiry::Cursor;
 use super::journal::Journal;
@@ -58,6 +58,15 @@ impl<'a, J: Journal> Reservation<'a, J> {
     #[must_use]
     pub fn life_ends(&self, now: Timestamp) -> Timestamp {
         self.ttl.life_ends(now)
+    }
+
+    /// The id for a key that is to be created. A pool that grows has the key in the half that suits its size, which
+    /// one bit of the id says; others leave `id` as it is. A key with another id works as well, but may make the
+    /// pool larger than it needs to be. O(1).
+    #[must_use]
+    pub fn fit(&self, id: KeyId) -> KeyId {
+        let Some(small_max) = self.pool.small_max else { return id };
+        ShortId::id_in_half(&id, self.pool.keys.load(Relaxed) > small_max)
     }
 
     /// Creates a free key whose life begins `now`. False, and nothing changes, if the pool has a key whose id

@@ -7,6 +7,7 @@
 //! entry takes 21 bytes among many in its bucket, and some 220 alone.
 
 use std::array;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -22,9 +23,6 @@ use crate::time::Timestamp;
 /// The number of skip lists. A key's id picks one. In a single list, all threads that arm keys for about the
 /// same time would meet in one bucket.
 const STRIPES: usize = unless_loom(4);
-/// Binary logarithm of the number of buckets for the usual time until a deadline: 2048, or up to twice as
-/// many. Where that would make them too short there are fewer.
-const BUCKETS_BITS: u32 = 11;
 /// Binary logarithm of the length of the shortest bucket in milliseconds: 32 ms.
 const BUCKET_BITS_MIN: u32 = 5;
 
@@ -35,16 +33,22 @@ const BUCKET_BITS_MAX: u32 = 31;
 pub(super) struct ExpiryIndex {
     /// Binary logarithm of the length of a bucket in milliseconds.
     bucket_bits: u32,
-    stripes: [Buckets; STRIPES],
+    /// Made when they are first needed: an empty skip list takes half a kilobyte.
+    stripes: [OnceLock<Box<Stripe>>; STRIPES],
     /// For each stripe a time before which nothing is due: a hint, for a check without a lock. It only
     /// decides which thread does the work, so the model checker does not see it.
     earliest_ms: CachePadded<[AtomicU64; STRIPES]>,
-    /// Held by the operation that handles the due entries of a stripe. Others skip that stripe.
-    handling: [CachePadded<Mutex<()>>; STRIPES],
     /// The stripe at which [`ExpiryIndex::due`] begins next.
     turn: CachePadded<std::sync::atomic::AtomicUsize>,
     /// The number of entries. Its own cache line keeps writes from slowing readers of the other fields.
     len: CachePadded<AtomicUsize>,
+}
+
+/// A skip list.
+struct Stripe {
+    buckets: Buckets,
+    /// Held by the operation that handles the due entries of the stripe. Others skip it.
+    handling: CachePadded<Mutex<()>>,
 }
 
 /// The buckets that entries were added to last. The next entries are likely to belong to the same ones.
@@ -66,15 +70,15 @@ impl Arm for &ExpiryIndex {
 }
 
 impl ExpiryIndex {
-    /// An index whose deadlines are mostly up to `span_ms` away.
-    pub(super) fn new(span_ms: u64) -> Self {
+    /// An index whose deadlines are mostly up to `span_ms` away. Each stripe has `buckets` buckets for that time,
+    /// or up to twice as many. Where that would make them too short there are fewer.
+    pub(super) fn new(span_ms: u64, buckets: u64) -> Self {
         let bucket_bits =
-            (span_ms >> BUCKETS_BITS).max(1).ilog2().clamp(BUCKET_BITS_MIN, BUCKET_BITS_MAX);
+            (span_ms / buckets).max(1).ilog2().clamp(BUCKET_BITS_MIN, BUCKET_BITS_MAX);
         Self {
             bucket_bits,
-            stripes: array::from_fn(|_| Buckets::new()),
+            stripes: array::from_fn(|_| OnceLock::new()),
             earliest_ms: CachePadded::new(array::from_fn(|_| AtomicU64::new(u64::MAX))),
-            handling: array::from_fn(|_| CachePadded::new(Mutex::new(()))),
             turn: CachePadded::new(std::sync::atomic::AtomicUsize::new(0)),
             len: CachePadded::new(AtomicUsize::new(0)),
         }
@@ -87,8 +91,17 @@ impl ExpiryIndex {
         (ms >> self.bucket_bits, Due { offset_ms, key })
     }
 
-    fn stripe(&self, key: ShortId) -> &Buckets {
-        &self.stripes[key.stripe(STRIPES)]
+    /// The buckets for a key, if there ever were any.
+    fn buckets(&self, key: ShortId) -> Option<&Buckets> {
+        self.stripes[key.stripe(STRIPES)].get().map(|stripe| &stripe.buckets)
+    }
+
+    /// The buckets for a key, to add an entry.
+    fn buckets_to_arm(&self, key: ShortId) -> &Buckets {
+        let stripe = self.stripes[key.stripe(STRIPES)].get_or_init(|| {
+            Box::new(Stripe { buckets: Buckets::new(), handling: CachePadded::new(Mutex::new(())) })
+        });
+        &stripe.buckets
     }
 
     /// A cursor, to add several entries. O(1).
@@ -99,7 +112,8 @@ impl ExpiryIndex {
     /// Removes an entry, if it is there. O(log n).
     pub(super) fn disarm(&self, at: Timestamp, key: ShortId) {
         let (number, due) = self.place(at, key);
-        let Some(bucket) = self.stripe(key).get(number) else { return };
+        let bucket = self.buckets(key).and_then(|buckets| buckets.get(number));
+        let Some(bucket) = bucket else { return };
         let mut entries = bucket.lock();
         if entries.remove(&due) {
             self.len.fetch_sub(1, Relaxed);
@@ -135,13 +149,17 @@ impl ExpiryIndex {
         found: &mut Vec<(Timestamp, ShortId)>,
     ) {
         let before = found.len();
-        self.first_of(&self.stripes[stripe], |entries| {
+        let Some(Stripe { buckets, .. }) = self.stripes[stripe].get().map(|stripe| &**stripe)
+        else {
+            return;
+        };
+        self.first_of(buckets, |entries| {
             found.extend(entries.take_while(|(at, _)| *at <= now).take(limit));
         });
         if found.len() == before && limit > 0 {
             let earliest_ms = &self.earliest_ms[stripe];
             earliest_ms.store(u64::MAX, Relaxed);
-            let first = self.first_of(&self.stripes[stripe], |entries| entries.next()).flatten();
+            let first = self.first_of(buckets, |entries| entries.next()).flatten();
             // An entry that was added meanwhile has lowered it, too, or the next sweep finds that entry.
             earliest_ms.fetch_min(first.map_or(u64::MAX, |(at, _)| at.as_ms()), Relaxed);
         }
@@ -159,7 +177,8 @@ impl ExpiryIndex {
             if earliest_ms.load(Relaxed) > now.as_ms() || FailPoint::OneStripeOnly.is_on() {
                 continue;
             }
-            let Some(_handling) = self.handling[stripe].try_lock() else { continue };
+            let Some(handled) = self.stripes[stripe].get() else { continue };
+            let Some(_handling) = handled.handling.try_lock() else { continue };
             let mut found = Vec::new();
             self.due_of(stripe, now, limit, &mut found);
             if !found.is_empty() {
@@ -170,21 +189,19 @@ impl ExpiryIndex {
 
     /// The first entry. O(log n).
     pub(super) fn first(&self) -> Option<(Timestamp, ShortId)> {
-        let firsts = self
-            .stripes
-            .iter()
-            .filter_map(|stripe| self.first_of(stripe, |entries| entries.next()).flatten());
-        firsts.min()
+        let first = |stripe: &Stripe| self.first_of(&stripe.buckets, |entries| entries.next());
+        let stripes = self.stripes.iter().filter_map(OnceLock::get);
+        stripes.filter_map(|stripe| first(stripe).flatten()).min()
     }
 
     /// Calls `look` with the entries of the first bucket, if there is one.
     fn first_of<T>(
         &self,
-        stripe: &Buckets,
+        buckets: &Buckets,
         look: impl FnOnce(&mut dyn Iterator<Item = (Timestamp, ShortId)>) -> T,
     ) -> Option<T> {
         loop {
-            let (number, bucket) = stripe.first()?;
+            let (number, bucket) = buckets.first()?;
             let entries = bucket.lock();
             // An empty bucket was removed meanwhile.
             if !entries.is_empty() {
@@ -209,7 +226,8 @@ impl ExpiryIndex {
     #[cfg(test)]
     pub(super) fn contains(&self, at: Timestamp, key: ShortId) -> bool {
         let (number, due) = self.place(at, key);
-        self.stripe(key).get(number).is_some_and(|bucket| bucket.lock().contains(&due))
+        let bucket = self.buckets(key).and_then(|buckets| buckets.get(number));
+        bucket.is_some_and(|bucket| bucket.lock().contains(&due))
     }
 }
 
@@ -221,7 +239,7 @@ impl Arm for Cursor<'_> {
         loop {
             let bucket = match last.take() {
                 Some((last, bucket)) if last == number => bucket,
-                _ => self.index.stripe(key).get_or_insert(number, || Bucket::from([due])),
+                _ => self.index.buckets_to_arm(key).get_or_insert(number, || Bucket::from([due])),
             };
             let mut entries = bucket.lock();
             // An empty bucket was removed meanwhile, so a new one is needed.
@@ -256,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_is_due_is_found_in_equal_shares_of_all_stripes() {
-        let index = ExpiryIndex::new(60_000);
+        let index = ExpiryIndex::new(60_000, 2048);
         (0..200).for_each(|n| (&index).arm(Timestamp::from_ms(5), key(n)));
         let due = index.due(Timestamp::from_ms(5), 64);
         let of_stripe = |n| due.iter().filter(|(_, key)| key.stripe(STRIPES) == n).count();
@@ -270,7 +288,7 @@ mod tests {
 
     #[test]
     fn what_is_overdue_is_handled_once_and_nothing_else() {
-        let index = ExpiryIndex::new(60_000);
+        let index = ExpiryIndex::new(60_000, 2048);
         (0..100).for_each(|n| (&index).arm(Timestamp::from_ms(5 + u64::from(n) / 50), key(n)));
         let count = |ms, limit| {
             let mut count = 0;
@@ -291,7 +309,7 @@ mod tests {
     #[test]
     fn entries_come_by_deadline_and_key() {
         let mut rng = SmallRng::seed_from_u64(7);
-        let (index, mut model) = (ExpiryIndex::new(60_000), BTreeSet::new());
+        let (index, mut model) = (ExpiryIndex::new(60_000, 2048), BTreeSet::new());
         let mut cursor = index.cursor();
         for _ in 0..20_000 {
             let key = key(rng.random_range(0..20));
@@ -314,13 +332,14 @@ mod tests {
             index.disarm(at, key);
         }
         assert!(model.is_empty(), "something is left");
-        assert!(index.stripes.iter().all(|stripe| stripe.first().is_none()), "a bucket is left");
+        let mut stripes = index.stripes.iter().filter_map(OnceLock::get);
+        assert!(stripes.all(|stripe| stripe.buckets.first().is_none()), "a bucket is left");
         assert_eq!(index.due(Timestamp::MAX, 64), []);
     }
 
     #[test]
     fn nothing_is_due_before_its_time_and_all_is_at_it() {
-        let index = ExpiryIndex::new(60_000);
+        let index = ExpiryIndex::new(60_000, 2048);
         (0..100).for_each(|n| (&index).arm(Timestamp::from_ms(1000 + u64::from(n)), key(n)));
         assert_eq!(index.due(Timestamp::from_ms(999), 64), []);
         assert_eq!(index.due(Timestamp::from_ms(1000), 64), [(Timestamp::from_ms(1000), key(0))]);
@@ -337,7 +356,7 @@ mod tests {
 
     #[test]
     fn threads_that_meet_in_buckets_lose_no_entry() {
-        let index = ExpiryIndex::new(60_000);
+        let index = ExpiryIndex::new(60_000, 2048);
         (&index).arm(Timestamp::MAX, key(0));
         std::thread::scope(|scope| {
             for n in 0..8 {

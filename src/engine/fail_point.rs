@@ -37,6 +37,8 @@ pub(crate) enum FailPoint {
     WalkSkipsBucket,
     /// A walk shows keys again that it has shown, where a page ended within a bucket or a table has shrunk.
     WalkLooksBack,
+    /// A sample picks the small or the large half of a pool with equal probability.
+    UnevenHalves,
 }
 
 #[cfg(test)]
@@ -47,7 +49,7 @@ thread_local! {
 #[cfg(test)]
 impl FailPoint {
     /// All of them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::HintGenerationNotCompared,
         Self::FenceNotCompared,
         Self::UnblockOffersNothing,
@@ -64,6 +66,7 @@ impl FailPoint {
         Self::LapseForgetsChange,
         Self::WalkSkipsBucket,
         Self::WalkLooksBack,
+        Self::UnevenHalves,
     ];
 
     /// Switches on `point`, and no other, for this thread.

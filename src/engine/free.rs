@@ -27,9 +27,28 @@ impl Hint {
 }
 
 /// How many hints had been pushed when a draw found none: see [`FreeLists::is_still`].
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Empty {
-    pushes: u64,
+    pub(super) pushes: u64,
+}
+
+/// A slot of a shard, where a hint was when it was picked.
+#[derive(Clone, Copy)]
+pub(super) struct Sample<'a> {
+    shard: &'a Shard,
+    slot: usize,
+}
+
+impl Sample<'_> {
+    /// Removes the hint, if it is still there. O(1) amortised.
+    pub(super) fn take(self) -> Option<Hint> {
+        self.shard.take(self.slot)
+    }
+
+    /// Prefetches the hint, unless another thread has the shard's lock.
+    pub(super) fn prefetch(self) {
+        self.shard.prefetch(self.slot);
+    }
 }
 
 /// One vector of hints per shard.
@@ -67,7 +86,7 @@ struct Hints {
 impl FreeLists {
     /// How many samples are tried before the walk. With thousands of hints in each shard two of three are
     /// accepted, with a few one of four.
-    const SAMPLES: usize = unless_loom(8);
+    pub(super) const SAMPLES: usize = unless_loom(8);
     /// A shard with no more stale hints than this is left alone.
     const STALE_MIN: u32 = 32;
     /// How many hints are looked at for each one that becomes stale, in a shard where more than half are. So
@@ -112,9 +131,7 @@ impl FreeLists {
     /// [`Empty`] if there was a moment at which no shard had a hint.
     pub(super) fn draw(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         for _ in 0..Self::SAMPLES {
-            if let Some((shard, slot)) = self.sample(rng)
-                && let Some(hint) = shard.take(slot)
-            {
+            if let Some(hint) = self.sample(self.bound(), rng).and_then(Sample::take) {
                 return Ok(hint);
             }
         }
@@ -128,50 +145,51 @@ impl FreeLists {
     /// time it is removed counts as rejected, so no hint is preferred.
     pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize) -> Vec<Hint> {
         let sample = |_| {
-            let (shard, slot) = (0..Self::SAMPLES).find_map(|_| self.sample(rng))?;
-            shard.prefetch(slot);
-            Some((shard, slot))
+            let sample = (0..Self::SAMPLES).find_map(|_| self.sample(self.bound(), rng))?;
+            sample.prefetch();
+            Some(sample)
         };
         let mut samples = (0..count).map_while(sample).collect::<Vec<_>>().into_iter();
         let take = |_| {
-            let hint = samples.next().and_then(|(shard, slot)| shard.take(slot));
+            let hint = samples.next().and_then(Sample::take);
             hint.or_else(|| self.draw(rng).ok())
         };
         (0..count).map_while(take).collect()
     }
 
-    /// Takes one sample: a slot of a shard, or `None` if it is rejected. O(1).
-    fn sample(&self, rng: &mut impl Rng) -> Option<(&Shard, usize)> {
+    /// Samples are slots below this. O(1).
+    pub(super) fn bound(&self) -> u32 {
+        self.bound.load(Relaxed)
+    }
+
+    /// How many slots there are below a bound, in all shards. O(1).
+    pub(super) fn area(&self, bound: u32) -> u64 {
+        self.shards.len() as u64 * u64::from(bound)
+    }
+
+    /// Takes one sample below a bound: a slot of a shard, or `None` if it is rejected. O(1).
+    pub(super) fn sample(&self, bound: u32, rng: &mut impl Rng) -> Option<Sample<'_>> {
         // The number of shards is a power of two: the mask is exact.
         let shard = &self.shards[rng.next_u32() as usize & (self.shards.len() - 1)];
         let len = shard.len.load(Relaxed);
         // Multiply and shift, as in Lemire, "Fast Random Integer Generation in an Interval",
         // 2019: each slot is as likely as another to within one in 2^32 for each of them.
-        let mut slot = (u64::from(rng.next_u32()) * u64::from(self.bound.load(Relaxed))) >> 32;
+        let mut slot = (u64::from(rng.next_u32()) * u64::from(bound)) >> 32;
         if FailPoint::UnevenDraw.is_on() {
             slot %= u64::from(len.max(1));
         }
-        (slot < u64::from(len)).then(|| (&**shard, to_usize(slot)))
+        (slot < u64::from(len)).then(|| Sample { shard, slot: to_usize(slot) })
     }
 
     /// Draws by a walk over the lengths, and lowers the bound if it has become too high. O(s) for s shards.
-    fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
+    ///
+    /// # Errors
+    ///
+    /// As [`FreeLists::draw`].
+    pub(super) fn draw_exactly(&self, rng: &mut impl Rng) -> Result<Hint, Empty> {
         loop {
             let empty = Empty { pushes: self.pushes() };
-            let (mut sum, mut longest) = (0, 1);
-            for shard in &self.shards {
-                let len = shard.len.load(Acquire);
-                sum += u64::from(len);
-                longest = longest.max(len);
-            }
-            let bound = self.bound.load(Relaxed);
-            if longest < bound / 2
-                && self.bound.compare_exchange(bound, longest, SeqCst, Relaxed).is_ok()
-            {
-                // A push may have read the old bound meanwhile, and found no need to raise it.
-                let lens = self.shards.iter().map(|shard| shard.len.load(SeqCst));
-                self.bound.fetch_max(lens.max().unwrap_or(1), SeqCst);
-            }
+            let sum = self.count_and_lower_bound();
             if sum > 0 {
                 let mut rank = rng.random_range(0..sum);
                 for shard in &self.shards {
@@ -190,13 +208,33 @@ impl FreeLists {
         }
     }
 
+    /// Counts the hints, and lowers the bound if it has become too high. O(s) for s shards.
+    pub(super) fn count_and_lower_bound(&self) -> u64 {
+        let (mut sum, mut longest) = (0, 1);
+        for shard in &self.shards {
+            let len = shard.len.load(Acquire);
+            sum += u64::from(len);
+            longest = longest.max(len);
+        }
+        let bound = self.bound.load(Relaxed);
+        if longest < bound / 2
+            && self.bound.compare_exchange(bound, longest, SeqCst, Relaxed).is_ok()
+        {
+            // A push may have read the old bound meanwhile, and found no need to raise it.
+            let lens = self.shards.iter().map(|shard| shard.len.load(SeqCst));
+            self.bound.fetch_max(lens.max().unwrap_or(1), SeqCst);
+        }
+        sum
+    }
+
     /// Whether no hint was pushed since then. If so, there was a moment without any hint. O(s)
     /// for s shards.
-    pub(super) fn is_still(&self, empty: Empty) -> bool {
+    fn is_still(&self, empty: Empty) -> bool {
         self.pushes() == empty.pushes
     }
 
-    fn pushes(&self) -> u64 {
+    /// How many hints were ever pushed. O(s) for s shards.
+    pub(super) fn pushes(&self) -> u64 {
         self.shards.iter().map(|shard| shard.pushes.load(Acquire)).sum()
     }
 

@@ -39,12 +39,12 @@ impl<'a> Guarded<'a> {
 
     /// The key as callers see it.
     pub(super) fn info(&self) -> KeyInfo {
-        self.record.info(self.key, self.now, self.shard.lapse())
+        self.record.info(self.key, self.now, || self.shard.lapse())
     }
 
     /// Until when the key cools down after a lease that has lapsed, if no operation has noticed that.
     pub(super) fn lapsed_until(&self) -> Option<Timestamp> {
-        match self.record.lapsed(self.now, self.shard.lapse()) {
+        match self.record.lapsed(self.now, || self.shard.lapse()) {
             Some(State::Cooling { until, .. }) => Some(until),
             _ => None,
         }
@@ -74,7 +74,7 @@ impl<'a> Look<'a> {
 
     /// The key as callers see it.
     pub(super) fn info(&self) -> KeyInfo {
-        self.record.info(self.key, self.now, self.shard.lapse())
+        self.record.info(self.key, self.now, || self.shard.lapse())
     }
 
     pub(super) fn is_dead(&self) -> bool {

@@ -20,7 +20,7 @@ impl<J: Journal> Pool<J> {
     pub fn keep_alive(&self, id: &KeyId, now: Timestamp) -> Result<Timestamp, Error> {
         self.pay_for_lives(now, 1);
         self.with(id, now, Fence::Any, |guarded| {
-            let mut life_ends = self.ttl().life_ends(guarded.now);
+            let mut life_ends = self.live.life_ends(guarded.now);
             if !FailPoint::KeepAliveShortens.is_on() {
                 life_ends = life_ends.max(guarded.life_ends());
             }

@@ -13,7 +13,11 @@ mod create;
 mod expiry;
 pub(crate) mod fail_point;
 mod free;
+mod free_halves;
+#[cfg(all(test, not(loom)))]
+mod growing_tests;
 mod guarded;
+mod halves;
 mod journal;
 mod lapse;
 mod lease;
@@ -34,12 +38,14 @@ mod short_id;
 mod stats;
 mod sweep;
 mod sync;
+mod tables;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod transition;
 mod walk;
 
 pub use self::create::Reservation;
+pub use self::halves::Size;
 pub use self::journal::{Entry, Journal};
 pub use self::pool::Pool;
 pub use self::restore::Restoring;

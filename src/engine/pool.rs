@@ -2,14 +2,15 @@
 
 use super::expiry::ExpiryIndex;
 use super::fail_point::FailPoint;
-use super::free::FreeLists;
+use super::free_halves::FreeHalves;
 use super::guarded::Guarded;
+use super::halves::Size;
 use super::journal::Journal;
-use super::records::Records;
 use super::settings::{Live, Settings};
 use super::shard::Event;
-use super::short_id::{Sharding, ShortId};
+use super::short_id::ShortId;
 use super::sync::AtomicUsize;
+use super::tables::Tables;
 use crate::error::Error;
 use crate::key::{Fence, KeyId, Ttl};
 use crate::time::Timestamp;
@@ -27,10 +28,12 @@ use crate::time::Timestamp;
 /// time never runs backwards for a key.
 pub struct Pool<J: Journal = ()> {
     pub(super) live: Live,
+    /// Up to how many keys new ones belong to the small half, if the pool has one.
+    pub(super) small_max: Option<usize>,
     /// Living keys, dead ones that were not yet removed, and room that is reserved.
     pub(super) keys: AtomicUsize,
-    pub(super) records: Records,
-    pub(super) free: FreeLists,
+    pub(super) records: Tables,
+    pub(super) free: FreeHalves,
     /// Exactly one entry for each record whose life ends, at or before that.
     pub(super) lives: ExpiryIndex,
     /// At most one entry for each record. A leased or cooling one has one, at or before the end of its block.
@@ -46,30 +49,41 @@ impl Pool {
     /// Unless `shards` is a power of two from 2 to 4096.
     #[must_use]
     pub fn new(ttl: Ttl, keys_max: usize, shards: usize) -> Self {
-        Self::with_journal(Settings::new(ttl, keys_max), shards, ())
+        Self::with_journal(Settings::new(ttl, keys_max), Size::Fixed(shards), ())
     }
 }
 
 impl<J: Journal> Pool<J> {
-    /// An empty pool. O(s) for s shards.
+    /// How many time buckets each stripe of an index has for the usual time until a deadline.
+    const BUCKETS: u64 = 2048;
+    /// The same for a pool that begins small: a bucket takes some 200 bytes, and so each has several entries,
+    /// even if there are only a thousand.
+    const BUCKETS_IF_SMALL: u64 = 8;
+
+    /// An empty pool. O(s) for s shards; O(1) if it begins small.
     ///
     /// # Panics
     ///
-    /// Unless `shards` is a power of two from 2 to 4096.
+    /// Unless the shards of `size` are a power of two from 2 to 4096.
     #[must_use]
-    pub fn with_journal(settings: Settings, shards: usize, journal: J) -> Self {
+    pub fn with_journal(settings: Settings, size: Size, journal: J) -> Self {
         let Settings { ttl, lapse_cooldown_ms, .. } = settings;
-        let sharding = Sharding::new(shards);
+        let (small_max, buckets) = match size {
+            Size::Fixed(_) => (None, Self::BUCKETS),
+            Size::Growing { small_max, .. } => (Some(small_max), Self::BUCKETS_IF_SMALL),
+        };
+        let lives_ms = match ttl.key_ttl_ms {
+            Ttl::NEVER_MS => Ttl::default().key_ttl_ms,
+            key_ttl_ms => key_ttl_ms,
+        };
         Self {
             live: Live::new(settings),
+            small_max,
             keys: AtomicUsize::new(0),
-            records: Records::new(sharding, lapse_cooldown_ms),
-            free: FreeLists::new(sharding),
-            lives: ExpiryIndex::new(match ttl.key_ttl_ms {
-                Ttl::NEVER_MS => Ttl::default().key_ttl_ms,
-                key_ttl_ms => key_ttl_ms,
-            }),
-            blocks: ExpiryIndex::new(ttl.lease_ttl_ms.into()),
+            records: Tables::new(size, lapse_cooldown_ms),
+            free: FreeHalves::new(size),
+            lives: ExpiryIndex::new(lives_ms, buckets),
+            blocks: ExpiryIndex::new(ttl.lease_ttl_ms.into(), buckets),
             journal,
         }
     }

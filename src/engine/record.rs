@@ -91,7 +91,12 @@ impl Record {
     }
 
     /// The state of `key` at `now`, as callers see it.
-    pub(super) fn info(&self, key: ShortId, now: Timestamp, lapse: LapseCooldown) -> KeyInfo {
+    pub(super) fn info(
+        &self,
+        key: ShortId,
+        now: Timestamp,
+        lapse: impl FnOnce() -> LapseCooldown,
+    ) -> KeyInfo {
         KeyInfo {
             created_at: self.created_at(),
             life_ends: self.life_ends(),
@@ -122,11 +127,12 @@ impl Record {
     }
 
     /// Moves the end of the life to `end` but leaves the entry, which then comes due too early and is armed
-    /// again. False, and nothing changes, if `end` is too far from the entry to be kept, or never comes.
+    /// again. False, and nothing changes, if `end` is too far from the entry to be kept, as one that never
+    /// comes is.
     #[must_use]
     pub(super) fn move_life(&mut self, end: Timestamp) -> bool {
         let moved_ms = end.ms_since(self.life_entry());
-        if moved_ms > Packed::<4>::MAX || end.is_never() {
+        if moved_ms > Packed::<4>::MAX {
             return false;
         }
         self.life_moved_ms = Packed::new(moved_ms);
@@ -160,7 +166,12 @@ impl Record {
     }
 
     /// Whether `key` can be leased, as callers see it.
-    pub(super) fn state(&self, key: ShortId, now: Timestamp, lapse: LapseCooldown) -> State {
+    pub(super) fn state(
+        &self,
+        key: ShortId,
+        now: Timestamp,
+        lapse: impl FnOnce() -> LapseCooldown,
+    ) -> State {
         match self.block() {
             Some((since, until)) if until > now && self.is_leased() => {
                 State::Leased(self.lease(key, since, until))
@@ -172,9 +183,13 @@ impl Record {
     }
 
     /// The cool-down after a lease that has lapsed, if that lasts at `now`.
-    pub(super) fn lapsed(&self, now: Timestamp, lapse: LapseCooldown) -> Option<State> {
+    pub(super) fn lapsed(
+        &self,
+        now: Timestamp,
+        lapse: impl FnOnce() -> LapseCooldown,
+    ) -> Option<State> {
         let (_, since) = self.block().filter(|(_, end)| *end <= now && self.is_leased())?;
-        let until = lapse.ends_after(since);
+        let until = lapse().ends_after(since);
         (until > now).then_some(State::Cooling { since, until })
     }
 
@@ -300,7 +315,7 @@ mod tests {
         let hint = record.hint(key);
         record.cool(at(20), at(30));
         let cooling = State::Cooling { since: at(20), until: at(30) };
-        let state = |ms| record.state(key, at(ms), LapseCooldown::new(5));
+        let state = |ms| record.state(key, at(ms), || LapseCooldown::new(5));
         assert_eq!((state(29), state(30)), (cooling, State::Free));
         assert_eq!((record.is_leased(), record.hint(key)), (false, None));
         record.cool(at(20), at(40));
@@ -317,11 +332,11 @@ mod tests {
         let mut record = record();
         let (_, key) = ShortId::split(&KeyId::from_bytes([0; 16]));
         record.start_lease(at(20), at(30));
-        let state = |record: &Record, ms| record.state(key, at(ms), LapseCooldown::new(5));
+        let state = |record: &Record, ms| record.state(key, at(ms), || LapseCooldown::new(5));
         let cooling = State::Cooling { since: at(30), until: at(35) };
         assert!(matches!(state(&record, 29), State::Leased(_)));
         assert_eq!([30, 34, 35].map(|ms| state(&record, ms)), [cooling, cooling, State::Free]);
-        assert_eq!(record.state(key, at(30), LapseCooldown::default()), State::Free);
+        assert_eq!(record.state(key, at(30), LapseCooldown::default), State::Free);
         assert_eq!((record.generation_at(at(29)), record.generation_at(at(35))), (1, 2));
         record.cool(at(30), at(35));
         assert_eq!([30, 34, 35].map(|ms| state(&record, ms)), [cooling, cooling, State::Free]);

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering::Relaxed;
 // They order nothing, so the model checker need not see them.
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
-use super::sync::Mutex;
 use crate::key::Ttl;
+use crate::time::Timestamp;
 
 /// What can be changed of a pool while it runs: see [`super::Pool::configure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,13 +27,11 @@ impl Settings {
     }
 }
 
-/// The settings of a pool, for all threads.
+/// The settings of a pool, for all threads, but for the cool-down, which is kept with the shards.
 pub(super) struct Live {
     key_ttl_ms: AtomicU64,
     lease_ttl_ms: AtomicU32,
     keys_max: AtomicUsize,
-    /// What the shards have, too. Its lock is held while that is changed.
-    pub(super) lapse_cooldown_ms: Mutex<u32>,
 }
 
 impl Live {
@@ -42,11 +40,9 @@ impl Live {
             key_ttl_ms: AtomicU64::new(settings.ttl.key_ttl_ms),
             lease_ttl_ms: AtomicU32::new(settings.ttl.lease_ttl_ms),
             keys_max: AtomicUsize::new(settings.keys_max),
-            lapse_cooldown_ms: Mutex::new(settings.lapse_cooldown_ms),
         }
     }
 
-    /// Sets all but the cool-down.
     pub(super) fn set(&self, settings: Settings) {
         self.key_ttl_ms.store(settings.ttl.key_ttl_ms, Relaxed);
         self.lease_ttl_ms.store(settings.ttl.lease_ttl_ms, Relaxed);
@@ -58,6 +54,10 @@ impl Live {
             key_ttl_ms: self.key_ttl_ms.load(Relaxed),
             lease_ttl_ms: self.lease_ttl_ms.load(Relaxed),
         }
+    }
+
+    pub(super) fn life_ends(&self, now: Timestamp) -> Timestamp {
+        self.ttl().life_ends(now)
     }
 
     pub(super) fn keys_max(&self) -> usize {

@@ -3,6 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::halves::Size;
 use super::pool::Pool;
 use super::restore::Restoring;
 use super::settings::Settings;
@@ -34,7 +35,7 @@ fn create(pool: &Pool, count: usize, ms: u64) -> Vec<KeyId> {
 
 /// A pool with one key, which is leased from 0 to 10, and then cools down for so long.
 fn leased(lapse_cooldown_ms: u32) -> (Pool, KeyId) {
-    let pool = Pool::with_journal(settings(1000, lapse_cooldown_ms), 2, ());
+    let pool = Pool::with_journal(settings(1000, lapse_cooldown_ms), Size::Fixed(2), ());
     let [id] = create(&pool, 1, 0)[..] else { unreachable!() };
     assert_eq!(pool.lease(at(0), 10, &mut rng()).unwrap().until, at(10));
     (pool, id)
@@ -217,7 +218,7 @@ fn lives_without_end_and_lapsed_leases_are_restored() {
     pool.keep_alive(&id, at(1)).unwrap();
     // Nothing noted the end of the lease.
     let after = Some(pool.get(&id, at(1)).unwrap());
-    let restoring = Restoring::new(Pool::with_journal(pool.settings(), 2, ()));
+    let restoring = Restoring::new(Pool::with_journal(pool.settings(), Size::Fixed(2), ()));
     restoring.apply(&super::Entry { id, after });
     let restored = restoring.finish();
     restored.check_invariants();

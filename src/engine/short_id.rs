@@ -12,6 +12,10 @@ use crate::key::KeyId;
 pub(super) struct ShortId([u8; 8]);
 
 impl ShortId {
+    /// The bit that says in which half of its pool the key is: the last of those that pick the shard, which then
+    /// depends on it as little as can be.
+    const LARGE: u64 = 1 << (Sharding::BUCKET_BITS + Sharding::TAG_BITS);
+
     /// The half of `id` that the record keeps, and the short id. O(1).
     pub(super) fn split(id: &KeyId) -> ([u8; 8], Self) {
         let [kept, short_id] = [0, 8].map(|at| std::array::from_fn(|i| id.as_bytes()[at + i]));
@@ -21,6 +25,18 @@ impl ShortId {
     /// The key's stripe among `stripes`, a power of two up to 256. O(1).
     pub(super) fn stripe(self, stripes: usize) -> usize {
         usize::from(self.0[7]) & (stripes - 1)
+    }
+
+    /// Whether a pool that has a small and a large half has the key in the large one. O(1).
+    pub(super) fn is_large(self) -> bool {
+        self.bits() & Self::LARGE != 0
+    }
+
+    /// The id that differs from `id` in no more than what [`ShortId::is_large`] says. O(1).
+    pub(super) fn id_in_half(id: &KeyId, is_large: bool) -> KeyId {
+        let (kept, short_id) = Self::split(id);
+        let bits = short_id.bits() & !Self::LARGE | if is_large { Self::LARGE } else { 0 };
+        Self(bits.to_be_bytes()).join(kept)
     }
 
     /// The short id as a number, which has the same order. O(1).
@@ -146,6 +162,18 @@ mod tests {
         let id = KeyId::random(&mut rand::rng());
         let (kept, short_id) = ShortId::split(&id);
         assert_eq!(short_id.join(kept), id);
+    }
+
+    #[test]
+    fn an_id_says_in_which_half_its_key_is() {
+        for _ in 0..100 {
+            let id = KeyId::random(&mut rand::rng());
+            let [small, large] = [false, true].map(|is_large| ShortId::id_in_half(&id, is_large));
+            assert!(small != large && [small, large].contains(&id));
+            assert!(!ShortId::split(&small).1.is_large() && ShortId::split(&large).1.is_large());
+            let is_version_4 = |id: &KeyId| KeyId::from_random_bytes(*id.as_bytes()) == *id;
+            assert!(is_version_4(&small) && is_version_4(&large));
+        }
     }
 
     #[test]

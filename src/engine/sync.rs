@@ -6,10 +6,12 @@ pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
 #[cfg(not(loom))]
 pub(super) use parking_lot::Mutex;
 #[cfg(not(loom))]
+pub(super) use std::sync::OnceLock;
+#[cfg(not(loom))]
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
 
 #[cfg(loom)]
-pub(super) use super::loom::Mutex;
+pub(super) use super::loom::{Mutex, OnceLock};
 
 /// `many` of something, but one for the model checker, which would otherwise try many interleavings that do
 /// not differ.

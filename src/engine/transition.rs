@@ -110,7 +110,7 @@ impl<J: Journal> Pool<J> {
                 guarded.shard.count(Event::CoolDown);
             }
             Change::KeepAlive { life_ends } => {
-                if life_ends != guarded.life_ends() && !guarded.record_mut().move_life(life_ends) {
+                if !guarded.record_mut().move_life(life_ends) {
                     // The life would end more than 49 days after its entry, or never.
                     self.move_life_entry(guarded, life_ends);
                 }

@@ -38,9 +38,10 @@ impl Attack {
 
     fn meant_for(point: FailPoint) -> &'static [Self] {
         match point {
-            FailPoint::UnevenDraw | FailPoint::LateSampleHits | FailPoint::OneStripeOnly => {
-                &[Self::Draw]
-            }
+            FailPoint::UnevenDraw
+            | FailPoint::LateSampleHits
+            | FailPoint::OneStripeOnly
+            | FailPoint::UnevenHalves => &[Self::Draw],
             FailPoint::ReleaseServesNobody => &[Self::Waiting],
             FailPoint::WalkSkipsBucket | FailPoint::WalkLooksBack => &[Self::Walk],
             _ => &[Self::Inside, Self::Outside],

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use token_orchestrator::engine::{Entry, Journal, Pool, Restoring};
+use token_orchestrator::engine::{Entry, Journal, Pool, Restoring, Size};
 use token_orchestrator::time::Timestamp;
 
 use super::same;
@@ -20,10 +20,15 @@ impl Journal for Recorder {
 impl Recorder {
     /// Whether a pool that is restored from the entries is as `pool` is at `now`; also if it reads
     /// the last half of them twice, as after a crash between a snapshot and the end of a log.
-    pub(crate) fn check(&self, pool: &Pool<Self>, now: Timestamp) -> Result<(), String> {
+    pub(crate) fn check(
+        &self,
+        pool: &Pool<Self>,
+        size: Size,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let entries = self.0.lock().unwrap().clone();
         for again in [&[][..], &entries[entries.len() / 2..]] {
-            let restoring = Restoring::new(Pool::with_journal(pool.settings(), 4, ()));
+            let restoring = Restoring::new(Pool::with_journal(pool.settings(), size, ()));
             entries.iter().chain(again).for_each(|entry| restoring.apply(entry));
             let restored = restoring.finish();
             restored.check_invariants();

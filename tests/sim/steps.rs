@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::{Pool, Settings};
+use token_orchestrator::engine::{Pool, Settings, Size};
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
 use token_orchestrator::time::Timestamp;
@@ -59,8 +59,17 @@ pub(crate) enum Aim {
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     settings: Settings,
-    shards: usize,
+    size: Size,
     seed: u64,
+}
+
+/// Pools that grow do so early.
+fn sizes() -> impl Strategy<Value = Size> {
+    prop_oneof![
+        (1..5_u32).prop_map(|bits| Size::Fixed(1 << bits)),
+        (1..5_u32, 0..20_usize)
+            .prop_map(|(bits, small_max)| Size::Growing { shards: 1 << bits, small_max }),
+    ]
 }
 
 /// Few keys for the most part, since the model looks at all; and some pools that die in masses.
@@ -78,8 +87,10 @@ fn settings() -> impl Strategy<Value = Settings> {
 
 /// Worlds, each with its own mix of steps: some have no deletes, some hardly any keep-alives, and so on.
 pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
-    let options = (settings(), 1..5_u32, any::<u64>()).prop_map(|(settings, shard_bits, seed)| {
-        Options { settings, shards: 1 << shard_bits, seed }
+    let options = (settings(), sizes(), any::<u64>()).prop_map(|(settings, size, seed)| Options {
+        settings,
+        size,
+        seed,
     });
     let weights = proptest::array::uniform10(0..10_u32);
     (options, weights).prop_flat_map(|(options, weights)| {
@@ -123,6 +134,7 @@ pub(crate) struct World {
     model: Model,
     /// What the pool's journal has noted.
     recorder: Recorder,
+    size: Size,
     now: Timestamp,
     rng: StdRng,
     created: Vec<KeyId>,
@@ -132,12 +144,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(options: &Options, looks_inside: bool) -> Self {
-        let Options { settings, shards, seed } = *options;
+        let Options { settings, size, seed } = *options;
         let recorder = Recorder::default();
         Self {
-            pool: Pool::with_journal(settings, shards, recorder.clone()),
+            pool: Pool::with_journal(settings, size, recorder.clone()),
             model: Model::new(settings),
             recorder,
+            size,
             now: Timestamp::default(),
             rng: StdRng::seed_from_u64(seed),
             created: Vec::new(),
@@ -155,7 +168,7 @@ impl World {
             self.check_totals()?;
         }
         if self.looks_inside {
-            let restored = self.recorder.check(&self.pool, self.now);
+            let restored = self.recorder.check(&self.pool, self.size, self.now);
             restored.map_err(|what| format!("restored: {what}"))?;
         }
         self.all_things_end()
@@ -253,7 +266,11 @@ impl World {
                 same(&(count <= self.model.room()), &true)?;
                 // Sometimes the creator gives up half-way.
                 for _ in 0..self.rng.random_range(0..=count) {
-                    let id = KeyId::from_random_bytes(self.rng.random());
+                    let mut id = KeyId::from_random_bytes(self.rng.random());
+                    // Keys whose ids do not fit work as well.
+                    if self.rng.random_ratio(9, 10) {
+                        id = room.fit(id);
+                    }
                     same(&room.create(id, self.now), &true)?;
                     self.model.create(id, self.now);
                     self.created.push(id);

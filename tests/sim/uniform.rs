@@ -4,30 +4,30 @@ use std::collections::{BTreeSet, HashMap};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::Pool;
+use token_orchestrator::engine::{Pool, Settings, Size};
 use token_orchestrator::key::{Fence, KeyId, Ttl};
 use token_orchestrator::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_ms(1);
 const LEASE_MS: u32 = 60_000;
-/// Exceeded by chance once in 1.7 million tries, and there are 26 a seed.
+/// Exceeded by chance once in 1.7 million tries, and there are 35 a seed.
 const DEVIATIONS_MAX: f64 = 5.0;
 
 /// A pool of `keys` free keys and as many that are leased, in shards that are filled as unevenly as
 /// `skew` says: 0 as in the server, and the more it is, the fewer keys some shards have.
-fn pool_of(keys: usize, shards: usize, skew: u32, rng: &mut StdRng) -> (Pool, Vec<KeyId>) {
-    let pool = Pool::new(Ttl::default(), 2 * keys, shards);
-    let mut room = pool.reserve(2 * keys, NOW).unwrap();
+fn pool_of(keys: usize, size: Size, skew: u32, rng: &mut StdRng) -> (Pool, Vec<KeyId>) {
+    let pool = Pool::with_journal(Settings::new(Ttl::default(), 2 * keys), size, ());
     let mut ids = BTreeSet::new();
     while ids.len() < 2 * keys {
-        let id = KeyId::from_random_bytes(rng.random());
+        // One at a time, so that a pool that grows does so in between.
+        let mut room = pool.reserve(1, NOW).unwrap();
+        let id = room.fit(KeyId::from_random_bytes(rng.random()));
         // The bits that follow the variant, which is the first two of the ninth byte, choose the shard.
         let place = f64::from(id.as_bytes()[8] & 0x3f) / 64.0;
         if rng.random_bool(place.powi(skew.cast_signed())) && room.create(id, NOW) {
             ids.insert(id);
         }
     }
-    drop(room);
     while ids.len() > keys {
         ids.remove(&pool.lease(NOW, LEASE_MS, rng).expect("a free key").id);
     }
@@ -107,24 +107,29 @@ pub(crate) fn attack(seed: u64) -> Result<u64, String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut draws = 0;
     for (keys, times) in [(10, 20_000), (1_000, 400), (100_000, 10)] {
-        for (shards, skew, group) in [
-            (256, 0, 1),
-            (256, 3, 1),
-            (256, 10, 1),
-            (16, 3, 1),
-            (2, 10, 1),
-            (256, 3, 4),
+        // A quarter, half or almost none of the keys are in the small half.
+        let growing = |small_max| Size::Growing { shards: 64, small_max };
+        for (size, skew, group) in [
+            (Size::Fixed(256), 0, 1),
+            (Size::Fixed(256), 3, 1),
+            (Size::Fixed(256), 10, 1),
+            (Size::Fixed(16), 3, 1),
+            (Size::Fixed(2), 10, 1),
+            (Size::Fixed(256), 3, 4),
             // In the same shard, and often at the same place.
-            (2, 10, 8),
-            (16, 3, 8),
+            (Size::Fixed(2), 10, 8),
+            (Size::Fixed(16), 3, 8),
+            (growing(keys / 2), 0, 1),
+            (growing(keys), 3, 8),
+            (growing(2), 0, 1),
         ] {
-            let (pool, ids) = pool_of(keys, shards, skew, &mut rng);
+            let (pool, ids) = pool_of(keys, size, skew, &mut rng);
             let unevenness = unevenness(&pool, &ids, times, group, &mut rng);
             draws += u64::from(times) * keys as u64;
             // Draws that are too even are as wrong.
             if unevenness.abs() > DEVIATIONS_MAX {
                 return Err(format!(
-                    "{keys} keys in {shards} shards, skew {skew}, groups of {group}: chi-square is \
+                    "{keys} keys, {size:?}, skew {skew}, groups of {group}: chi-square is \
                      {unevenness:.1} standard deviations off"
                 ));
             }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::{Pool, WalkCursor};
+use token_orchestrator::engine::{Pool, Settings, Size, WalkCursor};
 use token_orchestrator::key::{Fence, KeyId, Ttl};
 use token_orchestrator::time::Timestamp;
 
@@ -28,7 +28,7 @@ struct Step {
 
 #[derive(Clone, Debug)]
 struct Walk {
-    shards: usize,
+    size: Size,
     keys: usize,
     seed: u64,
     /// They repeat until the walk ends.
@@ -48,8 +48,13 @@ fn walks() -> impl Strategy<Value = Walk> {
         },
     );
     let steps = proptest::collection::vec(step, 1..20);
-    (1..6_u32, prop_oneof![1 => 0..20_usize, 1 => 0..1500_usize], any::<u64>(), steps)
-        .prop_map(|(bits, keys, seed, steps)| Walk { shards: 1 << bits, keys, seed, steps })
+    let size = prop_oneof![
+        (1..6_u32).prop_map(|bits| Size::Fixed(1 << bits)),
+        (1..6_u32, 0..1000_usize)
+            .prop_map(|(bits, small_max)| Size::Growing { shards: 1 << bits, small_max }),
+    ];
+    (size, prop_oneof![1 => 0..20_usize, 1 => 0..1500_usize], any::<u64>(), steps)
+        .prop_map(|(size, keys, seed, steps)| Walk { size, keys, seed, steps })
 }
 
 struct World {
@@ -61,16 +66,19 @@ struct World {
 }
 
 impl World {
-    fn new(walk: &Walk) -> Self {
-        let pool = Pool::new(TTL, usize::MAX, walk.shards);
-        let rng = StdRng::seed_from_u64(walk.seed);
-        Self { pool, rng, now: Timestamp::from_ms(1), keys: BTreeMap::new() }
+    fn new(size: Size, seed: u64) -> Self {
+        Self {
+            pool: Pool::with_journal(Settings::new(TTL, usize::MAX), size, ()),
+            rng: StdRng::seed_from_u64(seed),
+            now: Timestamp::from_ms(1),
+            keys: BTreeMap::new(),
+        }
     }
 
     fn create(&mut self, count: usize) {
         let mut room = self.pool.reserve(count, self.now).expect("room");
         for _ in 0..count {
-            let id = KeyId::from_random_bytes(self.rng.random());
+            let id = room.fit(KeyId::from_random_bytes(self.rng.random()));
             assert!(room.create(id, self.now));
             self.keys.insert(id, TTL.life_ends(self.now));
         }
@@ -137,7 +145,7 @@ impl World {
 
 pub(crate) fn attack(tries: Tries) -> Result<u64, String> {
     let run = |walk: &Walk| {
-        let mut world = World::new(walk);
+        let mut world = World::new(walk.size, walk.seed);
         world.create(walk.keys);
         world.walk(&walk.steps).map(drop)?;
         world.pool.check_invariants();
@@ -154,14 +162,10 @@ fn a_walk_sees_each_key_that_stays_exactly_once() {
 /// Without changes each page is full, until few keys are left.
 #[test]
 fn pages_are_full() {
-    for keys in [0, 1, 99, 100, 101, 20_000] {
-        let pool = Pool::new(TTL, usize::MAX, 16);
-        let mut world = World {
-            pool,
-            rng: StdRng::seed_from_u64(1),
-            now: Timestamp::default(),
-            keys: BTreeMap::new(),
-        };
+    let keys = [0, 1, 99, 100, 101, 20_000];
+    let pools = keys.map(|keys| [Size::Fixed(16), Size::growing(16)].map(|size| (keys, size)));
+    for (keys, size) in pools.into_iter().flatten() {
+        let mut world = World::new(size, 1);
         world.create(keys);
         let step = Step { creations: 0, deleted_percent: 0, dying_percent: 0, limit: 100 };
         let pages = world.walk(&[step]).unwrap();
@@ -173,13 +177,7 @@ fn pages_are_full() {
 /// A pool that was large once has many empty buckets: a page does not look at all of them.
 #[test]
 fn a_page_of_an_almost_empty_pool_is_short_work() {
-    let pool = Pool::new(TTL, usize::MAX, 4096);
-    let mut world = World {
-        pool,
-        rng: StdRng::seed_from_u64(1),
-        now: Timestamp::default(),
-        keys: BTreeMap::new(),
-    };
+    let mut world = World::new(Size::Fixed(4096), 1);
     world.create(100_000);
     let most = Step { creations: 0, deleted_percent: 99, dying_percent: 0, limit: 1 };
     world.take(&most);

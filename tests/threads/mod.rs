@@ -11,7 +11,7 @@ use std::thread;
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
-use token_orchestrator::engine::Pool;
+use token_orchestrator::engine::{Pool, Settings, Size};
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, State, Ttl};
 use token_orchestrator::time::Timestamp;
@@ -28,6 +28,11 @@ fn create(pool: &Pool, count: usize, now: Timestamp) -> Vec<KeyId> {
     let ids: Vec<_> = (0..count).map(|_| KeyId::random(&mut rand::rng())).collect();
     assert!(ids.iter().all(|id| room.create(*id, now)));
     ids
+}
+
+/// A pool with so many shards, and one that has grown to them.
+fn sizes(shards: usize) -> [Size; 2] {
+    [Size::Fixed(shards), Size::Growing { shards, small_max: 2 }]
 }
 
 fn on_threads(work: impl Fn(SmallRng) + Sync) {
@@ -102,15 +107,18 @@ fn racing_groups_share_no_key() {
 #[test]
 fn a_lease_finds_the_free_key_that_is_always_there() {
     let now = Timestamp::from_ms(5);
-    let pool = Pool::new(Ttl::default(), 100, 64);
-    create(&pool, usize::try_from(THREADS).unwrap(), now);
-    on_threads(|mut rng| {
-        for _ in 0..30_000 {
-            let lease = pool.lease(now, LEASE_MS, &mut rng).expect("one key is free at any moment");
-            pool.release(&lease.id, now, Fence::Any, 0).unwrap();
-        }
-    });
-    pool.check_invariants();
+    for size in sizes(64) {
+        let pool = Pool::with_journal(Settings::new(Ttl::default(), 100), size, ());
+        create(&pool, usize::try_from(THREADS).unwrap(), now);
+        on_threads(|mut rng| {
+            for _ in 0..30_000 {
+                let lease = pool.lease(now, LEASE_MS, &mut rng);
+                let lease = lease.expect("one key is free at any moment");
+                pool.release(&lease.id, now, Fence::Any, 0).unwrap();
+            }
+        });
+        pool.check_invariants();
+    }
 }
 
 /// All keys are leased, and no sweep runs. When the leases are over, each thread finds a key at once.
@@ -134,9 +142,13 @@ fn lapsed_leases_are_found_by_all_threads_at_once() {
 /// is exact to the millisecond.
 #[test]
 fn racing_operations_keep_every_promise() {
+    sizes(8).into_iter().for_each(race);
+}
+
+fn race(size: Size) {
     const LEASE_MS: u32 = 7;
     let ttl = Ttl { key_ttl_ms: 40, lease_ttl_ms: LEASE_MS };
-    let pool = Pool::new(ttl, 300, 8);
+    let pool = Pool::with_journal(Settings::new(ttl, 300), size, ());
     let now = RwLock::new(1);
     let first = Timestamp::from_ms(1);
     let created = create(&pool, 100, first);

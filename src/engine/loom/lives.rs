@@ -4,6 +4,7 @@ use ::loom::sync::Arc;
 use ::loom::thread;
 
 use super::super::expiry::{Arm, ExpiryIndex};
+use super::super::halves::Size;
 use super::super::pool::Pool;
 use super::super::settings::Settings;
 use super::super::short_id::ShortId;
@@ -102,6 +103,56 @@ fn a_creation_and_a_draw() {
     );
 }
 
+/// The first key of the large half makes that half.
+#[test]
+fn a_draw_while_the_pool_grows() {
+    exhaust(
+        || {
+            let size = Size::Growing { shards: 2, small_max: 1 };
+            let pool = Pool::with_journal(Settings::new(TTL, 4), size, ());
+            assert!(pool.reserve(1, at(0)).unwrap().create(id(0), at(0)));
+            pool
+        },
+        &[
+            |pool| {
+                let mut room = pool.reserve(1, at(1)).unwrap();
+                room.create(room.fit(id(OTHER)), at(1))
+            },
+            // The key of the small half is free, whatever happens to the large one.
+            |pool| lease(pool, 1).is_ok(),
+        ],
+        |pool, answers| {
+            assert_eq!(answers, [true, true]);
+            drains(pool, 1, 1);
+        },
+    );
+}
+
+#[test]
+fn two_keys_make_the_large_half_at_once() {
+    exhaust(
+        || {
+            let size = Size::Growing { shards: 2, small_max: 0 };
+            Pool::with_journal(Settings::new(TTL, 4), size, ())
+        },
+        &[
+            |pool| {
+                let mut room = pool.reserve(1, at(5)).unwrap();
+                room.create(room.fit(id(0)), at(5))
+            },
+            |pool| {
+                let mut room = pool.reserve(1, at(1)).unwrap();
+                room.create(room.fit(id(OTHER)), at(1))
+            },
+        ],
+        |pool, answers| {
+            assert_eq!(answers, [true, true]);
+            assert_eq!(pool.next_deadline(), Some(at(101)));
+            drains(pool, 5, 2);
+        },
+    );
+}
+
 /// A dead key takes room until it is removed, by whichever thread.
 #[test]
 fn a_creation_and_the_death_of_the_key_in_its_place() {
@@ -190,7 +241,7 @@ fn a_deletion_and_a_creation() {
 fn an_entry_is_not_added_to_a_bucket_that_goes() {
     let of = |n: u8| ShortId::split(&id(n)).1;
     checker().check(move || {
-        let index = Arc::new(ExpiryIndex::new(0));
+        let index = Arc::new(ExpiryIndex::new(0, 1));
         let mut cursor = index.cursor();
         cursor.arm(at(1), of(0));
         let other = Arc::clone(&index);

@@ -5,5 +5,7 @@ mod checker;
 mod leases;
 mod lives;
 mod lock;
+mod once;
 
 pub(super) use self::lock::Mutex;
+pub(super) use self::once::OnceLock;

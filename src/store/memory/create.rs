@@ -85,7 +85,7 @@ impl<C: Clock> Memory<C> {
             created.life_ends = life_ends;
         }
         for _ in 0..Self::STEP.min(count - created.ids.len()) {
-            let id = KeyId::random(&mut rand::rng());
+            let id = room.fit(KeyId::random(&mut rand::rng()));
             // If the id was taken, the next step tries another.
             if room.create(id, now) {
                 created.ids.push(id);
