@@ -145,6 +145,18 @@ pub fn parse_connections_max(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads the limit on pools: from 1 to a million. O(1).
+///
+/// # Errors
+///
+/// A message that says what the text must be, with an example.
+pub fn parse_pools_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(pools) if (1..=1_000_000).contains(&pools) => Ok(pools),
+        _ => Err("must be a number from 1 to 1000000, such as 1000".to_owned()),
+    }
+}
+
 /// Reads the limit on keys: from 1 to 2^32 - 1. O(1).
 ///
 /// # Errors

@@ -27,6 +27,16 @@ pub enum Error {
         /// Milliseconds until the next key may die and make room.
         retry_after_ms: u64,
     },
+    /// A cursor that no page has had.
+    MalformedCursor,
+    /// No pool has this name, or it was deleted meanwhile.
+    NoSuchPool,
+    /// The pool has keys, so it was not deleted.
+    PoolNotEmpty,
+    /// The pool that always exists cannot be deleted.
+    DefaultPool,
+    /// There are as many pools as may be.
+    TooManyPools,
     /// The store cannot be reached, or cannot keep what it is told. Unlike after any other error, it
     /// is not known whether the operation was carried out.
     Unavailable {
@@ -51,6 +61,11 @@ impl fmt::Display for Error {
             Self::RequestReused => "a request with this key has asked for something else",
             Self::TooManyWaiters => "too many clients wait for a key already",
             Self::Full { .. } => "the pool has no room for that many more keys",
+            Self::MalformedCursor => "no page of a list has had this cursor",
+            Self::NoSuchPool => "no pool has this name",
+            Self::PoolNotEmpty => "the pool has keys",
+            Self::DefaultPool => "the default pool cannot be deleted",
+            Self::TooManyPools => "there are too many pools already",
             Self::Unavailable { .. } => "the store is not available",
         })
     }

@@ -7,6 +7,7 @@ use rand::{CryptoRng, RngExt};
 use uuid::Uuid;
 
 use crate::error::Error;
+use crate::pool::PoolId;
 use crate::time::Timestamp;
 
 /// The id of a key, which is the key itself: a random (version 4) UUID. It is a secret.
@@ -78,6 +79,8 @@ impl fmt::Debug for KeyId {
 /// A lease: its holder has the key alone from `since` until just before `until`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
+    /// The pool that the key is in; the engine, which knows no other pools, leaves it to the store to say which.
+    pub pool: PoolId,
     /// The leased key.
     pub id: KeyId,
     /// The key's generation during this lease, which no other lease of the key has: see [`Fence`].

@@ -4,10 +4,10 @@
 //! # Bird's-eye view
 //!
 //! ```text
-//!   socket ── http ── Store ── Memory ── Pool ─┬─ records        id → what is true of the key
-//!                    batches   │  │            ├─ free           hints at free keys, a vector a shard
-//!                            clock sweep       ├─ lives, blocks  (deadline, key), ordered
-//!                                              └─ journal        each change of a key, or nothing
+//!   socket ── http ── Store ── Memory ──┬ Pool ─┬─ records        id → what is true of the key
+//!                    batches   │  │     ├ Pool  ├─ free           hints at free keys, a vector a shard
+//!                            clock sweep ┊      ├─ lives, blocks  (deadline, key), ordered
+//!                                        ┊      └─ journal        each change of a key, or nothing
 //! ```
 //!
 //! Three ideas carry it:
@@ -44,7 +44,8 @@
 //! | [`time`] | timestamps and clocks, one of them moved by hand | |
 //! | [`error`] | what can be refused | |
 //! | [`config`] | what an operator may say | |
-//! | [`key`] | ids, leases, TTLs | `time`, `error` |
+//! | [`pool`] | names and settings of pools | |
+//! | [`key`] | ids, leases, TTLs | `time`, `error`, `pool` |
 //! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
 //! | [`store`] | the contract of a store, and the one in memory | `engine` |
 //! | [`http`] | the API, its errors, connections, TLS, tokens, metrics, the page | `store` |
@@ -121,6 +122,7 @@ pub mod engine;
 pub mod error;
 pub mod http;
 pub mod key;
+pub mod pool;
 pub mod store;
 pub mod time;
 

@@ -162,14 +162,13 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
             Command::Serve(args) => serve(&args, &self.names),
-            Command::Token(command) => match token::run(&command) {
+            Command::Token(command) => {
                 // `println!` would panic if standard output is closed.
-                Ok(lines) => match writeln!(std::io::stdout(), "{lines}") {
+                match writeln!(std::io::stdout(), "{}", token::run(&command)) {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => fail(&error.to_string(), 1),
-                },
-                Err(error) => fail(&error, 2),
-            },
+                }
+            }
             Command::Client(command) => match wait_for(commands::run(command)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {

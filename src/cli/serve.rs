@@ -19,8 +19,8 @@ use super::names::Names;
 use super::reload::{self, Files, NO_TOKEN, log_certificate};
 use super::service::Service;
 use crate::config;
-use crate::http::{self, Access, Limits, Listeners, ServeOptions, Timeouts, Tls};
-use crate::key::Ttl;
+use crate::http::{self, Access, Listeners, ServeOptions, Timeouts, Tls};
+use crate::pool::Settings;
 use crate::store::{Memory, Options};
 use crate::time::SystemClock;
 
@@ -126,11 +126,15 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_DRAIN_TIMEOUT", default_value = "10s",
           value_name = "DURATION", value_parser = config::parse_max_ms)]
     drain_timeout: u32,
-    /// How many keys the pool may contain at once, from 1 to 4294967295
-    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Options::KEYS_MAX,
+    /// How many keys a pool may contain at once, from 1 to 4294967295
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_KEYS", default_value_t = Settings::default().keys_max,
           value_name = "NUMBER", value_parser = config::parse_keys_max)]
     max_keys: usize,
-    /// How many shards the keys are divided into: a power of two from 2 to 4096
+    /// How many pools there may be at once, with the default pool, from 1 to 1000000
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_POOLS", default_value_t = Options::POOLS_MAX,
+          value_name = "NUMBER", value_parser = config::parse_pools_max)]
+    max_pools: usize,
+    /// How many shards the keys of the default pool are divided into: a power of two from 2 to 4096
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
     shards: usize,
@@ -279,16 +283,20 @@ async fn serve(
     let main = open(args.listen, "listen")?;
     let admin = args.admin_listen.map(|address| open(address, "admin-listen")).transpose()?;
     let listeners = Listeners { main, admin };
-    let options = Options {
-        ttl: Ttl { key_ttl_ms: args.key_ttl, lease_ttl_ms: args.lease_ttl },
-        keys_max: args.max_keys,
-        shards: args.shards,
-        waiters_max: args.max_waiters,
-    };
-    let limits = Limits {
+    let settings = Settings {
+        key_ttl_ms: Some(args.key_ttl),
+        lease_ttl_ms: args.lease_ttl,
         lease_ms_max: args.max_lease.unwrap_or(args.lease_ttl),
         cooldown_ms_max: args.max_cooldown,
         wait_ms_max: args.max_wait,
+        lapse_cooldown_ms: 0,
+        keys_max: args.max_keys,
+    };
+    let options = Options {
+        settings,
+        shards: args.shards,
+        waiters_max: args.max_waiters,
+        pools_max: args.max_pools,
     };
     let store = Memory::new(options, SystemClock::new());
     let mut serve_options = ServeOptions {
@@ -301,7 +309,6 @@ async fn serve(
         drain_timeout: Duration::from_millis(args.drain_timeout.into()),
         drain_delay: Duration::from_millis(args.drain_delay.into()),
         access: access.clone(),
-        limits,
         tls: tls.clone(),
         diagnose: Some(Arc::new(store.clone())),
         log_dropped,

@@ -1,5 +1,7 @@
 //! The pool: its parts, and how an operation reaches a record.
 
+use std::sync::atomic::Ordering::SeqCst;
+
 use super::expiry::ExpiryIndex;
 use super::fail_point::FailPoint;
 use super::free_halves::FreeHalves;
@@ -86,6 +88,17 @@ impl<J: Journal> Pool<J> {
             blocks: ExpiryIndex::new(ttl.lease_ttl_ms.into(), buckets),
             journal,
         }
+    }
+
+    /// Makes an empty pool one in which no key can be created any more. False, and nothing changes, if it has keys, of
+    /// which dead ones count until they are removed, or if some are being created. O(1).
+    pub fn close_if_empty(&self) -> bool {
+        self.keys.compare_exchange(0, usize::MAX, SeqCst, SeqCst).is_ok()
+    }
+
+    /// Whether no key can be created any more: see [`Pool::close_if_empty`]. O(1).
+    pub fn is_closed(&self) -> bool {
+        self.keys.load(SeqCst) == usize::MAX
     }
 
     /// Calls `act` with the record of a living key whose generation `fence` admits, under its guard.

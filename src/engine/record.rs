@@ -7,6 +7,7 @@ use super::free::Hint;
 use super::lapse::LapseCooldown;
 use super::short_id::ShortId;
 use crate::key::{KeyInfo, Lease, State};
+use crate::pool::PoolId;
 use crate::time::Timestamp;
 
 /// An unsigned number in `N` bytes, without alignment.
@@ -195,7 +196,13 @@ impl Record {
 
     /// The lease of `key` from `since` to `until`, as callers see it.
     pub(super) fn lease(&self, key: ShortId, since: Timestamp, until: Timestamp) -> Lease {
-        Lease { id: key.join(self.id), generation: self.generation(), since, until }
+        Lease {
+            pool: PoolId::DEFAULT,
+            id: key.join(self.id),
+            generation: self.generation(),
+            since,
+            until,
+        }
     }
 
     /// The generation as callers see it: a lease whose time is over counts as ended.

@@ -3,9 +3,7 @@
 use axum::http::{Method, Uri};
 
 use crate::key::KeyId;
-
-/// The pool that `/keys`, `/leases`, `/keepalive` and `/stats` are about.
-const DEFAULT_POOL: &str = "default";
+use crate::pool::PoolName;
 
 /// Declares the routes, so that none can be forgotten in the table of all.
 macro_rules! routes {
@@ -50,6 +48,11 @@ routes! {
     KeepAlive: "PUT" "/keepalive/{id}", Use;
     KeepAliveMany: "PUT" "/keepalive", Use;
     Stats: "GET" "/stats", Count;
+    ListPools: "GET" "/pools", Count;
+    PutPool: "PUT" "/pools/{pool}", Manage;
+    ShowPool: "GET" "/pools/{pool}", Count;
+    DeletePool: "DELETE" "/pools/{pool}", Manage;
+    ListKeys: "GET" "/pools/{pool}/inventory", Manage;
     Metrics: "GET" "/metrics", Scrape;
     Health: "GET" "/healthz", Nothing;
     Ready: "GET" "/readyz", Nothing;
@@ -85,7 +88,7 @@ impl Route {
     /// The pool that a request is about, if it is about a single one. Other requests take a token for all pools.
     pub(super) fn pool(self) -> Option<&'static str> {
         let is_of_keys = matches!(self, Self::Create | Self::Delete | Self::Stats);
-        (self.need() == Need::Use || is_of_keys).then_some(DEFAULT_POOL)
+        (self.need() == Need::Use || is_of_keys).then_some(PoolName::DEFAULT)
     }
 
     /// Whether a request changes or gives something, so that each has a line in the audit log.
@@ -101,7 +104,7 @@ impl Route {
 
     /// The route of a request. O(length of its target).
     pub(super) fn of(method: &Method, target: &Uri) -> Self {
-        let path = target.path();
+        let path = in_pool(target.path()).map_or(target.path(), |(_, path)| path);
         let template = match path {
             "/keys" if has_wait(target) && method == Method::GET => "/keys?wait",
             "/leases" if has_wait(target) => "/leases?wait",
@@ -126,7 +129,25 @@ fn has_wait(target: &Uri) -> bool {
 
 /// The key id in a path. O(length).
 pub(super) fn key_of(path: &str) -> Option<KeyId> {
+    let path = in_pool(path).map_or(path, |(_, path)| path);
     path.split('/').find_map(|part| part.parse().ok())
+}
+
+/// The name of the pool in a path. O(length).
+pub(super) fn pool_of(path: &str) -> Option<&str> {
+    let named = path.strip_prefix("/pools/")?;
+    let (name, rest) = named.split_once('/').unwrap_or((named, ""));
+    let is_of_pool = matches!(rest, "" | "inventory") || in_pool(path).is_some();
+    (is_of_pool && !name.is_empty()).then_some(name)
+}
+
+/// The name of the pool in a path that begins with `/pools/{pool}/`, and the path of the same route for the default pool.
+/// O(length of the name).
+pub(super) fn in_pool(path: &str) -> Option<(&str, &str)> {
+    let named = path.strip_prefix("/pools/")?;
+    let (name, rest) = named.split_at(named.find('/').filter(|length| *length > 0)?);
+    let first = rest[1..].split('/').next().unwrap_or_default();
+    ["keys", "leases", "keepalive", "stats"].contains(&first).then_some((name, rest))
 }
 
 fn template(path: &str) -> &str {
@@ -139,6 +160,13 @@ fn template(path: &str) -> &str {
     }
     if let Some(id) = path.strip_prefix("/keepalive/") {
         return if id.contains('/') { "" } else { "/keepalive/{id}" };
+    }
+    if let Some(pool) = path.strip_prefix("/pools/") {
+        return match pool.split_once('/') {
+            None if !pool.is_empty() => "/pools/{pool}",
+            Some((pool, "inventory")) if !pool.is_empty() => "/pools/{pool}/inventory",
+            _ => "",
+        };
     }
     if path.starts_with("/docs/") { "/docs" } else { path }
 }
@@ -177,6 +205,25 @@ mod tests {
             ("POST", "/leases?lease=1s", Route::LeaseOnce),
             ("POST", "/leases?wait=1s", Route::LeaseOnceOrWait),
             ("GET", "/leases?wait=1s", Route::Unknown),
+            ("GET", "/pools", Route::ListPools),
+            ("GET", "/pools/", Route::Unknown),
+            ("HEAD", "/pools/a", Route::ShowPool),
+            ("PUT", "/pools/keys", Route::PutPool),
+            ("DELETE", "/pools/a", Route::DeletePool),
+            ("DELETE", "/pools/a/", Route::Unknown),
+            ("GET", "/pools/a/keys", Route::Lease),
+            ("HEAD", "/pools/a/keys", Route::Unknown),
+            ("POST", "/pools/a/leases?wait=1s", Route::LeaseOnceOrWait),
+            ("PUT", "/pools/a/keys/x/lease", Route::Renew),
+            ("PUT", "/pools/a/keepalive/x", Route::KeepAlive),
+            ("GET", "/pools/a/stats", Route::Stats),
+            ("GET", "/pools//stats", Route::Unknown),
+            ("GET", "/pools/a/inventory", Route::ListKeys),
+            ("GET", "/pools//inventory", Route::Unknown),
+            ("GET", "/inventory", Route::Unknown),
+            ("GET", "/pools/a/metrics", Route::Unknown),
+            ("GET", "/pools/a/keysx", Route::Unknown),
+            ("GET", "/pools/a/pools/b/keys", Route::Unknown),
             ("GET", "*", Route::Unknown),
         ];
         for (method, path, route) in cases {

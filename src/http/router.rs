@@ -12,14 +12,16 @@ use futures_util::future::Either;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 
-use super::api::{Api, audited, batches, check_parameters, keys, leases, pools, stats};
+use super::api::{
+    Api, audited, batches, check_parameters, creation, inventory, keys, leases, pools, stats,
+};
 use super::audit::{AuditLog, Entry};
 use super::auth::{Access, authorization, guard};
 use super::docs;
 use super::meter::{Metrics, Observed};
 use super::net::Handler;
 use super::ops::{self, Ops};
-use super::route::Route;
+use super::route::{Route, pool_of};
 use super::wire::{self, Budget, Problem, methods, moved, not_allowed, refuse, show};
 #[cfg(doc)]
 use crate::store::Operation;
@@ -56,8 +58,9 @@ impl Gate {
         entry: Option<&mut Entry>,
     ) -> impl Future<Output = Response> + Send + use<> {
         let mut cached = None;
+        let pool = pool_of(request.uri().path()).or(route.pool());
         let problem = wire::check_coding(request.headers())
-            .and_then(|()| guard(&self.access, &request, route.need(), route.pool(), &mut cached))
+            .and_then(|()| guard(&self.access, &request, route.need(), pool, &mut cached))
             .and_then(|()| check_parameters(request.uri(), route))
             .err();
         if let Some(entry) = entry {
@@ -99,7 +102,7 @@ impl Handler for Gate {
     }
 }
 
-/// The routes of `scope`.
+/// The routes of one pool.
 ///
 /// Costs are amortised. They leave out the due entries that an operation handles first: see
 /// [`Pool`](crate::engine::Pool).
@@ -116,11 +119,11 @@ impl Handler for Gate {
 /// | `PUT /keys/{id}/lease` | [`Operation::Renew`] | O(1); O(log n) if the lease is cut short |
 /// | `PUT /keepalive/{id}` | [`Operation::KeepAlive`] | O(1) |
 /// | `PUT /keepalive` | [`Operation::KeepAlive`] | O(1) a key |
-/// | `GET /stats` | [`Store::stats`] | O(s) for s shards |
-fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
+/// | `GET /stats` | [`Store::stats_of`] | O(s) for s shards |
+fn of_pool<S: Store>() -> Router<Api<S>> {
     // Without an entry for HEAD, axum would answer it by leasing a key.
     let whole = get(leases::lease::<S>)
-        .post(pools::create::<S>)
+        .post(creation::create::<S>)
         .put(batches::release::<S>)
         .head(async || not_allowed(POOL_METHODS));
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
@@ -128,7 +131,7 @@ fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
     let lease = methods(put(keys::renew::<S>), "PUT");
     let life = methods(put(keys::keep_alive::<S>), "PUT");
     let lives = methods(put(batches::keep_alive::<S>), "PUT");
-    let mut router = Router::new()
+    Router::new()
         .route("/keys", methods(whole, POOL_METHODS))
         .route("/keys/{id}", key.clone())
         .route("/keys/{id}/lease", lease)
@@ -138,7 +141,26 @@ fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
         .route("/stats", show(get(stats::show::<S>)))
         // An empty id is answered like a malformed one.
         .route("/keys/", key)
-        .route("/keepalive/", life);
+        .route("/keepalive/", life)
+}
+
+/// The routes of `scope`.
+///
+/// | method and path | does | cost |
+/// |---|---|---|
+/// | `GET /pools` | [`Store::list_pools`] | O(limit + log p) for p pools |
+/// | `PUT /pools/{pool}` | [`Store::put_pool`] | O(p) for p pools |
+/// | `GET /pools/{pool}` | [`Store::settings_of`], [`Store::stats_of`] | O(s) for s shards |
+/// | `DELETE /pools/{pool}` | [`Store::delete_pool`] | O(log p) for p pools |
+/// | `GET /pools/{pool}/inventory` | [`Store::inventory`] | O(limit) |
+/// | `/pools/{pool}/…` | as the same path without `/pools/{pool}` | |
+fn router<S: Store>(ops: Ops<S>, scope: Scope) -> Router {
+    let pool = get(pools::show::<S>).put(pools::put::<S>).delete(pools::delete::<S>);
+    let mut router = of_pool::<S>()
+        .nest("/pools/{pool}", of_pool::<S>())
+        .route("/pools/{pool}", methods(pool, "GET, HEAD, PUT, DELETE"))
+        .route("/pools/{pool}/inventory", show(get(inventory::list::<S>)))
+        .route("/pools", show(get(pools::list::<S>)));
     if scope == Scope::All {
         router = router.merge(for_operators(ops.clone()));
     }
@@ -166,7 +188,7 @@ pub(super) enum Scope {
 /// | `GET /dashboard/events` | the samples of the dashboard | O(1), and O(1) a second |
 /// | `GET /openapi.json`, `GET /docs` | the description of the API | O(1) |
 fn for_operators<S: Store>(ops: Ops<S>) -> Router<Api<S>> {
-    let (limits, policy) = (ops.api.limits, ops::policy());
+    let (settings, policy) = (ops.api.store.default_settings(), ops::policy());
     Router::new()
         .route("/metrics", show(get(ops::metrics::<S>)))
         .route("/healthz", show(get(ops::health)))
@@ -175,5 +197,5 @@ fn for_operators<S: Store>(ops: Ops<S>) -> Router<Api<S>> {
         .route("/dashboard", show(get(async || ops::page(policy))))
         .route("/dashboard/events", show(get(ops::events::<S>)))
         .with_state(ops)
-        .merge(docs::routes(limits))
+        .merge(docs::routes(settings))
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::api::{Api, Limits, Timeouts};
+use super::api::{Api, Timeouts};
 use super::audit::AuditLog;
 use super::auth::Access;
 use super::hot::{self, Mailbox};
@@ -53,8 +53,6 @@ pub struct ServeOptions {
     pub drain_delay: Duration,
     /// The tokens, and what they allow.
     pub access: Access,
-    /// The limits of parameters.
-    pub limits: Limits,
     /// The certificate and its key. With them, the server speaks TLS only.
     pub tls: Option<Tls>,
     /// The diagnostics of the store, if it has any: for `/stats`, `/metrics` and the dashboard.
@@ -82,7 +80,6 @@ impl Default for ServeOptions {
             drain_timeout: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
             access: Access::open(),
-            limits: Limits::default(),
             tls: None,
             diagnose: None,
             log_dropped: Arc::default(),
@@ -106,7 +103,7 @@ pub async fn serve<S: Store>(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let Listeners { main, admin } = listeners.into();
-    let ServeOptions { timeouts, limits, .. } = options;
+    let timeouts = options.timeouts;
     let connections = Permits::of_peers(options.connections_max, options.connections_per_peer_max);
     let status = Arc::new(Status::new(
         connections,
@@ -124,12 +121,12 @@ pub async fn serve<S: Store>(
         let diagnose = options.diagnose.clone();
         // Clients that do not take their answers must not keep operators from theirs.
         let (budget, is_audited) = (Budget::default(), options.audit.is_some());
-        let api = Api { store, limits, stopped, budget, diagnose, is_audited };
+        let api = Api { store, stopped, budget, diagnose, is_audited };
         let (status, samples) = (Arc::clone(&status), Arc::clone(&samples));
         let gate =
             Gate::new(Ops { api: api.clone(), status, samples }, options.audit.clone(), scope);
         let (tls, draining) = (options.tls.clone(), draining.clone());
-        (api, Arc::new(Server::new(gate, timeouts, limits, tls, draining)))
+        (api, Arc::new(Server::new(gate, timeouts, tls, draining)))
     };
     let scope = if admin.is_some() { Scope::Api } else { Scope::All };
     let count = Handle::current().metrics().num_workers();
@@ -139,7 +136,6 @@ pub async fn serve<S: Store>(
     let shared = hot::Shared {
         store: Arc::clone(&store),
         access: options.access.clone(),
-        limits,
         budget: api.budget.clone(),
         timeouts,
         audit: options.audit.clone(),

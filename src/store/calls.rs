@@ -12,24 +12,76 @@ use super::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
     lease_of, lease_with,
 };
-use super::port::{Complete, Later, Store};
+use super::port::{Complete, Later, Stats, Store};
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease};
+use crate::pool::PoolId;
 use crate::time::Timestamp;
 
 /// How many keys one batch leases before other tasks may run: some 50 µs.
 const BATCH: usize = 64;
 
-/// The operations of a [`Store`], one at a time.
+/// One pool of a store.
+pub struct InPool<'a, S: ?Sized> {
+    store: &'a S,
+    pool: PoolId,
+}
+
+impl<S: ?Sized> Clone for InPool<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: ?Sized> Copy for InPool<'_, S> {}
+
+/// The operations of one pool of a [`Store`], one at a time. Those of the store itself are for the default pool, those of
+/// [`StoreExt::pool`] for another one.
 ///
 /// An operation begins when its method is called, but for [`StoreExt::lease_many`]. If its future is dropped
 /// before it is ready, a lease leaves the queue or goes back to the store; any other operation may or may not
 /// have been carried out.
-pub trait StoreExt: Store {
-    /// Executes a batch, and waits for all outcomes.
+pub trait StoreExt: Sync {
+    /// The store that has the pool.
+    type Of: Store;
+
+    /// The store, and the pool in it.
+    fn place(&self) -> (&Self::Of, PoolId);
+
+    /// Another pool of the store.
+    fn pool(&self, pool: PoolId) -> InPool<'_, Self::Of> {
+        InPool { store: self.place().0, pool }
+    }
+
+    /// The counts of the pool at about one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::Unavailable`]
+    fn stats(&self) -> impl Future<Output = Result<Stats, Error>> + Send {
+        let (store, pool) = self.place();
+        store.stats_of(pool)
+    }
+
+    /// Executes a batch for this pool, and waits for all outcomes.
     fn call_all(&self, operations: &[Operation<'_>]) -> impl Future<Output = Vec<Outcome>> + Send {
+        let (store, pool) = self.place();
+        let operations: Vec<_> = operations.iter().map(|operation| (pool, *operation)).collect();
         // Begun here, so that the future does not borrow the operations.
-        let call = Call::begin(self, operations);
+        let call = Call::begin(store, &operations);
+        async move {
+            let mut call = call;
+            call.outcomes().await
+        }
+    }
+
+    /// Executes a batch for several pools, and waits for all outcomes.
+    fn call_each(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+    ) -> impl Future<Output = Vec<Outcome>> + Send {
+        // Begun here, so that the future does not borrow the operations.
+        let call = Call::begin(self.place().0, operations);
         async move {
             let mut call = call;
             call.outcomes().await
@@ -42,7 +94,7 @@ pub trait StoreExt: Store {
     ///
     /// [`Error::Full`], [`Error::Unavailable`]
     fn create(&self, count: usize) -> impl Future<Output = Result<Created, Error>> + Send {
-        one(self, Operation::Create { count }, |reply| match reply {
+        one(self.place(), Operation::Create { count }, |reply| match reply {
             Reply::Created(created) => Some(created),
             _ => None,
         })
@@ -54,7 +106,7 @@ pub trait StoreExt: Store {
     ///
     /// [`Error::Exhausted`], [`Error::TooManyWaiters`], [`Error::Unavailable`]
     fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Lease, Error>> + Send {
-        one(self, Operation::Lease(leasing), |reply| match reply {
+        one(self.place(), Operation::Lease(leasing), |reply| match reply {
             Reply::Leased(lease) => Some(lease),
             _ => None,
         })
@@ -70,7 +122,7 @@ pub trait StoreExt: Store {
         leasing: Leasing,
         request: Option<RequestKey>,
     ) -> impl Future<Output = Result<Lease, Error>> + Send {
-        one(self, lease_with(leasing, request), |reply| match reply {
+        one(self.place(), lease_with(leasing, request), |reply| match reply {
             Reply::Leased(lease) => Some(lease),
             _ => None,
         })
@@ -102,7 +154,8 @@ pub trait StoreExt: Store {
         request: Option<RequestKey>,
     ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send {
         async move {
-            let mut given = Given { store: self, leases: Vec::with_capacity(count.min(BATCH)) };
+            let mut given =
+                Given { store: self.place().0, leases: Vec::with_capacity(count.min(BATCH)) };
             let at_once = Leasing { wait_ms: 0, ..leasing };
             while given.leases.len() < count {
                 let begin = given.leases.len();
@@ -142,7 +195,7 @@ pub trait StoreExt: Store {
         id: &KeyId,
         renewal: Renewal<'_>,
     ) -> impl Future<Output = Result<Lease, Error>> + Send {
-        one(self, Operation::Renew(*id, renewal), |reply| match reply {
+        one(self.place(), Operation::Renew(*id, renewal), |reply| match reply {
             Reply::Renewed(lease) => Some(lease),
             _ => None,
         })
@@ -158,7 +211,7 @@ pub trait StoreExt: Store {
         id: &KeyId,
         release: Release<'_>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        one(self, Operation::Release(*id, release), |reply| match reply {
+        one(self.place(), Operation::Release(*id, release), |reply| match reply {
             Reply::Released => Some(()),
             _ => None,
         })
@@ -170,7 +223,7 @@ pub trait StoreExt: Store {
     ///
     /// [`Error::NotFound`], [`Error::Unavailable`]
     fn keep_alive(&self, id: &KeyId) -> impl Future<Output = Result<Timestamp, Error>> + Send {
-        one(self, Operation::KeepAlive(*id), |reply| match reply {
+        one(self.place(), Operation::KeepAlive(*id), |reply| match reply {
             Reply::KeptAlive(life_ends) => Some(life_ends),
             _ => None,
         })
@@ -186,7 +239,7 @@ pub trait StoreExt: Store {
         id: &KeyId,
         fence: Fence<'_>,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        one(self, Operation::Delete(*id, fence), |reply| match reply {
+        one(self.place(), Operation::Delete(*id, fence), |reply| match reply {
             Reply::Deleted => Some(()),
             _ => None,
         })
@@ -198,22 +251,36 @@ pub trait StoreExt: Store {
     ///
     /// [`Error::NotFound`], [`Error::Unavailable`]
     fn get(&self, id: &KeyId) -> impl Future<Output = Result<KeyInfo, Error>> + Send {
-        one(self, Operation::Show(*id), |reply| match reply {
+        one(self.place(), Operation::Show(*id), |reply| match reply {
             Reply::Shown(info) => Some(info),
             _ => None,
         })
     }
 }
 
-impl<S: Store> StoreExt for S {}
+impl<S: Store> StoreExt for S {
+    type Of = S;
+
+    fn place(&self) -> (&S, PoolId) {
+        (self, PoolId::DEFAULT)
+    }
+}
+
+impl<S: Store> StoreExt for InPool<'_, S> {
+    type Of = S;
+
+    fn place(&self) -> (&S, PoolId) {
+        (self.store, self.pool)
+    }
+}
 
 /// Executes one operation. `read` takes its reply, or is `None` for the reply of another operation.
-fn one<S: Store + ?Sized, T>(
-    store: &S,
+fn one<S: Store, T>(
+    (store, pool): (&S, PoolId),
     operation: Operation<'_>,
     read: impl FnOnce(Reply) -> Option<T> + Send,
 ) -> impl Future<Output = Result<T, Error>> + Send {
-    let call = Call::begin(store, &[operation]);
+    let call = Call::begin(store, &[(pool, operation)]);
     async move {
         let mut call = call;
         let reply = call.outcomes().await.remove(0)?;
@@ -222,7 +289,7 @@ fn one<S: Store + ?Sized, T>(
 }
 
 /// A batch that has begun. Dropping it cancels operations, and gives back the leases in its outcomes.
-struct Call<'a, S: Store + ?Sized> {
+struct Call<'a, S: Store> {
     store: &'a S,
     gathered: Arc<Gathered>,
     tickets: Vec<Ticket>,
@@ -268,8 +335,8 @@ impl Gathering {
     }
 }
 
-impl<'a, S: Store + ?Sized> Call<'a, S> {
-    fn begin(store: &'a S, operations: &[Operation<'_>]) -> Self {
+impl<'a, S: Store> Call<'a, S> {
+    fn begin(store: &'a S, operations: &[(PoolId, Operation<'_>)]) -> Self {
         let gathered = Arc::<Gathered>::default();
         let receiver = Arc::clone(&gathered) as Arc<dyn Complete>;
         let mut answers = Vec::with_capacity(operations.len());
@@ -301,7 +368,7 @@ impl<'a, S: Store + ?Sized> Call<'a, S> {
     }
 }
 
-impl<S: Store + ?Sized> Drop for Call<'_, S> {
+impl<S: Store> Drop for Call<'_, S> {
     fn drop(&mut self) {
         let mut gathering = self.gathered.0.lock();
         gathering.is_abandoned = true;
@@ -318,12 +385,12 @@ impl<S: Store + ?Sized> Drop for Call<'_, S> {
 }
 
 /// Leases that go back to the store if they are dropped: the client may go away before it receives them.
-struct Given<'a, S: Store + ?Sized> {
+struct Given<'a, S: Store> {
     store: &'a S,
     leases: Vec<Lease>,
 }
 
-impl<S: Store + ?Sized> Drop for Given<'_, S> {
+impl<S: Store> Drop for Given<'_, S> {
     fn drop(&mut self) {
         if !self.leases.is_empty() {
             self.store.give_back(take(&mut self.leases));

@@ -6,16 +6,18 @@
 
 mod calls;
 mod give_way;
+mod inventory;
 mod memory;
 mod operation;
 mod port;
 
-pub use self::calls::StoreExt;
+pub use self::calls::{InPool, StoreExt};
 pub(crate) use self::give_way::give_way;
+pub use self::inventory::{Inventory, StateKind, Wanted};
 pub use self::memory::{Memory, Options};
 pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
-pub use self::port::{Complete, Diagnose, Diagnostics, Later, Stats, Store};
+pub use self::port::{Complete, Diagnose, Diagnostics, Later, Listed, Stats, Store};
 pub use crate::engine::{IndexSizes, Totals};

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease};
+use crate::pool::PoolId;
 use crate::time::Timestamp;
 
 /// One operation.
@@ -155,4 +156,9 @@ pub enum Answer {
 
 /// Names an operation that is not done yet, for [`Store::cancel`](super::Store::cancel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(pub u64);
+pub struct Ticket {
+    /// The pool that the operation is for.
+    pub pool: PoolId,
+    /// What the store calls it.
+    pub number: u64,
+}

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Outcome, Ticket};
 use crate::engine::{IndexSizes, Totals};
 use crate::error::Error;
 use crate::key::Lease;
+use crate::pool::{PoolId, PoolName, Settings};
 use crate::time::Timestamp;
 
-/// What a store contains, and what has happened in it.
+/// After how long a store that cannot do something may be asked again, in milliseconds.
+const RETRY_AFTER_MS: u64 = 1000;
+
+/// What a pool contains, and what has happened in it.
 ///
 /// All sums hold: `keys` = `free` + `leased` + `cooling`, and those of [`Totals`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +36,7 @@ pub struct Stats {
     pub totals: Totals,
 }
 
-/// The internal state of a store, for its operator.
+/// The internal state of a pool, for its operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
     /// How large its indexes are.
@@ -42,8 +47,18 @@ pub struct Diagnostics {
 
 /// The diagnostics of a store with indexes and a sweep.
 pub trait Diagnose: Send + Sync {
-    /// The state of the indexes and the sweep. O(s + log n) for s shards.
-    fn diagnose(&self) -> Diagnostics;
+    /// The state of the indexes of a pool, and of the sweep there. `None` if there is no such pool. O(s + log n) for s
+    /// shards.
+    fn diagnose(&self, pool: PoolId) -> Option<Diagnostics>;
+}
+
+/// A pool in a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What the store calls it.
+    pub id: PoolId,
+    /// Its name.
+    pub name: PoolName,
 }
 
 /// Receives the outcomes of operations that were not done at once.
@@ -65,21 +80,25 @@ pub struct Later {
     pub first_token: u64,
 }
 
-/// A pool of keys that die unless they are kept alive, and are leased to one holder at a time.
+/// Pools of keys that die unless they are kept alive, and are leased to one holder at a time.
 ///
-/// Every store guarantees:
+/// One pool, [`PoolId::DEFAULT`], always exists. A store that has no others need not implement what is about them.
+///
+/// Every store guarantees for each pool:
 ///
 /// - A key has at most one holder. A lease lasts as long as was last asked for, or until the key is released,
 ///   deleted or dies. Nothing else cuts it short, and when it ends the key is free at once. The same is true
-///   of a cool-down.
+///   of a cool-down. After a lease that ran out, the key first cools down for as long as the settings of the pool said
+///   when the lease ended.
 /// - A generation never repeats for a key, so a request that names the generation of an ended lease is
 ///   refused.
 /// - A lease gives each free key with equal probability, and fails only if there was a moment at which
 ///   none was free.
 /// - First come, first served: while a client waits, a lease that does not wait finds no free key. Whatever
 ///   frees a key serves the clients that wait.
-/// - A key dies one key TTL after its creation or its last keep-alive, leased or not. A dead key is neither
-///   shown nor leased, and nothing revives it.
+/// - A key dies one key TTL after its creation or its last keep-alive, leased or not, unless keys of the pool live until
+///   they are deleted. A dead key is neither shown nor leased, and nothing revives it. No change of the settings, and no
+///   keep-alive, cuts a life short.
 /// - Time never runs backwards for a key: what was once shown as over stays over.
 /// - Each operation on one key is atomic. One that fails has changed nothing. Only after
 ///   [`Error::Unavailable`] it is not known whether it has.
@@ -94,7 +113,14 @@ pub trait Store: Send + Sync + 'static {
     /// is remote or must first write to disk.
     ///
     /// Any operation may fail with [`Error::Unavailable`].
-    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later);
+    ///
+    /// [`Error::NoSuchPool`] if a pool was deleted, perhaps meanwhile.
+    fn execute(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+    );
 
     /// Cancels an operation. A lease that waits ends now, with [`Error::Exhausted`] unless it was just
     /// served. A creation stops, and the keys that it has already created live for their key TTL. Other
@@ -105,12 +131,101 @@ pub trait Store: Send + Sync + 'static {
     /// That may happen a little later. O(l) for l leases.
     fn give_back(&self, leases: Vec<Lease>);
 
-    /// The counts at about one moment.
+    /// The counts of a pool at about one moment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::Unavailable`]
+    fn stats_of(&self, pool: PoolId) -> impl Future<Output = Result<Stats, Error>> + Send;
+
+    /// A page of a list of the keys of a pool. A key that exists from the first page to the last one is listed exactly
+    /// once, however many come and go meanwhile, and none is listed twice. O(limit): where few keys are in the state that
+    /// is wanted, a page is short.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::MalformedCursor`], [`Error::Unavailable`]
+    fn inventory(
+        &self,
+        pool: PoolId,
+        wanted: Wanted<'_>,
+    ) -> impl Future<Output = Result<Inventory, Error>> + Send {
+        let _ = (pool, wanted);
+        async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
+    }
+
+    /// The pool with this name. It does not block. O(log p) for p pools.
+    fn find_pool(&self, name: &str) -> Option<PoolId> {
+        (name == PoolName::DEFAULT).then_some(PoolId::DEFAULT)
+    }
+
+    /// The name of a pool, unless it was deleted. It does not block. O(1).
+    fn name_of(&self, pool: PoolId) -> Option<PoolName> {
+        let name = || PoolName::DEFAULT.parse().expect("it is a name");
+        (pool == PoolId::DEFAULT).then(name)
+    }
+
+    /// A number that changes with each pool that comes or goes: until then [`Store::find_pool`] says the same. O(1).
+    fn pools_version(&self) -> u64 {
+        0
+    }
+
+    /// The settings of a pool, unless it was deleted. It does not block. O(1).
+    fn settings_of(&self, pool: PoolId) -> Option<Settings> {
+        (pool == PoolId::DEFAULT).then(Settings::default)
+    }
+
+    /// The settings of a new pool, as far as its operator does not say otherwise. O(1).
+    fn default_settings(&self) -> Settings {
+        Settings::default()
+    }
+
+    /// Creates a pool, or changes the settings of the one with this name. True if it is new. Leases, cool-downs and lives
+    /// that have begun stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyPools`], [`Error::Unavailable`]
+    fn put_pool(
+        &self,
+        name: PoolName,
+        settings: Settings,
+    ) -> impl Future<Output = Result<bool, Error>> + Send {
+        let _ = (name, settings);
+        async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
+    }
+
+    /// Deletes a pool, and with `with_keys` also one that has keys. Clients that wait for one of its keys get
+    /// [`Error::NoSuchPool`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::PoolNotEmpty`], [`Error::DefaultPool`], [`Error::Unavailable`]
+    fn delete_pool(
+        &self,
+        name: &str,
+        with_keys: bool,
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        let _ = (name, with_keys);
+        async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
+    }
+
+    /// Up to `limit` pools in the order of their names, of those behind `after`. O(limit + log p) for p pools.
     ///
     /// # Errors
     ///
     /// [`Error::Unavailable`]
-    fn stats(&self) -> impl Future<Output = Result<Stats, Error>> + Send;
+    fn list_pools(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Listed>, Error>> + Send {
+        let is_first = after.is_none_or(|after| after < PoolName::DEFAULT);
+        let name = PoolName::DEFAULT.parse().expect("it is a name");
+        let all = is_first.then_some(Listed { id: PoolId::DEFAULT, name });
+        let list = all.into_iter().take(limit).collect();
+        async { Ok(list) }
+    }
 
     /// Converts a time that this store gave to Unix time in milliseconds, for display. O(1).
     fn unix_ms(&self, at: Timestamp) -> u64;

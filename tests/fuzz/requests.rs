@@ -12,7 +12,7 @@ const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 /// Leads a connection to hyper.
 const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
 
-const CORPUS: [&str; 12] = [
+const CORPUS: [&str; 15] = [
     "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
     "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
@@ -24,9 +24,12 @@ const CORPUS: [&str; 12] = [
     "PUT /keys/x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nabcdGET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
     "\r\nGET /keys HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",
     "GET /keys HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nGET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /pools/default/keys HTTP/1.1\r\nHost: a\r\n\r\nGET /pools/default/keys?lease=5s HTTP/1.1\r\nHost: a\r\n\r\n",
+    "PUT /pools/default/keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "PUT /pools/none/keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?lease=5s HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
-const WORDS: [&str; 34] = [
+const WORDS: [&str; 36] = [
     "GET ",
     "PUT ",
     "DELETE ",
@@ -34,6 +37,8 @@ const WORDS: [&str; 34] = [
     "/keys",
     "/keys/",
     "/keepalive/",
+    "/pools/default",
+    "/pools/",
     "?",
     "#",
     "%",

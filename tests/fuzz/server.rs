@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use token_orchestrator::http::{self, ServeOptions};
+use token_orchestrator::pool::Settings;
 use token_orchestrator::store::{Leasing, Memory, Options, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::net::TcpListener;
@@ -33,7 +34,13 @@ impl Server {
     pub(crate) fn start(keys_max: usize) -> Self {
         let runtime = Runtime::new().unwrap();
         let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_251_199));
-        let store = Memory::new(Options { keys_max, ..Options::default() }, clock.clone());
+        let store = Memory::new(
+            Options {
+                settings: Settings { keys_max, ..Settings::default() },
+                ..Options::default()
+            },
+            clock.clone(),
+        );
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         runtime.spawn(store.clone().sweep());

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 
 use token_orchestrator::http::{Access, Role, ServeOptions, TokenHash};
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::store::{Options, StoreExt};
 
 use crate::cli::{binary, error_line, signal, start};
 use crate::client::Server;

@@ -1,7 +1,8 @@
 //! Each route and ruling over a real socket.
 
 use token_orchestrator::http::{BODY_BYTES_MAX, ServeOptions};
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Options, StoreExt};
 
 use crate::client::{Answer, Server};
 
@@ -91,7 +92,8 @@ async fn post_refuses_what_it_does_not_understand_and_creates_nothing() {
 
 #[tokio::test]
 async fn a_full_pool_creates_nothing_and_says_when_to_come_back() {
-    let options = Options { keys_max: 5, ..Options::default() };
+    let options =
+        Options { settings: Settings { keys_max: 5, ..Settings::default() }, ..Options::default() };
     let server = Server::start(options, ServeOptions::default()).await;
     server.create().await;
     server.clock.advance_ms(100);

@@ -7,7 +7,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use token_orchestrator::http::{Access, AuditLog, Role, ServeOptions, TokenHash};
 use token_orchestrator::key::KeyId;
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::store::{Options, StoreExt};
 
 use crate::access::{File, bearer};
 use crate::client::{Answer, Client, Server, until};

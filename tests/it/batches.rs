@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use token_orchestrator::http::BODY_BYTES_MAX;
-use token_orchestrator::store::{Leasing, Store, StoreExt};
+use token_orchestrator::store::{Leasing, StoreExt};
 
 use crate::api::{assert_json, assert_problem};
 use crate::client::Server;

@@ -70,11 +70,6 @@ fn a_wrong_value_ends_with_one_line_and_status_2() {
         (&["token", "new", "--role", "client", "--name", "a b"], "--name"),
         (&["token", "new", "--role", "client", "--pools", "a,B"], "--pools"),
         (&["token", "new", "--role", "client", "--pools", ""], "a pool is missing"),
-        (&["token", "new", "--role", "client", "--max-held", "0"], "from 1 to 1000000, such as 10"),
-        (
-            &["token", "new", "--role", "admin", "--max-held", "1"],
-            "--max-held is for the role client",
-        ),
         (&["serve", "--shards", "-1"], "-1"),
         (&["--unknown"], "--unknown"),
         (&["unknown"], "unknown"),

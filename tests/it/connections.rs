@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use token_orchestrator::http::{ServeOptions, Timeouts};
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::store::{Options, StoreExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 

@@ -6,6 +6,7 @@ mod batches;
 mod leases;
 mod lives;
 mod pool;
+mod pools;
 mod requests;
 mod waiting;
 
@@ -160,6 +161,14 @@ macro_rules! contract {
             batches::a_long_batch_is_answered_in_its_order
             batches::leases_of_a_batch_are_distinct
             batches::a_lease_that_waits_holds_up_no_other_operation
+            pools::pools_come_and_go
+            pools::a_pool_with_keys_is_not_deleted_by_mistake
+            pools::each_pool_has_keys_of_its_own
+            pools::each_pool_has_settings_of_its_own
+            pools::waiters_get_keys_of_their_pool
+            pools::deadlines_are_kept_in_all_pools
+            pools::a_request_key_is_for_one_pool
+            pools::a_batch_may_be_for_several_pools
         }
     };
     (@run $fixture:ty; $($part:ident::$test:ident)*) => {

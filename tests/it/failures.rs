@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use token_orchestrator::http::ServeOptions;
-use token_orchestrator::store::{Memory, Options, Store};
+use token_orchestrator::store::{Memory, Options, Store, StoreExt};
 use token_orchestrator::time::ManualClock;
 
 use crate::client::{Answer, Client, Server, clock};
@@ -39,7 +39,21 @@ const REQUESTS: &[(&str, &str, &str)] = &[
     ("PUT", "/keepalive", TWO),
     ("GET", "/stats", ""),
     ("GET", "/readyz", ""),
+    ("GET", "/pools", ""),
+    ("GET", "/pools/{pool}", ""),
+    ("PUT", "/pools/{pool}", ""),
+    ("DELETE", "/pools/{pool}", ""),
+    ("GET", "/pools/{pool}/inventory", ""),
 ];
+
+/// The same for a pool that the path names.
+fn requests() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    let is_of_keys = |path: &str| !path.starts_with("/pools") && path != "/readyz";
+    let of_keys = REQUESTS.iter().filter(move |(_, path, _)| is_of_keys(path));
+    let named =
+        of_keys.map(|(method, path, body)| (*method, format!("/pools/{{pool}}{path}"), *body));
+    REQUESTS.iter().map(|(method, path, body)| (*method, (*path).to_owned(), *body)).chain(named)
+}
 
 fn memory() -> (Memory<ManualClock>, ManualClock) {
     let clock = clock();
@@ -65,8 +79,8 @@ fn assert_unavailable(answer: &Answer, method: &str, what: &str) {
 async fn all_is_unavailable<S: Store + Clone>(server: &Server<S>) {
     for fields in ["", "Connection: x\r\n"] {
         let mut client = server.connect().await;
-        for (method, path, body) in REQUESTS {
-            let path = path.replace("{id}", ID);
+        for (method, path, body) in requests() {
+            let path = path.replace("{id}", ID).replace("{pool}", "default");
             let length = match body.len() {
                 0 => String::new(),
                 length => format!("Content-Length: {length}\r\n"),
@@ -86,13 +100,17 @@ async fn no_route_takes_a_failure_for_an_answer() {
     all_is_unavailable(&server).await;
     // None is forgotten.
     let document = server.send("GET", "/openapi.json", "").await.json();
-    let tried: HashSet<_> = REQUESTS
-        .iter()
-        .map(|(method, path, _)| (method.to_lowercase(), path.split('?').next().unwrap()))
+    let tried: HashSet<_> = requests()
+        .map(|(method, path, _)| {
+            (method.to_lowercase(), path.split('?').next().unwrap().to_owned())
+        })
         .collect();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            assert!(tried.contains(&(method.clone(), path)), "{method} {path} is not tried");
+            assert!(
+                tried.contains(&(method.clone(), path.clone())),
+                "{method} {path} is not tried"
+            );
         }
     }
 }

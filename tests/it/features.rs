@@ -1,7 +1,8 @@
 //! Fencing, renewals, lengths of leases and cool-downs over a real socket.
 
-use token_orchestrator::http::{Limits, ServeOptions};
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::http::ServeOptions;
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Options, StoreExt};
 
 use tokio::io::AsyncWriteExt;
 use tokio::task::yield_now;
@@ -119,9 +120,9 @@ async fn only_a_lease_is_renewed() {
 
 #[tokio::test]
 async fn a_lease_lasts_as_long_as_was_asked_for() {
-    let limits = Limits { lease_ms_max: 90_000, ..Limits::default() };
-    let serve = ServeOptions { limits, ..ServeOptions::default() };
-    let server = Server::start(Options::default(), serve).await;
+    let settings = Settings { lease_ms_max: 90_000, ..Settings::default() };
+    let options = Options { settings, ..Options::default() };
+    let server = Server::start(options, ServeOptions::default()).await;
     server.create().await;
     let mut client = server.connect().await;
     for (text, ms) in [("1ms", 1), ("1s", 1000), ("1m30s", 90_000), ("1500ms", 1500)] {

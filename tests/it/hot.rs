@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_tcp_cork;
 use token_orchestrator::http::ServeOptions;
-use token_orchestrator::store::{Memory, Operation, Options, Store, StoreExt};
+use token_orchestrator::store::{Memory, Operation, Options, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;

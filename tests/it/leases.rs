@@ -1,7 +1,7 @@
 //! `POST /leases`: a lease that may be asked for again, on both paths.
 
 use token_orchestrator::http::Role;
-use token_orchestrator::store::{Store, StoreExt};
+use token_orchestrator::store::StoreExt;
 
 use crate::access::{File, guarded};
 use crate::api::{assert_json, assert_problem};

@@ -7,7 +7,7 @@ use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_orchestrator::http::{ServeOptions, Timeouts};
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::store::{Options, StoreExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;

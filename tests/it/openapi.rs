@@ -3,7 +3,8 @@
 use std::{env, fs};
 
 use serde_json::Value;
-use token_orchestrator::http::{Limits, ServeOptions};
+use token_orchestrator::http::ServeOptions;
+use token_orchestrator::pool::Settings;
 use token_orchestrator::store::Options;
 
 use crate::client::{Answer, Server};
@@ -45,7 +46,8 @@ async fn all_routes_are_described() {
         described.sort_unstable();
         assert_eq!(allowed, described, "{path}");
     }
-    assert_eq!(operations, 11);
+    // Those of a pool are there twice, with its name and without.
+    assert_eq!(operations, 2 * 11 + 5);
 }
 
 /// A reference stands alone. `OpenAPI` 3.1 allows a description beside it, but generators of clients, such as
@@ -72,9 +74,9 @@ async fn nothing_stands_beside_a_reference() {
 /// Limits are those of the server that is asked.
 #[tokio::test]
 async fn limits_are_told() {
-    let limits = Limits { wait_ms_max: 50, ..Limits::default() };
-    let serve = ServeOptions { limits, ..ServeOptions::default() };
-    let server = Server::start(Options::default(), serve).await;
+    let settings = Settings { wait_ms_max: 50, ..Settings::default() };
+    let options = Options { settings, ..Options::default() };
+    let server = Server::start(options, ServeOptions::default()).await;
     let document = server.send("GET", "/openapi.json", "").await.json();
     let parameters = document["paths"]["/keys"]["get"]["parameters"].as_array().unwrap().clone();
     let wait = parameters.iter().find(|parameter| parameter["name"] == "wait").unwrap();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use token_orchestrator::http::{self, Listeners, ServeOptions};
-use token_orchestrator::store::{Memory, Options, Store};
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Memory, Options, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -128,7 +129,10 @@ async fn each_metric_has_a_help_and_a_type() {
 
 #[tokio::test]
 async fn leases_of_those_who_wait_and_lag_are_counted() {
-    let options = Options { keys_max: 10, ..Options::default() };
+    let options = Options {
+        settings: Settings { keys_max: 10, ..Settings::default() },
+        ..Options::default()
+    };
     let server = Server::unswept(options, ServeOptions::default()).await;
     let mut waiting = server.connect().await;
     waiting.write("GET /keys?wait=10s HTTP/1.1\r\nHost: test\r\n\r\n").await;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::ServeOptions;
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::store::{Options, StoreExt};
 
 use crate::client::{Answer, Client, Server, impatient, until};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http_body_util::Full;
 use token_orchestrator::http::ServeOptions;
-use token_orchestrator::store::{Options, Store};
+use token_orchestrator::store::{Options, StoreExt};
 use tokio::time::timeout;
 
 use crate::api::assert_problem;

@@ -1,4 +1,4 @@
-//! Tokens that are for some pools only, and those with a quota, on both paths to the handlers.
+//! Tokens that are for some pools only, on both paths to the handlers.
 
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -117,7 +117,7 @@ async fn the_role_comes_before_the_pools() {
 
 #[tokio::test]
 async fn a_token_allows_only_its_pools_over_http2() {
-    let lines = [line("own", "client", "default max-held=3"), line("other", "client", "openai")];
+    let lines = [line("own", "client", "default"), line("other", "client", "openai")];
     let (server, _) = guarded(&file("pools-http2", &lines)).await;
     let mut client = server.connect_http2().await;
     for (token, status) in [("own", 404), ("other", 403), ("own", 404), ("other", 403)] {
@@ -138,11 +138,11 @@ async fn the_pools_of_a_token_change_with_the_file() {
     let (mut hot, mut slow) = (server.connect().await, server.connect().await);
     for (lines, count, statuses) in [
         ("", 2, [404, 404]),
-        (&*line("a", "client", "openai max-held=1"), 1, [403, 401]),
+        (&*line("a", "client", "openai"), 1, [403, 401]),
         (&[line("b", "client", "def*,x"), line("a", "metrics", "")].concat(), 2, [403, 404]),
         (&line("b", "client", "x"), 1, [401, 403]),
         ("# none", 0, [401, 401]),
-        (&line("a", "client", "max-held=1"), 1, [404, 401]),
+        (&line("a", "client", "*"), 1, [404, 401]),
     ] {
         if !lines.is_empty() {
             file.write_lines(lines);
@@ -174,8 +174,8 @@ fn a_token_is_made_for_pools() {
     let mut tokens = Vec::new();
     for (name, options, end) in [
         ("a", &["--pools", "openai,anthropic-*"][..], " openai,anthropic-*"),
-        ("b", &["--max-held", "10"], " max-held=10"),
-        ("c", &["--max-held", "1", "--pools", "default"], " default max-held=1"),
+        ("b", &[], ""),
+        ("c", &["--pools", "default"], " default"),
         ("d", &["--pools", "*"], " *"),
     ] {
         let new = ["token", "new", "--role", "client", "--name", name];
@@ -208,9 +208,8 @@ fn a_token_is_made_for_pools() {
 fn a_malformed_line_is_refused_with_its_file_its_number_and_the_right_form() {
     for (end, what) in [
         ("openai,", "a pool is missing before or after a comma"),
-        ("openai anthropic", "as in openai,anthropic-* max-held=10"),
-        ("max-held=many", "max-held must be a number of keys from 1 to 1000000, such as 10"),
-        ("max-hold=1", "as in openai,anthropic-* max-held=10"),
+        ("openai anthropic", "as in openai,anthropic-*"),
+        ("max-hold=1", "as in openai,anthropic-*"),
     ] {
         let file = file("bad-pools", &["# fine\n".to_owned(), line("a", "client", end)]);
         let output =

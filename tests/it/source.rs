@@ -9,11 +9,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("error", &[]),
     ("config", &[]),
-    ("key", &["time", "error"]),
-    ("engine", &["time", "error", "key"]),
-    ("store", &["time", "error", "key", "engine"]),
-    ("http", &["time", "error", "config", "key", "store"]),
-    ("cli", &["time", "error", "key", "store", "http", "config"]),
+    ("pool", &[]),
+    ("key", &["time", "error", "pool"]),
+    ("engine", &["time", "error", "pool", "key"]),
+    ("store", &["time", "error", "pool", "key", "engine"]),
+    ("http", &["time", "error", "config", "pool", "key", "store"]),
+    ("cli", &["time", "error", "pool", "key", "store", "http", "config"]),
 ];
 /// Each room of `http` with those that it may name. Nobody names `ops` but what puts all together.
 const ROOMS_MAY_USE: &[(&str, &[&str])] = &[

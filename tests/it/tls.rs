@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use token_orchestrator::http::{self, ServeOptions, Timeouts, Tls};
-use token_orchestrator::store::{Diagnose, Options, Store, StoreExt};
+use token_orchestrator::store::{Diagnose, Options, StoreExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::net::connect_unspec;
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::key::Lease;
-use token_orchestrator::store::{Leasing, Options, Release, Store, StoreExt};
+use token_orchestrator::store::{Leasing, Options, Release, StoreExt};
 
 use tokio::task::yield_now;
 

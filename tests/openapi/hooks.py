@@ -8,14 +8,26 @@ import schemathesis
 from hypothesis import strategies
 
 
-def create(count):
+def send(method, path, body):
+    """The answer to a request."""
+    request = urllib.request.Request(f"{os.environ['SERVER']}{path}", json.dumps(body).encode(), method=method)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def create(pool, count):
     """Ids of new keys."""
-    body = json.dumps({"count": count}).encode()
-    with urllib.request.urlopen(f"{os.environ['SERVER']}/keys", body, timeout=10) as answer:
-        return json.load(answer)["keyIds"]
+    return send("POST", f"{pool}/keys", {"count": count})["keyIds"]
 
 
-IDS = strategies.one_of(strategies.sampled_from(create(1000)), strategies.uuids().map(str))
+# Few names, so that pools are there and are changed.
+POOLS = ["a", "b-1", "c.d_e"]
+schemathesis.openapi.format("pool-name", strategies.sampled_from(POOLS))
+for name in POOLS:
+    send("PUT", f"/pools/{name}", {})
+
+KNOWN = [key for pool in ["", *(f"/pools/{name}" for name in POOLS)] for key in create(pool, 1000)]
+IDS = strategies.one_of(strategies.sampled_from(KNOWN), strategies.uuids().map(str))
 schemathesis.openapi.format("uuid", IDS)
 
 # The lease of a key's first holder, or any list of tags, almost all of which name no lease.

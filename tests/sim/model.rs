@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use token_orchestrator::engine::Settings;
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease, State};
+use token_orchestrator::pool::PoolId;
 use token_orchestrator::time::Timestamp;
 
 pub(crate) struct Model {
@@ -94,7 +95,7 @@ impl Model {
     ) -> Result<Lease, Error> {
         let generation = self.get(id, now)?.generation + 1;
         let until = now.plus_ms(u64::from(lease_ms));
-        let lease = Lease { id: *id, generation, since: now, until };
+        let lease = Lease { pool: PoolId::DEFAULT, id: *id, generation, since: now, until };
         self.leases += 1;
         self.change(id, now, Fence::Any, |info| {
             (info.generation, info.state) = (generation, State::Leased(lease));

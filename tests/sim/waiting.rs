@@ -12,8 +12,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
-use token_orchestrator::store::{Leasing, Memory, Options, Release, Renewal, Store, StoreExt};
+use token_orchestrator::key::{Fence, KeyId, Lease};
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Leasing, Memory, Options, Release, Renewal, StoreExt};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
 
 use super::{Tries, same};
@@ -95,9 +96,10 @@ impl World {
 
     fn new(seed: u64) -> Self {
         // Lives are for the other model: there the draw is seeded, and here it is not.
-        let ttl = Ttl { key_ttl_ms: 1_000_000, lease_ttl_ms: 50 };
+        let settings =
+            Settings { key_ttl_ms: Some(1_000_000), lease_ttl_ms: 50, ..Settings::default() };
         let options =
-            Options { ttl, waiters_max: Self::WAITERS_MAX, shards: 4, ..Options::default() };
+            Options { settings, waiters_max: Self::WAITERS_MAX, shards: 4, ..Options::default() };
         let clock = ManualClock::default();
         let store = Memory::new(options, clock.clone());
         let sweep = Box::pin(store.clone().sweep());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use token_orchestrator::key::Fence;
-use token_orchestrator::store::{Leasing, Memory, Options, Release, Store, StoreExt};
+use token_orchestrator::store::{Leasing, Memory, Options, Release, StoreExt};
 use token_orchestrator::time::SystemClock;
 use tokio::task::yield_now;
 use tokio::time::timeout;

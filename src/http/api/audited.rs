@@ -7,7 +7,7 @@ use axum::response::Response;
 use super::client::Client;
 use super::if_match::only_generation;
 use crate::http::audit::{AuditLog, Entry, Sent, Subject};
-use crate::http::route::{Route, key_of};
+use crate::http::route::{Route, key_of, pool_of};
 
 /// Begins the entry of a request. O(length of its head).
 pub(in crate::http) fn begin(request: &Request, route: Route) -> Box<Entry> {
@@ -20,6 +20,7 @@ pub(in crate::http) fn begin(request: &Request, route: Route) -> Box<Entry> {
     }
     let peer = request.extensions().get().and_then(Client::address);
     let mut entry = Entry::new(route, sent, peer);
+    entry.pool = pool_of(request.uri().path()).and_then(|name| name.parse().ok());
     entry.subject = key_of(request.uri().path()).map(Subject::One);
     if matches!(route, Route::Release | Route::Renew | Route::Delete) {
         let mut fences = fields.get_all(IF_MATCH).iter();

@@ -6,11 +6,13 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::task::spawn_blocking;
 
+use super::of_pool::OfPool;
 use super::state::Api;
 use crate::error::Error;
 use crate::http::audit::Subject;
 use crate::http::wire::{Keys, Missing, WholeBody, json, object};
 use crate::key::KeyId;
+use crate::pool::PoolId;
 use crate::store::{Operation, Release, Store, StoreExt, give_way};
 
 /// How many keys are handled before other tasks may run: some 100 µs.
@@ -26,9 +28,10 @@ const BATCH: usize = 64;
 )]
 pub(in crate::http) async fn release<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     WholeBody(body): WholeBody,
 ) -> Response {
-    each(&api, body, |id| Operation::Release(id, Release::default())).await
+    each(&api, pool, body, |id| Operation::Release(id, Release::default())).await
 }
 
 /// Keeps many keys alive
@@ -41,14 +44,16 @@ pub(in crate::http) async fn release<S: Store>(
 )]
 pub(in crate::http) async fn keep_alive<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     WholeBody(body): WholeBody,
 ) -> Response {
-    each(&api, body, Operation::KeepAlive).await
+    each(&api, pool, body, Operation::KeepAlive).await
 }
 
 /// Carries out an operation on each key in the body. Answers which of them do not exist.
 async fn each<S: Store>(
     api: &Api<S>,
+    pool: PoolId,
     body: Bytes,
     operation: impl Fn(KeyId) -> Operation<'static>,
 ) -> Response {
@@ -67,7 +72,7 @@ async fn each<S: Store>(
     for batch in names.chunks(BATCH) {
         let ids: Vec<Option<KeyId>> = batch.iter().map(|name| name.parse().ok()).collect();
         let operations: Vec<_> = ids.iter().flatten().map(|id| operation(*id)).collect();
-        let mut outcomes = api.store.call_all(&operations).await.into_iter();
+        let mut outcomes = api.store.pool(pool).call_all(&operations).await.into_iter();
         for (name, id) in batch.iter().zip(ids) {
             let outcome = id.map_or(Err(Error::NotFound), |_| {
                 outcomes.next().expect("an outcome for each operation").map(drop)

@@ -1,11 +1,12 @@
 //! The handlers for one key.
 
-use axum::extract::{FromRequestParts, RawPathParams, State};
+use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::if_match::IfMatch;
+use super::of_pool::{OfPool, parameter};
 use super::query::{CooldownMs, LeaseMs, ReleaseQuery, RenewalQuery};
 use super::state::{Api, answer};
 use crate::error::Error;
@@ -19,10 +20,8 @@ pub(in crate::http) struct Id(KeyId);
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        let params = RawPathParams::from_request_parts(parts, state).await;
-        let params = params.map_err(|_| Error::NotFound)?;
-        let (_, text) = params.iter().next().ok_or(Error::NotFound)?;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let text = parameter(parts, "id").await.ok_or(Error::NotFound)?;
         text.parse().map(Self)
     }
 }
@@ -41,9 +40,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 )]
 pub(in crate::http) async fn show<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     Id(id): Id,
 ) -> Result<Response, Error> {
-    let info = api.store.get(&id).await?;
+    let info = api.store.pool(pool).get(&id).await?;
     let mut body = Vec::new();
     wire::info(&mut body, &*api.store, &info);
     Ok(answer(&api, StatusCode::OK, &Fields::of_key(&info), body))
@@ -63,11 +63,12 @@ pub(in crate::http) async fn show<S: Store>(
 )]
 pub(in crate::http) async fn release<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     if_match: IfMatch,
     CooldownMs(cooldown_ms): CooldownMs,
     Id(id): Id,
 ) -> Result<Response, Error> {
-    api.store.release(&id, Release { fence: if_match.fence(), cooldown_ms }).await?;
+    api.store.pool(pool).release(&id, Release { fence: if_match.fence(), cooldown_ms }).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
 }
 
@@ -87,11 +88,13 @@ pub(in crate::http) async fn release<S: Store>(
 )]
 pub(in crate::http) async fn renew<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     if_match: IfMatch,
     LeaseMs(lease_ms): LeaseMs,
     Id(id): Id,
 ) -> Result<Response, Error> {
-    let lease = api.store.renew(&id, Renewal { fence: if_match.fence(), lease_ms }).await?;
+    let lease =
+        api.store.pool(pool).renew(&id, Renewal { fence: if_match.fence(), lease_ms }).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::of_lease(&lease), "{}"))
 }
 
@@ -108,10 +111,11 @@ pub(in crate::http) async fn renew<S: Store>(
 )]
 pub(in crate::http) async fn delete<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     if_match: IfMatch,
     Id(id): Id,
 ) -> Result<Response, Error> {
-    api.store.delete(&id, if_match.fence()).await?;
+    api.store.pool(pool).delete(&id, if_match.fence()).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::default(), "{}"))
 }
 
@@ -131,8 +135,9 @@ pub(in crate::http) async fn delete<S: Store>(
 )]
 pub(in crate::http) async fn keep_alive<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     Id(id): Id,
 ) -> Result<Response, Error> {
-    let ends = api.store.keep_alive(&id).await?;
+    let ends = api.store.pool(pool).keep_alive(&id).await?;
     Ok(answer(&api, StatusCode::OK, &Fields::of_life(ends), "{}"))
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::client::Client;
+use super::of_pool::OfPool;
 use super::query::{LeaseQuery, LeaseRequest};
 use super::request_key::IdempotencyKey;
 use super::state::{Api, answer, unless_reset};
@@ -16,6 +17,7 @@ use crate::http::wire::{
     self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, WholeBody, list,
 };
 use crate::key::{KeyId, Lease};
+use crate::pool::PoolId;
 use crate::store::{Leasing, RequestKey, Store, StoreExt};
 
 /// The size of a leased key and its text, in bytes.
@@ -45,14 +47,15 @@ const WAITED_MAX: usize = 100;
 )]
 pub(in crate::http) async fn lease<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     Extension(client): Extension<Client>,
     LeaseRequest { leasing, count }: LeaseRequest,
 ) -> Response {
     if let Some(count) = count {
         // Boxed, so that requests that wait for one key need no memory for many.
-        return Box::pin(lease_many(&api, &client, leasing, count, None)).await;
+        return Box::pin(lease_many(&api, pool, &client, leasing, count, None)).await;
     }
-    match lease_one(&api, &client, leasing, None).await {
+    match lease_one(&api, pool, &client, leasing, None).await {
         Ok(lease) => answer_of(&api, StatusCode::OK, &Fields::of_lease(&lease), &lease),
         Err(refusal) => refusal,
     }
@@ -92,6 +95,7 @@ struct NoFields {}
 )]
 pub(in crate::http) async fn lease_once<S: Store>(
     State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
     Extension(client): Extension<Client>,
     key: IdempotencyKey,
     LeaseRequest { leasing, count }: LeaseRequest,
@@ -102,19 +106,19 @@ pub(in crate::http) async fn lease_once<S: Store>(
     {
         return problem.response();
     }
-    let request = match key.request_key(leasing, count.unwrap_or(0)) {
+    let request = match key.request_key(pool, leasing, count.unwrap_or(0)) {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
     if let Some(count) = count {
-        let leased = Box::pin(lease_many(&api, &client, leasing, count, request));
+        let leased = Box::pin(lease_many(&api, pool, &client, leasing, count, request));
         let mut response = leased.await;
         if response.status() == StatusCode::OK {
             *response.status_mut() = StatusCode::CREATED;
         }
         return response;
     }
-    match lease_one(&api, &client, leasing, request).await {
+    match lease_one(&api, pool, &client, leasing, request).await {
         Ok(lease) => answer_of(&api, StatusCode::CREATED, &Fields::of_lease_once(&lease), &lease),
         Err(refusal) => refusal,
     }
@@ -127,13 +131,15 @@ pub(in crate::http) async fn lease_once<S: Store>(
 /// The answer that refuses it.
 async fn lease_one<S: Store>(
     api: &Api<S>,
+    pool: PoolId,
     client: &Client,
     leasing: Leasing,
     request: Option<RequestKey>,
 ) -> Result<Lease, Response> {
     let turn = if leasing.wait_ms > 0 { client.turns.take() } else { None };
     let wait_ms = if turn.is_some() { leasing.wait_ms } else { 0 };
-    let lease = api.store.lease_once(Leasing { wait_ms, ..leasing }, request);
+    let pool = api.store.pool(pool);
+    let lease = pool.lease_once(Leasing { wait_ms, ..leasing }, request);
     // A client that has closed only its sending half gets a key that is free at once.
     let leased = if wait_ms == 0 {
         unless_reset(client, lease).await
@@ -169,6 +175,7 @@ fn answer_of<S: Store>(
 /// Leases up to `count` keys, fewer if fewer are free.
 async fn lease_many<S: Store>(
     api: &Api<S>,
+    pool: PoolId,
     client: &Client,
     leasing: Leasing,
     count: usize,
@@ -180,14 +187,15 @@ async fn lease_many<S: Store>(
     };
     // A client that has closed only its sending half gets the keys that are free at once.
     let at_once = Leasing { wait_ms: 0, ..leasing };
-    let at_once = api.store.lease_many_once(at_once, count, request);
+    let pool = api.store.pool(pool);
+    let at_once = pool.lease_many_once(at_once, count, request);
     let mut result = unless_reset(client, at_once).await;
     let waits = matches!(result, Err(Error::Exhausted { .. })) && leasing.wait_ms > 0;
     let turn = if waits { client.turns.take() } else { None };
     if turn.is_some() {
         // A request that waits for a key must not keep others from the budget.
         permit = AnswerPermit::default();
-        let waiting = api.store.lease_many_once(leasing, count.min(WAITED_MAX), request);
+        let waiting = pool.lease_many_once(leasing, count.min(WAITED_MAX), request);
         result = match api.while_connected(client, waiting, Clone::clone).await {
             Ok(result) => result,
             Err(problem) => return problem.into_response(),

@@ -3,21 +3,25 @@
 pub(super) mod audited;
 pub(super) mod batches;
 mod client;
+pub(super) mod creation;
 pub(super) mod if_match;
+pub(super) mod inventory;
 pub(super) mod keys;
 pub(super) mod leases;
 mod limits;
+mod of_pool;
 mod parameters;
 mod places;
 pub(super) mod pools;
 pub(super) mod query;
 pub(super) mod request_key;
+pub(super) mod settings;
 mod state;
 pub(super) mod stats;
 mod timeouts;
 
 pub(super) use self::client::{Client, has_hung_up};
-pub use self::limits::Limits;
+pub(super) use self::limits::Limits;
 pub(super) use self::parameters::check_parameters;
 pub(super) use self::places::{Peers, Place, Turn, Turns};
 pub(super) use self::state::Api;

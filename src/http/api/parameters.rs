@@ -26,7 +26,12 @@ impl Route {
             | Self::Delete
             | Self::KeepAlive
             | Self::KeepAliveMany
+            | Self::PutPool
+            | Self::ShowPool
             | Self::Stats => Some(&[]),
+            Self::ListPools => Some(&["cursor", "limit"]),
+            Self::DeletePool => Some(&["keys"]),
+            Self::ListKeys => Some(&["cursor", "limit", "state"]),
             Self::Metrics
             | Self::Health
             | Self::Ready

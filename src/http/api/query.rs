@@ -7,10 +7,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
+use super::of_pool::limits;
 use super::state::Api;
 use crate::config;
 use crate::http::wire::{COUNT_MAX, Problem};
-use crate::store::Leasing;
+use crate::store::{Leasing, Store};
 
 /// The query of `GET /keys`.
 #[derive(Deserialize, IntoParams)]
@@ -65,22 +66,23 @@ pub(in crate::http) struct LeaseRequest {
 /// `cooldown`: how long the key cools down, in milliseconds; 0 for no cool-down.
 pub(in crate::http) struct CooldownMs(pub(in crate::http) u32);
 
-impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseMs {
+impl<S: Store> FromRequestParts<Api<S>> for LeaseMs {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let RenewalQuery { lease } = read(parts).await?;
-        duration("lease", lease.as_deref(), api.limits.lease_ms_max).map(Self)
+        duration("lease", lease.as_deref(), limits(parts, api).await?.lease_ms_max).map(Self)
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseRequest {
+impl<S: Store> FromRequestParts<Api<S>> for LeaseRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let LeaseQuery { lease, wait, count } = read(parts).await?;
-        let lease_ms = duration("lease", lease.as_deref(), api.limits.lease_ms_max)?;
-        let wait_ms = duration("wait", wait.as_deref(), api.limits.wait_ms_max)?.unwrap_or(0);
+        let limits = limits(parts, api).await?;
+        let lease_ms = duration("lease", lease.as_deref(), limits.lease_ms_max)?;
+        let wait_ms = duration("wait", wait.as_deref(), limits.wait_ms_max)?.unwrap_or(0);
         let count = count.map(|text| match text.parse() {
             Ok(count) if (1..=COUNT_MAX).contains(&count) => Ok(count),
             _ => {
@@ -95,17 +97,18 @@ impl<S: Send + Sync> FromRequestParts<Api<S>> for LeaseRequest {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<Api<S>> for CooldownMs {
+impl<S: Store> FromRequestParts<Api<S>> for CooldownMs {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let ReleaseQuery { cooldown } = read(parts).await?;
-        let ms = duration("cooldown", cooldown.as_deref(), api.limits.cooldown_ms_max)?;
+        let max_ms = limits(parts, api).await?.cooldown_ms_max;
+        let ms = duration("cooldown", cooldown.as_deref(), max_ms)?;
         Ok(Self(ms.unwrap_or(0)))
     }
 }
 
-async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
+pub(super) async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
     let query = Query::<T>::from_request_parts(parts, &()).await;
     query.map(|Query(parameters)| parameters).map_err(|rejection: QueryRejection| {
         Problem::InvalidParameter { detail: rejection.body_text() }

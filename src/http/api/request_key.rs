@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use ring::digest::{Context, SHA256};
 
 use crate::http::wire::Problem;
+use crate::pool::PoolId;
 use crate::store::{Leasing, RequestKey};
 
 /// The name of the field.
@@ -14,11 +15,13 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The longest value, in bytes.
 const BYTES_MAX: usize = 255;
 
-/// The request key that `Idempotency-Key` stands for; clients with different tokens have keys of their own. `None`
+/// The request key that `Idempotency-Key` stands for; clients with different tokens have keys of their own, and so
+/// has each pool. `None`
 /// if the value is malformed. O(length).
 pub(in crate::http) fn request_key(
     value: &[u8],
     authorization: Option<&[u8]>,
+    pool: PoolId,
     leasing: Leasing,
     count: usize,
 ) -> Option<RequestKey> {
@@ -34,6 +37,9 @@ pub(in crate::http) fn request_key(
     context.update(&(value.len() as u64).to_le_bytes());
     context.update(value);
     context.update(token);
+    // Last, as its length is known.
+    context.update(&pool.place.to_le_bytes());
+    context.update(&pool.serial.to_le_bytes());
     let mut digest = [0; RequestKey::DIGEST_BYTES];
     digest.copy_from_slice(&context.finish().as_ref()[..RequestKey::DIGEST_BYTES]);
     let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -69,12 +75,13 @@ impl IdempotencyKey {
     /// [`Problem::MalformedRequestKey`]
     pub(super) fn request_key(
         &self,
+        pool: PoolId,
         leasing: Leasing,
         count: usize,
     ) -> Result<Option<RequestKey>, Problem> {
         let Some(key) = &self.key else { return Ok(None) };
         let authorization = self.authorization.as_ref().map(HeaderValue::as_bytes);
-        let key = request_key(key.as_bytes(), authorization, leasing, count);
+        let key = request_key(key.as_bytes(), authorization, pool, leasing, count);
         key.map(Some).ok_or(Problem::MalformedRequestKey)
     }
 }

@@ -11,17 +11,16 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::client::Client;
-use super::limits::Limits;
 use crate::error::Error;
 use crate::http::audit::Subject;
 use crate::http::wire::{Budget, Fields, Problem, json};
 use crate::key::Lease;
+use crate::pool::PoolId;
 use crate::store::{Diagnose, Diagnostics, Store};
 
 /// The state of the handlers.
 pub(in crate::http) struct Api<S> {
     pub(in crate::http) store: Arc<S>,
-    pub(in crate::http) limits: Limits,
     /// Changes when the server stops. On the address for operators, it changes when all requests are
     /// finished.
     pub(in crate::http) stopped: watch::Receiver<()>,
@@ -36,8 +35,7 @@ impl<S> Clone for Api<S> {
     fn clone(&self) -> Self {
         let (store, stopped) = (Arc::clone(&self.store), self.stopped.clone());
         let (budget, diagnose) = (self.budget.clone(), self.diagnose.clone());
-        let (limits, is_audited) = (self.limits, self.is_audited);
-        Self { store, limits, stopped, budget, diagnose, is_audited }
+        Self { store, stopped, budget, diagnose, is_audited: self.is_audited }
     }
 }
 
@@ -61,9 +59,9 @@ impl<S> Api<S> {
         }
     }
 
-    /// The diagnostics of the store, if it has any. O(s + log n) for s shards.
-    pub(in crate::http) fn diagnostics(&self) -> Option<Diagnostics> {
-        self.diagnose.as_ref().map(|diagnose| diagnose.diagnose())
+    /// The diagnostics of a pool, if the store has any. O(s + log n) for s shards.
+    pub(in crate::http) fn diagnostics(&self, pool: PoolId) -> Option<Diagnostics> {
+        self.diagnose.as_ref()?.diagnose(pool)
     }
 
     /// Waits for `lease`, until the server stops or the client hangs up. Then nobody waits for the key any

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::of_pool::OfPool;
 use super::state::Api;
 use crate::http::wire::json;
 use crate::store::{self, Diagnostics, Store};
@@ -82,10 +83,13 @@ struct Totals {
     get, path = "/stats", operation_id = "showStats", tag = "pool",
     responses((status = 200, description = "The counts", body = Stats)),
 )]
-pub(in crate::http) async fn show<S: Store>(State(api): State<Api<S>>) -> Response {
-    match api.store.stats().await {
+pub(in crate::http) async fn show<S: Store>(
+    State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
+) -> Response {
+    match api.store.stats_of(pool).await {
         Ok(stats) => {
-            let stats = Stats::of(&stats, api.diagnostics().as_ref());
+            let stats = Stats::of(&stats, api.diagnostics(pool).as_ref());
             json(StatusCode::OK, serde_json::to_vec(&stats).expect("numbers"))
         }
         Err(error) => error.into_response(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::ids::{Sent, Trace};
 use crate::http::route::Route;
 use crate::key::{Fence, KeyId};
+use crate::pool::PoolName;
 use crate::store::{Operation, Outcome, Release, Reply};
 
 /// The keys that a request is about. An answer of the router carries it as an extension.
@@ -23,6 +24,8 @@ pub(in crate::http) struct Entry {
     pub(super) route: Route,
     /// The name of the token that came with it.
     pub(in crate::http) token: Option<Arc<str>>,
+    /// The pool that the path names.
+    pub(in crate::http) pool: Option<PoolName>,
     pub(in crate::http) subject: Option<Subject>,
     /// The generation of the lease that was given, or else of the one that the request names.
     pub(in crate::http) generation: Option<u64>,
@@ -36,8 +39,8 @@ impl Entry {
         peer: Option<SocketAddr>,
     ) -> Box<Self> {
         let (request_id, trace) = (sent.request_id(), sent.trace());
-        let (token, subject, generation) = (None, None, None);
-        Box::new(Self { request_id, trace, peer, route, token, subject, generation })
+        let (token, pool, subject, generation) = (None, None, None, None);
+        Box::new(Self { request_id, trace, peer, route, token, pool, subject, generation })
     }
 
     /// What the answer carries as `X-Request-Id`.

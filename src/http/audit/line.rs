@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use super::entry::{Entry, Subject};
 use crate::key::KeyId;
+use crate::pool::PoolName;
 
 /// The longest line, in bytes: all that comes from a client is shorter by far.
 const LINE_BYTES: usize = 1024;
@@ -40,6 +41,8 @@ struct Line<'a> {
     parent_id: Option<String>,
     method: &'static str,
     route: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,6 +108,7 @@ fn line(entry: &Entry, status: u16) -> Vec<u8> {
         parent_id: entry.trace.map(|trace| format!("{:016x}", trace.parent_id)),
         method: entry.route.method(),
         route: entry.route.template(),
+        pool: entry.pool.as_ref().map(PoolName::as_str),
         key,
         keys,
         generation: entry.generation,
@@ -136,6 +140,7 @@ mod tests {
         for route in Route::ALL {
             let mut entry = Entry::new(*route, sent, Some(peer));
             entry.token = Some("t".repeat(64).into());
+            entry.pool = Some("p".repeat(PoolName::LEN_MAX).parse().unwrap());
             entry.generation = Some(u64::MAX);
             for subject in [Subject::One(key), Subject::Many(usize::MAX)] {
                 entry.subject = Some(subject);

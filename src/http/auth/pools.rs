@@ -3,10 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::pool::PoolName;
+
 /// The most patterns of a token. Each request is compared with all of them.
 const PATTERNS_MAX: usize = 64;
-/// The longest name of a pool, in bytes.
-const NAME_MAX: usize = 63;
 
 /// The pools that a token is for: all of them, or those whose names match one of its patterns. A pattern is a
 /// name, or the beginning of names and a `*`.
@@ -61,22 +61,21 @@ fn check(pattern: &str) -> Result<(), String> {
         );
     }
     let name = pattern.strip_suffix('*').unwrap_or(pattern);
-    let is_usual = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    let is_begun = !name.starts_with(['.', '_', '-']);
-    if name.len() <= NAME_MAX && name.chars().all(is_usual) && is_begun {
+    if name.is_empty() || PoolName::is_valid(name) {
         return Ok(());
     }
     Err(format!(
-        "{} cannot be the name of a pool: it has 1 to {NAME_MAX} lower-case letters, digits, dots, \
+        "{} cannot be the name of a pool: it has 1 to {} lower-case letters, digits, dots, \
          hyphens or underscores, and begins with a letter or a digit; a * at its end stands for any rest, \
          as in openai,anthropic-*",
-        shown(pattern)
+        shown(pattern),
+        PoolName::LEN_MAX,
     ))
 }
 
 /// A word of a file as a message shows it: of a long one the beginning. O(length of what is shown).
 pub(super) fn shown(word: &str) -> String {
-    format!("{:?}", word.chars().take(NAME_MAX + 1).collect::<String>())
+    format!("{:?}", word.chars().take(PoolName::LEN_MAX + 1).collect::<String>())
 }
 
 impl fmt::Display for Pools {
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn other_patterns_are_refused() {
-        let longest = "a".repeat(NAME_MAX);
+        let longest = "a".repeat(PoolName::LEN_MAX);
         let many = vec!["a"; PATTERNS_MAX].join(",");
         for good in [&*longest, &format!("{longest}*"), &many, "a.b_c-d", "0", "a."] {
             assert!(good.parse::<Pools>().is_ok(), "{good}");

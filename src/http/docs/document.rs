@@ -7,23 +7,29 @@ use std::collections::BTreeMap;
 use std::iter;
 
 use serde_json::json;
-use utoipa::OpenApi;
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, PathItem};
 use utoipa::openapi::response::Response as Described;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema, SecurityRequirement,
+    Components, ContentBuilder, Header, Ref, RefOr, Required, ResponseBuilder, Schema,
+    SecurityRequirement,
 };
+use utoipa::{IntoParams, OpenApi};
 
 use super::pattern;
-use crate::http::api::{Limits, batches, keys, leases, pools, query, stats};
+use crate::http::api::pools::PoolPath;
+use crate::http::api::settings::Given;
+use crate::http::api::{Limits, batches, creation, inventory, keys, leases, pools, query, stats};
 use crate::http::auth::Role;
-use crate::http::route::Route;
+use crate::http::route::{Route, in_pool};
 use crate::http::wire::{BATCH_BYTES_MAX, BODY_BYTES_MAX, Details, PROBLEM_JSON, Problem};
+use crate::pool::Settings;
 
 /// The name of the security scheme in the document.
 const TOKEN: &str = "token";
+/// The path of a pool.
+const POOL_PATH: &str = "/pools/{pool}";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -36,7 +42,7 @@ const TOKEN: &str = "token";
         contact(),
     ),
     paths(
-        pools::create,
+        creation::create,
         leases::lease,
         leases::lease_once,
         keys::show,
@@ -47,44 +53,80 @@ const TOKEN: &str = "token";
         batches::release,
         batches::keep_alive,
         stats::show,
+        pools::list,
+        pools::put,
+        pools::show,
+        pools::delete,
+        inventory::list,
     ),
     components(schemas(Details)),
     tags(
         (name = "pool", description = "The pool as a whole"),
         (name = "key", description = "One key"),
         (name = "many", description = "Many keys in one request"),
+        (name = "pools", description = "The pools of the server"),
+        (name = "named", description = "The same for the keys of a pool that the path names"),
     ),
 )]
 struct Document;
 
 /// The document, with the limits of this server.
-pub(super) fn document(limits: Limits) -> utoipa::openapi::OpenApi {
+pub(super) fn document(settings: Settings) -> utoipa::openapi::OpenApi {
+    let limits = Limits::from(settings);
     let mut document = Document::openapi();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
         "Needed if the operator asks for tokens. Each token has one of the roles client, admin and metrics",
     ));
     let components = document.components.as_mut().expect("there are schemas");
+    describe_settings(components, settings);
     components.add_security_scheme(TOKEN, SecurityScheme::Http(bearer.build()));
+    let of_pool = |(path, item): (&String, &PathItem)| {
+        let path = format!("{POOL_PATH}{path}");
+        in_pool(&path).is_some().then(|| (path.clone(), item_of_pool(item.clone())))
+    };
+    let of_pool: Vec<_> = document.paths.paths.iter().filter_map(of_pool).collect();
+    document.paths.paths.extend(of_pool);
     for (path, item) in &mut document.paths.paths {
+        let pool = in_pool(path);
+        let template = pool.map_or(&**path, |(_, path)| path);
         let route = |method| {
-            let is = |route: &&Route| route.method() == method && route.template() == path;
+            let is = |route: &&Route| route.method() == method && route.template() == template;
             *Route::ALL.iter().find(is).expect("each operation is a route")
         };
-        for (method, operation) in [
-            ("GET", &mut item.get),
-            ("PUT", &mut item.put),
-            ("POST", &mut item.post),
-            ("DELETE", &mut item.delete),
-        ] {
-            if let Some(operation) = operation {
-                complete(operation, route(method), limits);
-            }
+        for (method, operation) in operations(item) {
+            let names_pool = template.starts_with(POOL_PATH) && method != "PUT";
+            let names_pool = pool.is_some() || names_pool;
+            complete(operation, route(method), limits, names_pool);
         }
     }
     document
 }
 
-fn complete(operation: &mut Operation, route: Route, limits: Limits) {
+/// The operations of a path, by their methods.
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [
+        ("GET", &mut item.get),
+        ("PUT", &mut item.put),
+        ("POST", &mut item.post),
+        ("DELETE", &mut item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A path of the default pool, as it is for a pool that the path names.
+fn item_of_pool(mut item: PathItem) -> PathItem {
+    for (_, operation) in operations(&mut item) {
+        let name = PoolPath::into_params(|| None);
+        let parameters = operation.parameters.get_or_insert_default();
+        parameters.splice(0..0, name.into_iter().map(RefOr::T));
+        operation.operation_id = operation.operation_id.take().map(|id| id + "InPool");
+        operation.tags = Some(vec!["named".to_owned()]);
+    }
+    item
+}
+
+/// `names_pool` if the path has the name of a pool that must exist.
+fn complete(operation: &mut Operation, route: Route, limits: Limits, names_pool: bool) {
     // Both are described as enough, because the document does not depend on whether tokens are needed.
     let no_scopes = iter::empty::<String>;
     operation.security =
@@ -95,7 +137,8 @@ fn complete(operation: &mut Operation, route: Route, limits: Limits) {
         }
     }
     if let Some(RefOr::T(body)) = &mut operation.request_body {
-        body.required = Some(if route == Route::Create { Required::False } else { Required::True });
+        let is_optional = matches!(route, Route::Create | Route::PutPool);
+        body.required = Some(if is_optional { Required::False } else { Required::True });
     }
     let responses = &mut operation.responses.responses;
     for response in responses.values_mut() {
@@ -104,13 +147,21 @@ fn complete(operation: &mut Operation, route: Route, limits: Limits) {
             headers.for_each(|(name, header)| *header = describe_header(name).into());
         }
     }
-    let refusals = refusals(route, limits);
+    let no_pool = names_pool.then_some(Problem::NoSuchPool);
+    let refusals: Vec<_> = refusals(route, limits).into_iter().chain(no_pool).collect();
     let mut by_status = BTreeMap::<u16, Vec<Details>>::new();
     for refusal in refusals.iter().map(Problem::details) {
         by_status.entry(refusal.status).or_default().push(refusal);
     }
     for (status, refusals) in by_status {
-        responses.insert(status.to_string(), describe_refusals(status, &refusals).into());
+        let mut described = describe_refusals(status, &refusals);
+        // 404 is also that there is no such key, or no free one.
+        if let Some(RefOr::T(known)) = responses.remove(&status.to_string()) {
+            described.description = format!("{}; {}", known.description, described.description);
+            described.content.extend(known.content);
+            described.headers.extend(known.headers);
+        }
+        responses.insert(status.to_string(), described.into());
     }
 }
 
@@ -125,10 +176,29 @@ fn describe_parameter(parameter: &mut Parameter, limits: Limits) {
     let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema else {
         unreachable!("durations are strings")
     };
-    schema.pattern = Some(pattern::duration(max_ms));
+    schema.pattern = Some(pattern::duration(u64::from(max_ms)));
     let example = if max_ms < 30_000 { format!("{max_ms}ms") } else { "30s".to_owned() };
     let described = ParameterBuilder::from(std::mem::take(parameter));
     *parameter = described.example(Some(example.into())).build();
+}
+
+/// Adds the limits of the settings of a pool.
+fn describe_settings(components: &mut Components, settings: Settings) {
+    let Some(RefOr::T(Schema::Object(given))) = components.schemas.get_mut("Given") else {
+        unreachable!("the settings are an object")
+    };
+    for (name, schema) in &mut given.properties {
+        let RefOr::T(Schema::Object(schema)) = schema else { unreachable!("none is a reference") };
+        let days = |days: u64| pattern::duration(days * 24 * 60 * 60 * 1000);
+        let or =
+            |word: &str, pattern: String| format!("^({word}|{})$", &pattern[2..pattern.len() - 2]);
+        match name.as_str() {
+            "maxKeys" => schema.maximum = Some(utoipa::Number::UInt(settings.keys_max)),
+            "keyTtl" => schema.pattern = Some(or("never", days(365))),
+            "lapseCooldown" => schema.pattern = Some(or("0s", days(30))),
+            _ => schema.pattern = Some(days(30)),
+        }
+    }
 }
 
 fn describe_header(name: &str) -> Header {
@@ -177,7 +247,7 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         Route::Create => {
             let larger = Problem::LargerThanPool { max: 50_000 };
             let full = Problem::PoolFull { retry_after_ms: 1 };
-            vec![Problem::InvalidBody { expected: pools::EXPECTED }, larger, full]
+            vec![Problem::InvalidBody { expected: creation::EXPECTED }, larger, full]
         }
         Route::Lease | Route::LeaseOnce => {
             let waiting =
@@ -194,6 +264,25 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         Route::Release => cooldown.into_iter().chain(fenced).collect(),
         Route::Renew => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
         Route::Delete => fenced.into(),
+        Route::PutPool => {
+            let detail = "maxLease must not be shorter than leaseTtl: send 2m, or more.".to_owned();
+            vec![
+                Problem::InvalidBody { expected: Given::EXPECTED },
+                Problem::InvalidSettings { detail },
+                Problem::MalformedPoolName,
+                Problem::TooManyPools,
+            ]
+        }
+        Route::DeletePool => {
+            let detail =
+                r#"keys must be delete, to delete a pool with its keys, not "x"."#.to_owned();
+            vec![Problem::InvalidParameter { detail }, Problem::PoolNotEmpty, Problem::DefaultPool]
+        }
+        Route::ListPools | Route::ListKeys => {
+            let detail =
+                r#"limit must be a number from 1 to 1000, such as 100, not "0"."#.to_owned();
+            vec![Problem::InvalidParameter { detail }]
+        }
         Route::ReleaseMany | Route::KeepAliveMany => {
             vec![Problem::InvalidBody { expected: batches::EXPECTED }]
         }

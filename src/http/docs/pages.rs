@@ -16,8 +16,8 @@ use axum::response::Response;
 use axum::routing::get;
 
 use super::document::document;
-use crate::http::api::Limits;
 use crate::http::wire::{Problem, json, moved, respond, show};
+use crate::pool::Settings;
 
 const PAGE: &str = include_str!("page.html");
 const SCRIPT: &str = include_str!("page.js");
@@ -33,8 +33,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'unsafe-i
     form-action 'none'; frame-ancestors 'none'";
 
 /// The document, with the limits of this server, and a page that shows it.
-pub(in crate::http) fn routes<T: Clone + Send + Sync + 'static>(limits: Limits) -> Router<T> {
-    let document = Bytes::from(document(limits).to_pretty_json().expect("strings and numbers"));
+pub(in crate::http) fn routes<T: Clone + Send + Sync + 'static>(settings: Settings) -> Router<T> {
+    let document = Bytes::from(document(settings).to_pretty_json().expect("strings and numbers"));
     let document = get(async move || json(StatusCode::OK, document));
     Router::new()
         .route("/openapi.json", show(document))

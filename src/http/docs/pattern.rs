@@ -8,8 +8,8 @@ pub(super) const ETAG: &str = r#"^"[0-9]+"$"#;
 /// Durations in one unit, from a millisecond to `max_ms` milliseconds.
 ///
 /// The server also reads sums such as 1m30s, but this form is the recommended one.
-pub(super) fn duration(max_ms: u32) -> String {
-    const UNITS: [(&str, u32); 5] =
+pub(super) fn duration(max_ms: u64) -> String {
+    const UNITS: [(&str, u64); 5] =
         [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     let reached = UNITS.iter().filter(|(_, ms)| *ms <= max_ms);
     let units: Vec<_> =
@@ -18,7 +18,7 @@ pub(super) fn duration(max_ms: u32) -> String {
 }
 
 /// Numbers from 1 to `max`.
-fn numbers(max: u32) -> String {
+fn numbers(max: u64) -> String {
     let max = max.to_string();
     let mut parts = Vec::new();
     if max.len() > 1 {
@@ -66,8 +66,8 @@ mod tests {
             all.extend((1..=9).map(|digit| digit * max.max(9) / 9));
             all
         };
-        for max_ms in [1, 7, 10, 999, 1000, 45_678, 60_000, 3_600_000, 2_592_000_000] {
-            let pattern = Regex::new(&duration(max_ms)).unwrap();
+        for max_ms in [1_u32, 7, 10, 999, 1000, 45_678, 60_000, 3_600_000, 2_592_000_000] {
+            let pattern = Regex::new(&duration(u64::from(max_ms))).unwrap();
             for (unit, ms) in
                 [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]
             {

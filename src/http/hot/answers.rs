@@ -10,6 +10,7 @@ use crate::http::meter::{self, Tally};
 use crate::http::route::Route;
 use crate::http::wire::{self, Fields, Refusal};
 use crate::key::KeyId;
+use crate::pool::PoolId;
 use crate::store::{Outcome, Reply, Store};
 
 // Each piece is one copy, so the constant ones are as long as possible.
@@ -56,6 +57,7 @@ impl Answers {
         &mut self,
         store: &S,
         route: Route,
+        pool: PoolId,
         id: Option<&KeyId>,
         outcome: &Outcome,
     ) {
@@ -64,7 +66,7 @@ impl Answers {
         }
         let (status, line, fields) = match outcome {
             Ok(reply) => {
-                let fields = self.write_body(store, route, reply);
+                let fields = self.write_body(store, route, pool, reply);
                 let is_new = matches!(reply, Reply::Created(_)) || route.is_lease_once();
                 if is_new { (201, CREATED, fields) } else { (200, FOUND, fields) }
             }
@@ -120,7 +122,13 @@ impl Answers {
     }
 
     /// Writes the body of an answer, and returns the fields of its head.
-    fn write_body<S: Store>(&mut self, store: &S, route: Route, reply: &Reply) -> Fields {
+    fn write_body<S: Store>(
+        &mut self,
+        store: &S,
+        route: Route,
+        pool: PoolId,
+        reply: &Reply,
+    ) -> Fields {
         match reply {
             Reply::Leased(lease) => {
                 wire::key_id(&mut self.body, &lease.id);
@@ -147,7 +155,7 @@ impl Answers {
             }
             Reply::Created(created) => {
                 wire::key_id(&mut self.body, &created.ids[0]);
-                Fields::of_creation(created.ids[0], created.life_ends)
+                Fields::of_creation(pool, created.ids[0], created.life_ends)
             }
         }
     }

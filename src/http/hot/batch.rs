@@ -4,14 +4,15 @@ use super::request::Hot;
 use crate::http::api::Turn;
 use crate::http::audit::Entry;
 use crate::http::route::Route;
+use crate::pool::PoolId;
 use crate::store::{Answer, Operation};
 
 /// Requests that were read and not executed yet.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) requests: Vec<Request>,
-    /// The requests' operations.
-    pub(super) operations: Vec<Operation<'static>>,
+    /// The requests' operations, each with its pool.
+    pub(super) operations: Vec<(PoolId, Operation<'static>)>,
     pub(super) answers: Vec<Answer>,
 }
 
@@ -38,7 +39,7 @@ impl Batch {
         entry: Option<Box<Entry>>,
     ) {
         self.requests.push(Request { connection, route: hot.route, turn, entry });
-        self.operations.push(hot.operation);
+        self.operations.push((hot.pool, hot.operation));
     }
 
     /// Whether a request is the last one of its connection.

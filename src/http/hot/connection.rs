@@ -6,6 +6,7 @@ use std::time::Instant;
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
+use super::fields::Fields;
 use super::last_input::{LINGER_MAX, LastInput};
 use super::mailbox::Transfer;
 use super::pending::{Pending, PendingAnswer, Waiting};
@@ -81,14 +82,10 @@ impl Connection {
         }
     }
 
-    /// Whether the token in `authorization` allows requests for `route`.
-    pub(super) fn may(
-        &mut self,
-        access: &Access,
-        route: Route,
-        authorization: Option<&[u8]>,
-    ) -> bool {
-        access.check(authorization, route.need(), route.pool(), &mut self.cached_role).is_ok()
+    /// Whether its token allows a request for `route`.
+    pub(super) fn may(&mut self, access: &Access, route: Route, fields: &Fields<'_>) -> bool {
+        let pool = fields.pool.or(route.pool());
+        access.check(fields.authorization, route.need(), pool, &mut self.cached_role).is_ok()
     }
 
     /// Whether an answer can be its last one: nothing that has come is left to answer. O(1).

@@ -18,8 +18,9 @@ use super::batch::Batch;
 use super::completions::Completions;
 use super::connection::Connection;
 use super::known_host::KnownHost;
+use super::known_pool::KnownPool;
 use super::mailbox::{Mailbox, Message, Transfer};
-use crate::http::api::{Limits, Timeouts};
+use crate::http::api::Timeouts;
 use crate::http::audit::AuditLog;
 use crate::http::auth::Access;
 use crate::http::meter::Tally;
@@ -47,7 +48,6 @@ const MAIL: u64 = u64::MAX;
 pub(in crate::http) struct Shared<S> {
     pub(in crate::http) store: Arc<S>,
     pub(in crate::http) access: Access,
-    pub(in crate::http) limits: Limits,
     pub(in crate::http) budget: Budget,
     pub(in crate::http) timeouts: Timeouts,
     pub(in crate::http) audit: Option<AuditLog>,
@@ -56,9 +56,9 @@ pub(in crate::http) struct Shared<S> {
 impl<S> Clone for Shared<S> {
     fn clone(&self) -> Self {
         let (store, access) = (Arc::clone(&self.store), self.access.clone());
-        let (limits, timeouts) = (self.limits, self.timeouts);
+        let timeouts = self.timeouts;
         let (budget, audit) = (self.budget.clone(), self.audit.clone());
-        Self { store, access, limits, budget, timeouts, audit }
+        Self { store, access, budget, timeouts, audit }
     }
 }
 
@@ -66,7 +66,6 @@ impl<S> Clone for Shared<S> {
 pub(super) struct Loop<S> {
     pub(super) store: Arc<S>,
     pub(super) access: Access,
-    pub(super) limits: Limits,
     pub(super) budget: Budget,
     pub(super) tally: Arc<Tally>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -94,6 +93,7 @@ pub(super) struct Loop<S> {
     pub(super) again: Vec<usize>,
     pub(super) answers: Answers,
     pub(super) known_host: KnownHost,
+    pub(super) known_pool: KnownPool,
 }
 
 impl<S: Store> Loop<S> {
@@ -103,14 +103,13 @@ impl<S: Store> Loop<S> {
         mailbox: Arc<Mailbox>,
         cold: mpsc::UnboundedSender<Transfer>,
     ) -> io::Result<Self> {
-        let Shared { store, access, limits, budget, timeouts, audit } = shared;
+        let Shared { store, access, budget, timeouts, audit } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
         let completions = Completions::new(&mailbox);
         Ok(Self {
             store,
             access,
-            limits,
             budget,
             tally,
             generation: completions.generation(),
@@ -130,6 +129,7 @@ impl<S: Store> Loop<S> {
             again: Vec::new(),
             answers: Answers::new(audit),
             known_host: KnownHost::default(),
+            known_pool: KnownPool::default(),
         })
     }
 

@@ -32,7 +32,8 @@ impl<S: Store> Loop<S> {
             let is_last = batch.is_last(n);
             let Request { connection: index, route, ref mut turn, ref mut entry } =
                 batch.requests[n];
-            let id = batch.operations[n].id();
+            let (pool, ref operation) = batch.operations[n];
+            let id = operation.id();
             let connection = &mut self.connections[index];
             match &batch.answers[n] {
                 Answer::Now(outcome) => {
@@ -42,7 +43,7 @@ impl<S: Store> Loop<S> {
                     }
                     self.answers.closes = connection.is_closing && is_last;
                     self.answers.entry = entry.take();
-                    self.answers.add(&*self.store, route, id, outcome);
+                    self.answers.add(&*self.store, route, pool, id, outcome);
                     if let Some(pending) = &mut connection.pending {
                         let bytes = self.answers.output.split_off(begin);
                         pending.push_answer(PendingAnswer::new(bytes, outcome));
@@ -80,7 +81,7 @@ impl<S: Store> Loop<S> {
         let waiting = connection.and_then(|(index, connection)| {
             Some((index, connection.waits_for(token)?, connection))
         });
-        let Some((index, Waiting { route, id, began, .. }, connection)) = waiting else {
+        let Some((index, Waiting { ticket, route, id, began, .. }, connection)) = waiting else {
             // Its connection is gone.
             return self.give_back(lease_of(outcome).into_iter().collect());
         };
@@ -98,7 +99,7 @@ impl<S: Store> Loop<S> {
         if self.is_stopping && route.may_wait() && matches!(outcome, Err(Error::Exhausted { .. })) {
             self.answers.refuse(route, None, &Refusal::from(&Problem::Stopping));
         } else {
-            self.answers.add(&*self.store, route, id.as_ref(), outcome);
+            self.answers.add(&*self.store, route, ticket.pool, id.as_ref(), outcome);
         }
         self.answers.count(&self.tally, began.elapsed());
         let answer = PendingAnswer::new(take(&mut self.answers.output), outcome);

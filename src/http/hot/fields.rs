@@ -12,6 +12,8 @@ pub(super) struct Fields<'a> {
     pub(super) authorization: Option<&'a [u8]>,
     pub(super) if_match: Option<&'a [u8]>,
     pub(super) request_key: Option<&'a [u8]>,
+    /// The name of the pool in the path. It is no field, but has a meaning for the token.
+    pub(super) pool: Option<&'a str>,
     /// Whether there is an audit log: only then `sent` is read.
     pub(super) is_audited: bool,
     pub(super) sent: Sent<'a>,

@@ -22,6 +22,7 @@ mod event_loop;
 mod execute;
 mod fields;
 mod known_host;
+mod known_pool;
 mod last_input;
 mod mailbox;
 mod parse;

@@ -7,8 +7,9 @@ use httparse::{Header, Request, Status};
 use hyper::body::Body;
 
 use super::fields::Fields;
+use super::known_pool::{AnyPool, Lookup};
 use super::request::Hot;
-use crate::http::api::Limits;
+use crate::http::route::in_pool;
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
 /// A head with more fields is left to hyper, which refuses it: so no head that stalls goes there to be
@@ -26,7 +27,7 @@ pub(super) enum Parsed<'a> {
 }
 
 /// Reads the head of a request, with what the client calls it if there is an audit log. O(length).
-pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, is_audited: bool) -> Parsed<'a> {
+pub(super) fn parse<'a>(input: &'a [u8], pools: &mut impl Lookup, is_audited: bool) -> Parsed<'a> {
     if input.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(input) {
         // Hyper would wait for the rest of it for ever.
         return Parsed::Partial;
@@ -36,7 +37,7 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, is_audited: bool) -> P
     match request.parse_with_uninit_headers(input, &mut fields) {
         Ok(Status::Complete(length)) => {
             let mut special = Fields { is_audited, ..Fields::default() };
-            hot(&request, &mut special, limits)
+            hot(&request, &mut special, pools)
                 .map_or(Parsed::Cold, |hot| Parsed::Hot(hot, length, special))
         }
         Ok(Status::Partial) if input.len() < HEAD_BYTES_MAX => Parsed::Partial,
@@ -44,9 +45,10 @@ pub(super) fn parse<'a>(input: &'a [u8], limits: &Limits, is_audited: bool) -> P
     }
 }
 
-/// Whether a request that hyper has read is one that this path answers, apart from its host and its token.
+/// Whether a request that hyper has read is one that this path answers, apart from its host, its token and its
+/// pool.
 /// O(length).
-pub(in crate::http) fn is_hot<B: Body>(request: &http::Request<B>, limits: &Limits) -> bool {
+pub(in crate::http) fn is_hot<B: Body>(request: &http::Request<B>) -> bool {
     let mut special = Fields::default();
     let mut fields = request.headers().iter();
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -55,12 +57,18 @@ pub(in crate::http) fn is_hot<B: Body>(request: &http::Request<B>, limits: &Limi
         && fields.all(|(name, value)| {
             special.admit(&Header { name: name.as_str(), value: value.as_bytes() })
         })
-        && Hot::of(request.method().as_str(), target, &special, limits).is_some()
+        && Hot::of(request.method().as_str(), target, &special, &mut AnyPool).is_some()
 }
 
-fn hot<'a>(request: &Request<'_, 'a>, special: &mut Fields<'a>, limits: &Limits) -> Option<Hot> {
+fn hot<'a>(
+    request: &Request<'_, 'a>,
+    special: &mut Fields<'a>,
+    pools: &mut impl Lookup,
+) -> Option<Hot> {
     if request.version != Some(1) || !request.headers.iter().all(|field| special.admit(field)) {
         return None;
     }
-    Hot::of(request.method?, request.path?, special, limits)
+    let target = request.path?;
+    special.pool = target.split('?').next().and_then(in_pool).map(|(name, _)| name);
+    Hot::of(request.method?, target, special, pools)
 }

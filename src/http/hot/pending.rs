@@ -50,7 +50,7 @@ enum Slot {
 }
 
 /// A client that waits costs this, and there may be very many.
-const _: () = assert!(size_of::<Slot>() <= 80);
+const _: () = assert!(size_of::<Slot>() <= 96);
 
 impl Pending {
     pub(super) fn push_answer(&mut self, answer: PendingAnswer) {

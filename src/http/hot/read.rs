@@ -71,11 +71,12 @@ impl<S: Store> Loop<S> {
             self.again.push(index);
         }
         let mut input = &self.input[..length];
+        let mut pools = self.known_pool.of(&*self.store);
         loop {
-            match parse(input, &self.limits, self.answers.is_audited()) {
+            match parse(input, &mut pools, self.answers.is_audited()) {
                 Parsed::Hot(request, length, fields)
                     if self.known_host.admits(&self.access, fields.host)
-                        && connection.may(&self.access, request.route, fields.authorization) =>
+                        && connection.may(&self.access, request.route, &fields) =>
                 {
                     let may_wait = request.route.may_wait();
                     let turn = may_wait.then(|| connection.place.turns().take());
@@ -86,7 +87,7 @@ impl<S: Store> Loop<S> {
                     }
                     let entry = fields
                         .is_audited
-                        .then(|| begin(&self.access, connection, &request, &fields));
+                        .then(|| begin(&self.access, connection, &request, &fields, &*self.store));
                     self.batch.push(index, request, turn.flatten(), entry.flatten());
                     connection.has_requests = true;
                     input = &input[length..];

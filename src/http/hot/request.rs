@@ -1,18 +1,21 @@
 //! Which requests are hot: those for one key, without a body.
 
 use super::fields::Fields;
+use super::known_pool::Lookup;
 use crate::http::api::Limits;
 use crate::http::api::if_match::only_generation;
 use crate::http::api::query::duration;
 use crate::http::api::request_key::request_key;
-use crate::http::route::Route;
+use crate::http::route::{Route, in_pool};
 use crate::key::{Fence, KeyId};
+use crate::pool::PoolId;
 use crate::store::{Leasing, Operation, Release, Renewal};
 
 /// A request that this path answers.
 #[derive(Clone, Copy)]
 pub(super) struct Hot {
     pub(super) route: Route,
+    pub(super) pool: PoolId,
     /// What the store is asked for.
     pub(super) operation: Operation<'static>,
 }
@@ -24,20 +27,30 @@ impl Hot {
         method: &str,
         target: &str,
         fields: &Fields<'_>,
-        limits: &Limits,
+        pools: &mut impl Lookup,
     ) -> Option<Self> {
         let if_match = fields.if_match;
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let hot = |route, operation| Some(Self { route, operation });
+        let (pool, path) = match in_pool(path) {
+            Some((name, path)) => (pools.find(name)?, path),
+            None => (PoolId::DEFAULT, path),
+        };
+        // Only parameters have limits.
+        let limits = query.map_or(Some(Limits::NONE), |_| pools.limits(pool))?;
+        let hot = |route, operation| Some(Self { route, pool, operation });
         if let Some(rest) = path.strip_prefix("/keys/") {
             if let Some(id) = rest.strip_suffix("/lease") {
                 let [lease_ms] = parameters(query, [("lease", limits.lease_ms_max)])?;
                 let renewal = Renewal { fence: fence(if_match)?, lease_ms };
                 let renew = Operation::Renew(id.parse().ok()?, renewal);
-                return (method == "PUT").then_some(Self { route: Route::Renew, operation: renew });
+                return (method == "PUT").then_some(Self {
+                    route: Route::Renew,
+                    pool,
+                    operation: renew,
+                });
             }
             let id: KeyId = rest.parse().ok()?;
             return match method {
@@ -56,17 +69,17 @@ impl Hot {
         }
         match (method, path) {
             ("GET", "/keys") => {
-                let (leasing, waits) = leasing(query, limits)?;
+                let (leasing, waits) = leasing(query, &limits)?;
                 let route = if waits { Route::LeaseOrWait } else { Route::Lease };
                 hot(route, Operation::Lease(leasing))
             }
             ("POST", "/leases") => {
-                let (leasing, waits) = leasing(query, limits)?;
+                let (leasing, waits) = leasing(query, &limits)?;
                 let route = if waits { Route::LeaseOnceOrWait } else { Route::LeaseOnce };
                 let Some(key) = fields.request_key else {
                     return hot(route, Operation::Lease(leasing));
                 };
-                let key = request_key(key, fields.authorization, leasing, 0)?;
+                let key = request_key(key, fields.authorization, pool, leasing, 0)?;
                 hot(route, Operation::LeaseOnce(leasing, key))
             }
             ("POST", "/keys") if query.is_none() => {
@@ -117,14 +130,36 @@ fn parameters<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pool::Settings;
 
     const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
+
+    /// The pools `default` and `own`.
+    struct Two;
+
+    const OWN: PoolId = PoolId { place: 1, serial: 2 };
+
+    impl Lookup for Two {
+        fn find(&mut self, name: &str) -> Option<PoolId> {
+            match name {
+                "default" => Some(PoolId::DEFAULT),
+                _ => (name == "own").then_some(OWN),
+            }
+        }
+
+        fn limits(&self, pool: PoolId) -> Option<Limits> {
+            let default = Limits::from(Settings::default());
+            let lease_ms_max = if pool == OWN { 120_000 } else { default.lease_ms_max };
+            Some(Limits { lease_ms_max, ..default })
+        }
+    }
 
     fn of(method: &str, target: &str, if_match: &str) -> Option<String> {
         let if_match = (!if_match.is_empty()).then_some(if_match.as_bytes());
         let fields = Fields { if_match, ..Fields::default() };
-        let hot = Hot::of(method, &target.replace("ID", ID), &fields, &Limits::default())?;
-        Some(format!("{:?} {:?}", hot.route, hot.operation).replace(ID, "ID"))
+        let hot = Hot::of(method, &target.replace("ID", ID), &fields, &mut Two)?;
+        let pool = if hot.pool == OWN { "own " } else { "" };
+        Some(format!("{pool}{:?} {:?}", hot.route, hot.operation).replace(ID, "ID"))
     }
 
     #[test]
@@ -163,12 +198,18 @@ mod tests {
             ("PUT", "/keepalive/ID", "\"9\"", Route::KeepAlive, Operation::KeepAlive(id)),
         ] {
             let expected = format!("{route:?} {operation:?}").replace(ID, "ID");
-            assert_eq!(
-                of(method, target, if_match),
-                Some(expected),
-                "{method} {target} {if_match}"
-            );
+            for (begin, pool) in [("", ""), ("/pools/default", ""), ("/pools/own", "own ")] {
+                let (target, expected) = (format!("{begin}{target}"), format!("{pool}{expected}"));
+                let found = of(method, &target, if_match);
+                assert_eq!(found, Some(expected), "{method} {target} {if_match}");
+            }
         }
+    }
+
+    #[test]
+    fn each_pool_has_limits_of_its_own() {
+        assert!(of("GET", "/pools/own/keys?lease=2m", "").is_some());
+        assert_eq!(of("GET", "/pools/default/keys?lease=2m", ""), None);
     }
 
     #[test]
@@ -209,6 +250,11 @@ mod tests {
             ("PUT", "/keepalive/ID?x=1", ""),
             ("PUT", "/keepalive/ID/x", ""),
             ("GET", "/stats", ""),
+            ("GET", "/pools/else/keys", ""),
+            ("GET", "/pools/own/keys?lease=3m", ""),
+            ("GET", "/pools//keys", ""),
+            ("GET", "/pools/own", ""),
+            ("GET", "/pools/own/pools/own/keys", ""),
             ("GET", "*", ""),
         ] {
             assert_eq!(of(method, target, if_match), None, "{method} {target} {if_match}");

@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use super::completions::Completions;
 use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
-use crate::http::api::{Limits, Place, Timeouts};
+use crate::http::api::{Place, Timeouts};
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
@@ -40,7 +40,6 @@ async fn one_key() -> Fixture {
     let shared = Shared {
         store: Arc::clone(&store),
         access: Access::open(),
-        limits: Limits::default(),
         budget: Budget::default(),
         timeouts: Timeouts::default(),
         audit: None,

@@ -33,7 +33,7 @@ use super::line::{Line, Socket};
 use super::peer::{Output, Peer};
 use super::prefixed::Prefixed;
 use super::tls::Tls;
-use crate::http::api::{Client, Limits, Place, Timeouts};
+use crate::http::api::{Client, Place, Timeouts};
 use crate::http::hot::{Mailbox, Session, SessionOwner, Transfer, has_input, is_hot};
 use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 
@@ -58,7 +58,6 @@ pub(in crate::http) struct Server<H> {
     http1: Http1,
     http2: http2::Builder<TokioExecutor>,
     timeouts: Timeouts,
-    limits: Limits,
     tls: Option<Tls>,
     /// Changes when the server is about to stop.
     draining: watch::Receiver<()>,
@@ -69,7 +68,6 @@ impl<H: Handler> Server<H> {
     pub(in crate::http) fn new(
         handler: H,
         timeouts: Timeouts,
-        limits: Limits,
         tls: Option<Tls>,
         draining: watch::Receiver<()>,
     ) -> Self {
@@ -79,7 +77,7 @@ impl<H: Handler> Server<H> {
         // A client that has gone does not answer a ping.
         http2.timer(TokioTimer::new()).keep_alive_interval(timeouts.head);
         let http1 = Http1::new(timeouts.head);
-        Self { handler: Arc::new(handler), http1, http2, timeouts, limits, tls, draining }
+        Self { handler: Arc::new(handler), http1, http2, timeouts, tls, draining }
     }
 
     /// Spawns a task that serves a connection. `sessions` takes the session of its TLS when that has ended.
@@ -194,7 +192,7 @@ impl<H: Handler> Server<H> {
             };
             // Hot requests matter only to a connection that can go back.
             let has_home = client.home.is_some();
-            let is_hot = |request: &Request<_>| has_home && is_hot(request, &self.limits);
+            let is_hot = |request: &Request<_>| has_home && is_hot(request);
             let speaks = speak(&self.http1, stream, &activity, is_hot, &mut stopped, answer);
             let Some(Prefixed { read, stream }) = Box::pin(speaks).await else { return };
             (client.read, client.session) = (read, stream.into_session());

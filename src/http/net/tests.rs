@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::connection::{Handler, Server};
 use super::permits::Permits;
-use crate::http::api::{Limits, Timeouts};
+use crate::http::api::Timeouts;
 use crate::http::hot::{Mailbox, Transfer};
 
 /// Answers everything.
@@ -24,7 +24,7 @@ impl Handler for Yes {
 }
 
 fn server(draining: &watch::Receiver<()>) -> Server<Yes> {
-    Server::new(Yes, Timeouts::default(), Limits::default(), None, draining.clone())
+    Server::new(Yes, Timeouts::default(), None, draining.clone())
 }
 
 /// What a new connection is answered by a server that stops, if `read` was read of it and `arrived` was not.

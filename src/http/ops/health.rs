@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::state::Ops;
 use crate::http::wire::{Problem, json};
+use crate::pool::PoolId;
 use crate::store::Store;
 
 /// `GET /healthz`: whether the server is alive.
@@ -19,7 +20,7 @@ pub(in crate::http) async fn ready<S: Store>(State(ops): State<Ops<S>>) -> Respo
     if !ops.status.is_ready() {
         return Problem::Stopping.response();
     }
-    match ops.api.store.stats().await {
+    match ops.api.store.stats_of(PoolId::DEFAULT).await {
         Ok(_) => json(StatusCode::OK, r#"{"status":"ready"}"#),
         Err(error) => error.into_response(),
     }

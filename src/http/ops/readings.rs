@@ -12,6 +12,7 @@ use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::net::{Permits, Tls};
 use crate::http::route::Route;
+use crate::pool::PoolId;
 use crate::store::{Diagnostics, Stats, Store};
 
 /// The state of a server apart from its store.
@@ -93,8 +94,8 @@ impl Status {
     pub(in crate::http) async fn read<S: Store>(&self, api: &Api<S>) -> Reading {
         let empty = [Route::Lease, Route::LeaseOrWait, Route::LeaseOnce, Route::LeaseOnceOrWait];
         Reading {
-            stats: api.store.stats().await.ok(),
-            diagnostics: api.diagnostics(),
+            stats: api.store.stats_of(PoolId::DEFAULT).await.ok(),
+            diagnostics: api.diagnostics(PoolId::DEFAULT),
             empty: empty.into_iter().map(|route| self.metrics.answered(route, 404)).sum(),
             connections: (self.connections.taken(), self.connections.max()),
             admin_connections: (self.admin_connections.taken(), self.admin_connections.max()),

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::problem::Problem;
+use crate::pool::PoolName;
 
 impl Problem {
     /// What is wrong with this request, and what to do next.
@@ -12,7 +13,9 @@ impl Problem {
             Self::MethodNotAllowed { allowed } => {
                 format!("Use a method that this path allows: {allowed}.").into()
             }
-            Self::InvalidParameter { detail } => detail.clone().into(),
+            Self::InvalidParameter { detail } | Self::InvalidSettings { detail } => {
+                detail.clone().into()
+            }
             Self::MalformedBody { detail } => {
                 format!("The body cannot be read: {detail}. Send a JSON object.").into()
             }
@@ -23,6 +26,23 @@ impl Problem {
             Self::InvalidBody { expected } => (*expected).into(),
             Self::BodyTooLarge { max } => {
                 format!("Send at most {max} bytes, or divide the request into smaller ones.").into()
+            }
+            Self::NoSuchPool => {
+                "Use a pool that GET /pools lists, or create this one with PUT /pools/ and its name."
+                    .into()
+            }
+            Self::MalformedPoolName => format!("The name of a pool must be {}.", PoolName::FORM).into(),
+            Self::PoolNotEmpty => {
+                "Nothing was done. Delete the keys of the pool first, or delete it with its keys: ?keys=delete."
+                    .into()
+            }
+            Self::DefaultPool => {
+                "Nothing was done. The pool default always exists; delete its keys instead.".into()
+            }
+            Self::TooManyPools => {
+                "No pool was created, because there are as many as --max-pools allows. Delete one that is \
+                 not needed, or use another server."
+                    .into()
             }
             Self::NoSuchPath => "Use a path of the API, such as /keys.".into(),
             Self::MalformedIfMatch => {

@@ -1,6 +1,7 @@
 //! Bodies and header fields that describe keys, written byte by byte. Both paths of a request use them.
 
 use crate::key::{KeyId, KeyInfo, Lease};
+use crate::pool::{PoolId, PoolName};
 use crate::store::Store;
 use crate::time::Timestamp;
 
@@ -63,7 +64,7 @@ pub(in crate::http) struct Fields {
     /// `Retry-After`, in milliseconds: the earliest time after which a retry may succeed.
     pub(in crate::http) retry_after_ms: Option<u64>,
     /// `Location`: where a key is that was created or leased.
-    pub(in crate::http) location: Option<KeyId>,
+    pub(in crate::http) location: Option<(PoolId, KeyId)>,
 }
 
 impl Fields {
@@ -77,7 +78,7 @@ impl Fields {
 
     /// The fields of the answer to a `POST /leases` of one key.
     pub(in crate::http) fn of_lease_once(lease: &Lease) -> Self {
-        Self { location: Some(lease.id), ..Self::of_lease(lease) }
+        Self { location: Some((lease.pool, lease.id)), ..Self::of_lease(lease) }
     }
 
     pub(in crate::http) fn of_key(info: &KeyInfo) -> Self {
@@ -94,8 +95,8 @@ impl Fields {
     }
 
     /// The fields of the answer to a creation of one key.
-    pub(in crate::http) fn of_creation(id: KeyId, life_ends: Timestamp) -> Self {
-        Self { location: Some(id), ..Self::of_life(life_ends) }
+    pub(in crate::http) fn of_creation(pool: PoolId, id: KeyId, life_ends: Timestamp) -> Self {
+        Self { location: Some((pool, id)), ..Self::of_life(life_ends) }
     }
 
     /// The fields of the answer that no key is free.
@@ -125,20 +126,42 @@ impl Fields {
         if let Some(ms) = self.retry_after_ms {
             write("retry-after", digits.format(retry_after_s(ms)).as_bytes());
         }
-        if let Some(id) = self.location {
-            const PATH: &[u8] = b"/keys/";
-            let mut location = [0; PATH.len() + KeyId::TEXT_LEN];
-            location[..PATH.len()].copy_from_slice(PATH);
-            let mut text = [0; KeyId::TEXT_LEN];
-            location[PATH.len()..].copy_from_slice(id.encode(&mut text).as_bytes());
-            write("location", &location);
+        if let Some((pool, id)) = self.location {
+            write_location(store, pool, id, |location| write("location", location));
         }
     }
+}
+
+/// Calls `write` with the path of a key.
+fn write_location(store: &impl Store, pool: PoolId, id: KeyId, write: impl FnOnce(&[u8])) {
+    const OF_POOL: &[u8] = b"/pools/";
+    const OF_KEY: &[u8] = b"/keys/";
+    const LEN_MAX: usize = OF_POOL.len() + PoolName::LEN_MAX + OF_KEY.len() + KeyId::TEXT_LEN;
+    let (mut location, mut length) = ([0; LEN_MAX], 0);
+    let mut push = |part: &[u8]| {
+        location[length..length + part.len()].copy_from_slice(part);
+        length += part.len();
+    };
+    // A pool that was deleted meanwhile has no name, nor the key a place.
+    if pool != PoolId::DEFAULT
+        && let Some(name) = store.name_of(pool)
+    {
+        push(OF_POOL);
+        push(name.as_str().as_bytes());
+    }
+    push(OF_KEY);
+    push(id.encode(&mut [0; KeyId::TEXT_LEN]).as_bytes());
+    write(&location[..length]);
 }
 
 /// The value of `Retry-After`: whole seconds, at least one.
 pub(in crate::http) fn retry_after_s(ms: u64) -> u64 {
     ms.div_ceil(1000).max(1)
+}
+
+/// A time as text: see [`time`].
+pub(in crate::http) fn time_text(store: &impl Store, at: Timestamp) -> String {
+    String::from_utf8_lossy(&time(store, at)).into_owned()
 }
 
 /// RFC 3339, in UTC, with milliseconds, up to the year 9999.

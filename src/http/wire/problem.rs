@@ -41,6 +41,14 @@ impl Refusal {
             Error::RequestReused => Problem::RequestReused.refusal(),
             Error::TooManyWaiters => Problem::TooManyWaiters.refusal(),
             Error::Full { retry_after_ms } => Problem::PoolFull { retry_after_ms }.refusal(),
+            Error::MalformedCursor => {
+                let detail = "cursor must be that of the page before.".to_owned();
+                Problem::InvalidParameter { detail }.refusal()
+            }
+            Error::NoSuchPool => Problem::NoSuchPool.refusal(),
+            Error::PoolNotEmpty => Problem::PoolNotEmpty.refusal(),
+            Error::DefaultPool => Problem::DefaultPool.refusal(),
+            Error::TooManyPools => Problem::TooManyPools.refusal(),
             Error::Unavailable { retry_after_ms } => {
                 Problem::Unavailable { retry_after_ms }.refusal()
             }
@@ -93,6 +101,12 @@ pub(in crate::http) const PROBLEM_JSON: &str = "application/problem+json";
 /// A refusal that is not in the problem statement. Its body follows RFC 9457.
 pub(in crate::http) enum Problem {
     NoSuchPath,
+    NoSuchPool,
+    MalformedPoolName,
+    InvalidSettings { detail: String },
+    PoolNotEmpty,
+    DefaultPool,
+    TooManyPools,
     MethodNotAllowed { allowed: &'static str },
     InvalidParameter { detail: String },
     MalformedIfMatch,
@@ -150,6 +164,22 @@ impl Problem {
     fn kind(&self) -> (&'static str, StatusCode, &'static str) {
         match self {
             Self::NoSuchPath => ("no-such-path", StatusCode::NOT_FOUND, "No such path"),
+            Self::NoSuchPool => ("no-such-pool", StatusCode::NOT_FOUND, "No such pool"),
+            Self::MalformedPoolName => (
+                "malformed-pool-name",
+                StatusCode::BAD_REQUEST,
+                "The name of the pool is malformed",
+            ),
+            Self::InvalidSettings { .. } => {
+                ("invalid-settings", StatusCode::UNPROCESSABLE_ENTITY, "A setting is invalid")
+            }
+            Self::PoolNotEmpty => ("pool-not-empty", StatusCode::CONFLICT, "The pool has keys"),
+            Self::DefaultPool => {
+                ("default-pool", StatusCode::CONFLICT, "The default pool cannot be deleted")
+            }
+            Self::TooManyPools => {
+                ("too-many-pools", StatusCode::SERVICE_UNAVAILABLE, "There are too many pools")
+            }
             Self::MethodNotAllowed { .. } => {
                 ("method-not-allowed", StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
             }
@@ -280,6 +310,7 @@ impl Problem {
             | Self::TooManyWaitersOfClient
             | Self::TooManyViewers
             | Self::RequestInProgress
+            | Self::TooManyPools
             | Self::Stopping
             | Self::Busy => Some(("retry-after", "1".into())),
             _ => None,

@@ -166,6 +166,7 @@ mod tests {
     use super::*;
     use crate::http::wire::json;
     use crate::key::{self, KeyId, KeyInfo, State};
+    use crate::pool::PoolId;
     use crate::store::{Memory, Options};
     use crate::time::{ManualClock, Timestamp};
 
@@ -182,7 +183,7 @@ mod tests {
         let store = Memory::new(Options::default(), ManualClock::default());
         let id: KeyId = "936da01f-9abd-4d9d-80c7-02af85c822a8".parse().unwrap();
         let (since, until) = (Timestamp::from_ms(1), Timestamp::from_ms(5));
-        let lease = key::Lease { id, generation: 7, since, until };
+        let lease = key::Lease { pool: PoolId::DEFAULT, id, generation: 7, since, until };
         is_whole::<Empty>(json::empty);
         is_whole::<Key>(|body| json::key_id(body, &id));
         is_whole::<Created>(|body| json::key_id(body, &id));

@@ -1,29 +1,45 @@
 //! What wakes the sweep.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::mem::take;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::pools::PoolState;
 use crate::time::Timestamp;
 
-/// Wakes the sweep when there is work before the deadline that it sleeps until.
+/// Wakes the sweep when there is work before the time that it sleeps until.
 #[derive(Default)]
 pub(super) struct Alarm {
-    /// When the sweep wakes by itself, in milliseconds; 0 while it is awake.
-    pub(super) wakes_ms: AtomicU64,
+    /// The pools that it is to look at.
+    rung: Mutex<Vec<Arc<PoolState>>>,
     pub(super) bell: Notify,
 }
 
 impl Alarm {
-    /// Wakes the sweep.
-    pub(super) fn ring(&self) {
+    /// Makes the sweep look at a pool. O(1).
+    pub(super) fn ring(&self, pool: &Arc<PoolState>) {
+        if !pool.is_rung.swap(true, SeqCst) {
+            self.rung.lock().push(Arc::clone(pool));
+        }
         self.bell.notify_one();
     }
 
-    /// Wakes the sweep if it would sleep past `deadline`.
-    pub(super) fn note_deadline(&self, deadline: Timestamp) {
-        if deadline.as_ms() < self.wakes_ms.load(SeqCst) {
-            self.ring();
+    /// Makes the sweep look at a pool if it would otherwise do so only after `deadline`. O(1).
+    pub(super) fn note_deadline(&self, pool: &Arc<PoolState>, deadline: Timestamp) {
+        if deadline.as_ms() < pool.wakes_ms.load(SeqCst) {
+            self.ring(pool);
         }
+    }
+
+    /// Takes out the pools that the sweep is to look at. O(1).
+    pub(super) fn take_rung(&self) -> Vec<Arc<PoolState>> {
+        let rung = take(&mut *self.rung.lock());
+        for pool in &rung {
+            pool.is_rung.store(false, SeqCst);
+        }
+        rung
     }
 }

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use super::creation::Creation;
-use super::state::{Memory, Shared};
+use super::one_pool::OnePool;
+use super::state::Memory;
 use crate::engine::Reservation;
+use crate::error::Error;
 use crate::key::KeyId;
 use crate::store::give_way::give_way;
 use crate::store::operation::{Answer, Created, Outcome, Reply, Ticket};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
-impl<C: Clock> Memory<C> {
+impl<C: Clock> OnePool<'_, C> {
     /// Creates keys, or leaves it to the sweep if they are many or many dead keys still take their room.
     pub(super) fn create_or_defer(
         &self,
@@ -20,13 +22,13 @@ impl<C: Clock> Memory<C> {
         later: &Later,
         token: u64,
     ) -> Answer {
-        let Shared { pool, creations, alarm, .. } = &*self.shared;
         if count <= Self::STEP {
-            let room = pool.reserve(count, now).or_else(|_| {
-                let is_swept = pool.expire(now, Self::STEP) < Self::STEP;
+            let keys = self.keys();
+            let room = keys.reserve(count, now).or_else(|_| {
+                let is_swept = keys.expire(now, Self::STEP) < Self::STEP;
                 self.serve_waiters();
                 // Another thread may have removed dead keys meanwhile.
-                pool.reserve(count, now).map_err(|error| (is_swept, error))
+                keys.reserve(count, now).map_err(|error| (is_swept, error))
             });
             match room {
                 Ok(mut room) => {
@@ -36,39 +38,37 @@ impl<C: Clock> Memory<C> {
                     }
                     return Answer::Now(Ok(Reply::Created(created)));
                 }
+                Err((true, _)) if keys.is_closed() => return Answer::Now(Err(Error::NoSuchPool)),
                 Err((true, error)) => return Answer::Now(Err(error)),
                 Err((false, _)) => {}
             }
         }
-        let ticket = creations.lock().add(count, Arc::clone(&later.receiver), token);
-        alarm.ring();
+        let receiver = Arc::clone(&later.receiver);
+        let ticket = self.shared.creations.lock().add(self.pool.id, count, receiver, token);
+        self.shared.alarm.bell.notify_one();
         Answer::Later(ticket)
-    }
-
-    /// Carries out a creation in steps.
-    pub(super) async fn create_in_steps(self, creation: Creation) {
-        let outcome = self.create_all(creation.count, creation.ticket).await;
-        self.shared.creations.lock().forget(creation.ticket);
-        creation.complete(outcome);
     }
 
     /// Creates `count` keys, or fewer if the creation is cancelled meanwhile.
     async fn create_all(&self, count: usize, ticket: Ticket) -> Outcome {
-        let Shared { pool, clock, creations, .. } = &*self.shared;
+        let (keys, creations) = (self.keys(), &self.shared.creations);
         let mut room = loop {
-            let now = clock.now();
-            if let Ok(room) = pool.reserve(count, now) {
+            let now = self.now();
+            if let Ok(room) = keys.reserve(count, now) {
                 break room;
             }
             // Dead keys take room until they are removed.
-            if pool.expire(now, Self::STEP) == 0 {
+            if keys.expire(now, Self::STEP) == 0 {
                 // Another thread may have removed some meanwhile.
-                break pool.reserve(count, now)?;
+                match keys.reserve(count, now) {
+                    Err(_) if keys.is_closed() => return Err(Error::NoSuchPool),
+                    room => break room?,
+                }
             }
             self.serve_waiters();
             give_way().await;
         };
-        let mut created = Created { ids: Vec::with_capacity(count), life_ends: clock.now() };
+        let mut created = Created { ids: Vec::with_capacity(count), life_ends: self.now() };
         while created.ids.len() < count && creations.lock().is_wanted(ticket) {
             self.create_some(&mut room, count, &mut created);
             give_way().await;
@@ -78,8 +78,7 @@ impl<C: Clock> Memory<C> {
 
     /// Creates up to [`Memory::STEP`] of the keys that `created` still lacks.
     fn create_some(&self, room: &mut Reservation<'_>, count: usize, created: &mut Created) {
-        let Shared { clock, alarm, .. } = &*self.shared;
-        let now = clock.now();
+        let now = self.now();
         let life_ends = room.life_ends(now);
         if created.ids.is_empty() {
             created.life_ends = life_ends;
@@ -92,8 +91,23 @@ impl<C: Clock> Memory<C> {
             }
         }
         if let Some(end) = life_ends.unless_never() {
-            alarm.note_deadline(end);
+            self.note_deadline(end);
         }
         self.serve_waiters();
+    }
+}
+
+impl<C: Clock> Memory<C> {
+    /// Carries out a creation in steps.
+    pub(super) async fn create_in_steps(self, creation: Creation) {
+        let (ticket, count) = (creation.ticket, creation.count);
+        let outcome = match self.shared.pools.get(ticket.pool) {
+            None => Err(Error::NoSuchPool),
+            Some(pool) => {
+                OnePool { shared: &self.shared, pool: &pool }.create_all(count, ticket).await
+            }
+        };
+        self.shared.creations.lock().forget(ticket);
+        creation.complete(outcome);
     }
 }

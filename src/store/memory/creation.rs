@@ -5,6 +5,7 @@ use std::mem::take;
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::pool::PoolId;
 use crate::store::operation::{Outcome, Ticket};
 use crate::store::port::Complete;
 
@@ -52,10 +53,16 @@ impl Creations {
     const BIT: u64 = 1 << 63;
 
     /// Adds a creation. O(1).
-    pub(super) fn add(&mut self, count: usize, receiver: Arc<dyn Complete>, token: u64) -> Ticket {
-        let ticket = Ticket(Self::BIT | self.next);
+    pub(super) fn add(
+        &mut self,
+        pool: PoolId,
+        count: usize,
+        receiver: Arc<dyn Complete>,
+        token: u64,
+    ) -> Ticket {
+        let ticket = Ticket { pool, number: Self::BIT | self.next };
         self.next += 1;
-        self.wanted.insert(ticket.0);
+        self.wanted.insert(ticket.number);
         self.new.push(Creation { ticket, count, token, receiver: Some(receiver) });
         ticket
     }
@@ -63,13 +70,13 @@ impl Creations {
     /// Takes out the creations that have not begun, but for cancelled ones. O(c) for c creations.
     pub(super) fn take_new(&mut self) -> Vec<Creation> {
         let mut new = take(&mut self.new);
-        new.retain(|creation| self.wanted.contains(&creation.ticket.0));
+        new.retain(|creation| self.wanted.contains(&creation.ticket.number));
         new
     }
 
     /// Forgets a creation that is complete or cancelled. O(1).
     pub(super) fn forget(&mut self, ticket: Ticket) {
-        self.wanted.remove(&ticket.0);
+        self.wanted.remove(&ticket.number);
         if self.wanted.is_empty() {
             self.wanted = HashSet::new();
         }
@@ -77,6 +84,6 @@ impl Creations {
 
     /// Whether a creation was not cancelled. O(1).
     pub(super) fn is_wanted(&self, ticket: Ticket) -> bool {
-        self.wanted.contains(&ticket.0)
+        self.wanted.contains(&ticket.number)
     }
 }

@@ -1,35 +1,58 @@
 //! Executing a batch, in groups whose cache misses overlap.
 
+use super::one_pool::OnePool;
 use super::requests::Known;
-use super::state::{Memory, Shared};
+use super::state::Memory;
 use crate::error::Error;
-use crate::key::{KeyId, Lease, State};
+use crate::key::Lease;
+use crate::pool::PoolId;
 use crate::store::operation::{Answer, Leasing, Operation, Release, Renewal, Reply, RequestKey};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
-impl<C: Clock> Memory<C> {
-    /// How many keys are handled at a time: then an operation leaves the rest to the sweep, and the sweep
-    /// lets others run.
-    pub(super) const STEP: usize = 64;
-    /// How long after its waiting time a request is answered at the latest, in milliseconds.
-    const SETTLE_MS: u64 = 60_000;
+/// An operation, and the pool that it is for.
+type InPool<'a> = (PoolId, Operation<'a>);
 
+impl<C: Clock> Memory<C> {
+    /// Executes what follows one another for the same pool together.
     pub(super) fn execute_all(
         &self,
-        operations: &[Operation<'_>],
+        operations: &[InPool<'_>],
         answers: &mut Vec<Answer>,
         later: &Later,
     ) {
         let mut token = later.first_token;
+        for of_pool in operations.chunk_by(|(a, _), (b, _)| a == b) {
+            let executed = self.shared.with(of_pool[0].0, |pool| {
+                pool.execute_all(of_pool, answers, later, token);
+            });
+            if executed.is_none() {
+                answers.extend(of_pool.iter().map(|_| Answer::Now(Err(Error::NoSuchPool))));
+            }
+            token += of_pool.len() as u64;
+        }
+    }
+}
+
+impl<C: Clock> OnePool<'_, C> {
+    /// How long after its waiting time a request is answered at the latest, in milliseconds.
+    const SETTLE_MS: u64 = 60_000;
+
+    fn execute_all(
+        &self,
+        operations: &[InPool<'_>],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+        mut token: u64,
+    ) {
         for group in operations.chunks(Self::STEP) {
             if group.len() > 1 {
-                self.shared.pool.prefetch(group.iter().filter_map(Operation::id));
+                self.keys().prefetch(group.iter().filter_map(|(_, operation)| operation.id()));
             }
             // Read now that all requests have come, so that none counts as of an earlier time than that.
-            let now = self.shared.clock.now();
+            let now = self.now();
             let mut rest = group;
-            while let Some((operation, behind)) = rest.split_first() {
+            while let Some(((_, operation), behind)) = rest.split_first() {
                 let done = match *operation {
                     Operation::Lease(leasing) => {
                         let run = run_of_leases(leasing, behind) + 1;
@@ -57,36 +80,36 @@ impl<C: Clock> Memory<C> {
 
     /// Executes an operation on one key, which can always be answered at once.
     fn act(&self, operation: Operation<'_>, now: Timestamp) -> Result<Reply, Error> {
-        let Shared { pool, alarm, requests, .. } = &*self.shared;
+        let (keys, requests) = (self.keys(), &self.shared.requests);
         match operation {
-            Operation::Show(id) => pool.get(&id, now).map(Reply::Shown),
-            Operation::KeepAlive(id) => pool.keep_alive(&id, now).map(Reply::KeptAlive),
+            Operation::Show(id) => keys.get(&id, now).map(Reply::Shown),
+            Operation::KeepAlive(id) => keys.keep_alive(&id, now).map(Reply::KeptAlive),
             Operation::Delete(id, fence) => {
-                pool.delete(&id, now, fence)?;
-                requests.ended(&id, |id, at| self.lasting(id, at, now));
+                keys.delete(&id, now, fence)?;
+                requests.ended(self.pool.id, &id, |held| self.lasting(held, now));
                 Ok(Reply::Deleted)
             }
             Operation::Release(id, Release { fence, cooldown_ms }) => {
-                let released = pool.release(&id, now, fence, cooldown_ms);
+                let released = keys.release(&id, now, fence, cooldown_ms);
                 if released.is_ok() {
-                    requests.ended(&id, |id, at| self.lasting(id, at, now));
+                    requests.ended(self.pool.id, &id, |held| self.lasting(held, now));
                 }
                 if cooldown_ms > 0 {
-                    alarm.note_deadline(now.plus_ms(u64::from(cooldown_ms)));
+                    self.note_deadline(now.plus_ms(u64::from(cooldown_ms)));
                 }
                 // Even if it was refused: it may have ended leases and cool-downs that were over.
                 self.serve_after_release();
                 released.map(|()| Reply::Released)
             }
             Operation::Renew(id, Renewal { fence, lease_ms }) => {
-                let ms = lease_ms.unwrap_or(pool.ttl().lease_ttl_ms);
-                let renewed = pool.renew(&id, now, fence, ms);
+                let ms = lease_ms.unwrap_or_else(|| self.pool.settings().lease_ttl_ms);
+                let renewed = keys.renew(&id, now, fence, ms);
                 if let Ok(lease) = &renewed {
-                    alarm.note_deadline(lease.until);
+                    self.note_deadline(lease.until);
                 }
                 // Even if it was refused, as above.
                 self.serve_waiters();
-                renewed.map(Reply::Renewed)
+                renewed.map(|lease| Reply::Renewed(self.named(lease)))
             }
             Operation::Lease(_) | Operation::LeaseOnce(..) | Operation::Create { .. } => {
                 unreachable!("they may take longer, so `execute_all` handles them")
@@ -137,7 +160,7 @@ impl<C: Clock> Memory<C> {
     ) -> Answer {
         let requests = &self.shared.requests;
         let until = now.plus_ms(u64::from(leasing.wait_ms)).plus_ms(Self::SETTLE_MS);
-        let answer = match requests.begin(&request, until, |id, at| self.lasting(id, at, now)) {
+        let answer = match requests.begin(&request, until, |held| self.lasting(held, now)) {
             Err(error) => return Answer::Now(Err(error)),
             Ok(Known::Leased(lease)) => return Answer::Now(Ok(Reply::Leased(lease))),
             Ok(Known::New) => self.lease_or_wait(leasing, Some(request), now, later, token),
@@ -150,28 +173,22 @@ impl<C: Clock> Memory<C> {
         answer
     }
 
-    /// The lease of a key at a generation, if it lasts.
-    pub(super) fn lasting(&self, id: &KeyId, generation: u64, now: Timestamp) -> Option<Lease> {
-        match self.shared.pool.get(id, now).ok()?.state {
-            State::Leased(lease) if lease.generation == generation => Some(lease),
-            _ => None,
-        }
-    }
-
     /// Leases up to `count` keys, as far as they are found at once, unless clients wait.
     fn lease_group(&self, leasing: Leasing, count: usize, now: Timestamp, leases: &mut Vec<Lease>) {
-        let Shared { pool, waiters, alarm, .. } = &*self.shared;
-        if waiters.is_empty() {
+        if self.pool.waiters.is_empty() {
             let ms = self.lease_ms(leasing);
-            pool.lease_group(now, ms, &mut rand::rng(), count, leases);
-            alarm.note_deadline(now.plus_ms(u64::from(ms)));
+            self.keys().lease_group(now, ms, &mut rand::rng(), count, leases);
+            self.note_deadline(now.plus_ms(u64::from(ms)));
+            for lease in leases {
+                *lease = self.named(*lease);
+            }
         }
     }
 }
 
 /// How many of the first operations are leases with the same arguments.
-fn run_of_leases(leasing: Leasing, operations: &[Operation<'_>]) -> usize {
-    let is_same = |operation: &&Operation<'_>| match operation {
+fn run_of_leases(leasing: Leasing, operations: &[InPool<'_>]) -> usize {
+    let is_same = |(_, operation): &&InPool<'_>| match operation {
         Operation::Lease(other) => *other == leasing,
         _ => false,
     };

@@ -1,10 +1,14 @@
-//! A store in this process's memory: a [`Pool`](crate::engine::Pool), a clock, the queue of waiters, and the
-//! sweep.
+//! A store in this process's memory: pools, each with its [`Pool`](crate::engine::Pool) of keys and its queue of
+//! waiters, a clock, and one sweep for all of them.
 
 mod alarm;
 mod create;
 mod creation;
 mod execute;
+mod inventory;
+mod one_pool;
+mod options;
+mod pools;
 mod queue;
 mod requests;
 mod state;
@@ -13,64 +17,107 @@ mod sweep;
 mod tests;
 mod waiting;
 
-use self::state::Shared;
-pub use self::state::{Memory, Options};
+use self::one_pool::OnePool;
+pub use self::options::Options;
+pub use self::state::Memory;
+use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Ticket};
-use super::port::{Diagnose, Diagnostics, Later, Stats, Store};
+use super::port::{Diagnose, Diagnostics, Later, Listed, Stats, Store};
 use crate::error::Error;
 use crate::key::Lease;
+use crate::pool::{PoolId, PoolName, Settings};
 use crate::time::{Clock, Timestamp};
 
 impl<C: Clock> Store for Memory<C> {
-    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later) {
+    fn execute(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+    ) {
         self.execute_all(operations, answers, later);
     }
 
     fn cancel(&self, ticket: Ticket) {
-        if let Some(waiter) = self.shared.waiters.remove(ticket) {
-            self.complete(&waiter, Err(Error::EXHAUSTED));
-        } else {
+        let is_waiter = self.shared.with(ticket.pool, |pool| pool.cancel(ticket.number));
+        if is_waiter != Some(true) {
             self.shared.creations.lock().forget(ticket);
         }
     }
 
     fn give_back(&self, mut leases: Vec<Lease>) {
-        if leases.len() <= Self::STEP {
-            for lease in &leases {
-                self.take_back(lease);
-            }
-            return self.serve_waiters();
+        if leases.len() <= OnePool::<C>::STEP {
+            return self.take_back(&leases);
         }
         // The sweep takes them back, a step at a time.
         self.shared.given_up.lock().append(&mut leases);
-        self.shared.alarm.ring();
+        self.shared.alarm.bell.notify_one();
     }
 
-    async fn stats(&self) -> Result<Stats, Error> {
-        let Shared { pool, waiters, .. } = &*self.shared;
-        let stats = pool.stats();
-        Ok(Stats {
-            keys: stats.keys,
-            free: stats.free,
-            leased: stats.leased,
-            cooling: stats.cooling,
-            keys_max: pool.keys_max() as u64,
-            waiting: waiters.len() as u64,
-            leases_after_waiting: waiters.granted(),
-            totals: stats.totals,
-        })
+    async fn stats_of(&self, pool: PoolId) -> Result<Stats, Error> {
+        self.shared.with(pool, |pool| pool.stats()).ok_or(Error::NoSuchPool)
+    }
+
+    async fn inventory(&self, pool: PoolId, wanted: Wanted<'_>) -> Result<Inventory, Error> {
+        self.page_of(pool, wanted).await
     }
 
     fn unix_ms(&self, at: Timestamp) -> u64 {
         self.shared.clock.unix_ms(at)
     }
+
+    fn find_pool(&self, name: &str) -> Option<PoolId> {
+        self.shared.pools.find(name)
+    }
+
+    fn name_of(&self, pool: PoolId) -> Option<PoolName> {
+        self.shared.with(pool, |pool| pool.pool.name.clone())
+    }
+
+    fn pools_version(&self) -> u64 {
+        self.shared.pools.version()
+    }
+
+    fn settings_of(&self, pool: PoolId) -> Option<Settings> {
+        self.shared.with(pool, |pool| pool.pool.settings())
+    }
+
+    fn default_settings(&self) -> Settings {
+        self.shared.pools.default_settings()
+    }
+
+    async fn put_pool(&self, name: PoolName, settings: Settings) -> Result<bool, Error> {
+        let (is_new, pool) = self.shared.pools.put(name, settings, self.shared.clock.now())?;
+        // What a lapsed lease is followed by may end earlier now.
+        self.shared.alarm.ring(&pool);
+        Ok(is_new)
+    }
+
+    async fn delete_pool(&self, name: &str, with_keys: bool) -> Result<(), Error> {
+        if !with_keys {
+            // Dead keys do not count.
+            let id = self.shared.pools.find(name).ok_or(Error::NoSuchPool)?;
+            while self.shared.with(id, |pool| pool.remove_dead()) == Some(true) {
+                super::give_way().await;
+            }
+        }
+        let may_go = |pool: &pools::PoolState| with_keys || pool.keys().close_if_empty();
+        let pool = self.shared.pools.remove(name, may_go)?;
+        for waiter in pool.waiters.close() {
+            OnePool { shared: &self.shared, pool: &pool }.complete(&waiter, Err(Error::NoSuchPool));
+        }
+        // The sweep drops it.
+        self.shared.alarm.ring(&pool);
+        Ok(())
+    }
+
+    async fn list_pools(&self, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, Error> {
+        Ok(self.shared.pools.list(after, limit))
+    }
 }
 
 impl<C: Clock> Diagnose for Memory<C> {
-    fn diagnose(&self) -> Diagnostics {
-        let Shared { pool, clock, .. } = &*self.shared;
-        let now = clock.now();
-        let sweep_lag_ms = pool.next_deadline().map_or(0, |due| now.ms_since(due));
-        Diagnostics { index_sizes: pool.index_sizes(), sweep_lag_ms }
+    fn diagnose(&self, pool: PoolId) -> Option<Diagnostics> {
+        self.shared.with(pool, |pool| pool.diagnose())
     }
 }

@@ -1,6 +1,7 @@
 //! The clients that wait for a key: a queue, first come, first served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize, fence};
@@ -9,7 +10,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
-use crate::store::operation::{RequestKey, Ticket};
+use crate::store::operation::RequestKey;
 use crate::store::port::Complete;
 use crate::time::Timestamp;
 
@@ -19,7 +20,9 @@ use crate::time::Timestamp;
 /// operation that frees a key first does so and then reads the length. So at least one of them sees the
 /// other.
 pub(super) struct Waiters {
+    /// The most in all pools together, and how many there are.
     max: usize,
+    all: Arc<AtomicUsize>,
     len: CachePadded<AtomicUsize>,
     queue: Mutex<Queue>,
     /// Leases that were given to waiters.
@@ -30,6 +33,8 @@ pub(super) struct Waiters {
 #[derive(Default)]
 pub(super) struct Queue {
     next_ticket: u64,
+    /// The pool was deleted.
+    is_closed: bool,
     waiters: BTreeMap<u64, Waiter>,
     /// When each one gives up, and its ticket.
     ends: BTreeSet<(Timestamp, u64)>,
@@ -51,10 +56,10 @@ impl Waiters {
     /// takes long to tell whether a key is free, because very many keys have just died.
     const UNANSWERED_MAX: usize = 1000;
 
-    /// Room for `max` waiters.
-    pub(super) fn new(max: usize) -> Self {
+    /// Room for `max` waiters in all pools together, which `all` counts.
+    pub(super) fn new(max: usize, all: Arc<AtomicUsize>) -> Self {
         let (len, queue, granted) = Default::default();
-        Self { max, len, queue, granted }
+        Self { max, all, len, queue, granted }
     }
 
     /// Whether no client waits; only a hint while clients come and go. O(1).
@@ -88,15 +93,19 @@ impl Waiters {
     ///
     /// # Errors
     ///
-    /// [`Error::TooManyWaiters`]
+    /// [`Error::TooManyWaiters`], [`Error::NoSuchPool`]
     pub(super) fn join(
         &self,
         queue: &mut Queue,
         waiter: Waiter,
         waits: bool,
-    ) -> Result<Ticket, Error> {
+    ) -> Result<u64, Error> {
+        if queue.is_closed {
+            return Err(Error::NoSuchPool);
+        }
         let max = if waits { self.max } else { self.max.saturating_add(Self::UNANSWERED_MAX) };
-        if queue.waiters.len() >= max {
+        let take = |all| (all < max).then_some(all + 1);
+        if self.all.fetch_update(SeqCst, SeqCst, take).is_err() {
             return Err(Error::TooManyWaiters);
         }
         let number = queue.next_ticket;
@@ -105,23 +114,33 @@ impl Waiters {
         queue.waiters.insert(number, waiter);
         self.note_len(queue);
         fence(SeqCst);
-        Ok(Ticket(number))
+        Ok(number)
     }
 
     /// Takes a waiter out of the queue, unless it was served. O(log w) for w waiters.
-    pub(super) fn remove(&self, ticket: Ticket) -> Option<Waiter> {
+    pub(super) fn remove(&self, number: u64) -> Option<Waiter> {
         let mut queue = self.queue.lock();
-        let waiter = queue.waiters.remove(&ticket.0)?;
-        queue.ends.remove(&(waiter.until, ticket.0));
-        self.note_len(&queue);
+        let waiter = queue.waiters.remove(&number)?;
+        queue.ends.remove(&(waiter.until, number));
+        self.note_gone(&queue, 1);
         Some(waiter)
+    }
+
+    /// Takes all waiters out, and lets no more join: the pool was deleted. O(w) for w waiters.
+    pub(super) fn close(&self) -> Vec<Waiter> {
+        let mut queue = self.queue.lock();
+        queue.is_closed = true;
+        queue.ends.clear();
+        let waiters: Vec<_> = take(&mut queue.waiters).into_values().collect();
+        self.note_gone(&queue, waiters.len());
+        waiters
     }
 
     /// Takes the first waiter out, to be served. O(log w) for w waiters.
     pub(super) fn pop_first(&self, queue: &mut Queue) -> Option<Waiter> {
         let (number, waiter) = queue.waiters.pop_first()?;
         queue.ends.remove(&(waiter.until, number));
-        self.note_len(queue);
+        self.note_gone(queue, 1);
         Some(waiter)
     }
 
@@ -130,13 +149,18 @@ impl Waiters {
         let (_, number) = *queue.ends.first().filter(|(until, _)| *until <= now)?;
         queue.ends.pop_first();
         let waiter = queue.waiters.remove(&number);
-        self.note_len(queue);
+        self.note_gone(queue, 1);
         waiter
     }
 
     /// Counts a lease that was given to a waiter.
     pub(super) fn count_granted(&self) {
         self.granted.fetch_add(1, Relaxed);
+    }
+
+    fn note_gone(&self, queue: &Queue, count: usize) {
+        self.note_len(queue);
+        self.all.fetch_sub(count, SeqCst);
     }
 
     fn note_len(&self, queue: &Queue) {

@@ -12,11 +12,14 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::key::{KeyId, Lease};
+use crate::pool::PoolId;
 use crate::store::operation::{Outcome, Reply, RequestKey};
 use crate::time::Timestamp;
 
 /// Parts with a lock each, so that threads rarely meet.
 const STRIPES: usize = 32;
+/// How often to look whether a lease still lasts, in milliseconds: it may have ended with its key.
+const LOOK_MS: u64 = 5 * 60 * 1000;
 /// A map of this capacity is small enough to be kept.
 const CAPACITY_MIN: usize = 64;
 
@@ -30,9 +33,8 @@ pub(super) enum Known {
     Leased(Lease),
 }
 
+#[derive(Default)]
 pub(super) struct Requests {
-    /// How long a key lives without a keep-alive, and so its lease at most, in milliseconds.
-    life_ms: u64,
     len: AtomicUsize,
     by_digest: [Mutex<Stripe>; STRIPES],
     /// The requests of leased keys, with the generations of the leases.
@@ -46,27 +48,30 @@ struct Stripe {
     ends: BTreeSet<(Timestamp, Digest)>,
 }
 
+/// The lease that a request has got.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) pool: PoolId,
+    pub(super) id: KeyId,
+    pub(super) generation: u64,
+}
+
+impl Held {
+    fn of(lease: &Lease) -> Self {
+        Self { pool: lease.pool, id: lease.id, generation: lease.generation }
+    }
+}
+
 struct Entry {
     parameters: [u32; 3],
     until: Timestamp,
     /// `None` until the request is answered.
-    lease: Option<(KeyId, u64)>,
+    lease: Option<Held>,
     /// A retry was answered as well.
     is_shared: bool,
 }
 
 impl Requests {
-    /// For keys that live for so many milliseconds.
-    pub(super) fn new(life_ms: u64) -> Self {
-        let (len, by_digest, by_id) = Default::default();
-        Self { life_ms, len, by_digest, by_id }
-    }
-
-    /// When to look at a lease again: a key that dies ends its lease.
-    fn end_of(&self, lease: &Lease, now: Timestamp) -> Timestamp {
-        lease.until.min(now.plus_ms(self.life_ms))
-    }
-
     /// When to look at the next entry. O(1) if no lease has a request.
     pub(super) fn next_end(&self) -> Option<Timestamp> {
         if self.len.load(SeqCst) == 0 {
@@ -86,11 +91,11 @@ impl Requests {
         &self,
         request: &RequestKey,
         until: Timestamp,
-        find: impl Fn(&KeyId, u64) -> Option<Lease>,
+        find: impl Fn(Held) -> Option<Lease>,
     ) -> Result<Known, Error> {
         let mut stripe = self.stripe(&request.digest).lock();
         if let Some(entry) = stripe.entries.get_mut(&request.digest) {
-            let lease = entry.lease.map(|(id, generation)| find(&id, generation));
+            let lease = entry.lease.map(&find);
             // `Some(None)`: its lease has ended, so the key may be used again.
             if !matches!(lease, Some(None)) && entry.parameters != request.parameters {
                 return Err(Error::RequestReused);
@@ -109,7 +114,7 @@ impl Requests {
         let before = stripe.put(request.digest, entry);
         drop(stripe);
         if let Some(before) = before {
-            before.lease.iter().for_each(|(id, _)| self.unlink(id, &request.digest));
+            before.lease.iter().for_each(|held| self.unlink(&held.id, &request.digest));
         } else {
             self.len.fetch_add(1, SeqCst);
         }
@@ -123,8 +128,8 @@ impl Requests {
         };
         let entry = Entry {
             parameters: request.parameters,
-            until: self.end_of(lease, lease.since),
-            lease: Some((lease.id, lease.generation)),
+            until: look_at(lease, lease.since),
+            lease: Some(Held::of(lease)),
             is_shared: false,
         };
         if self.stripe(&request.digest).lock().put(request.digest, entry).is_none() {
@@ -148,14 +153,14 @@ impl Requests {
 
     /// Notes that a key was released or deleted; `find` finds a lease that lasts, because another thread has leased
     /// the key again meanwhile. O(1) if no lease has a request, else O(log l) for l that have.
-    pub(super) fn ended(&self, id: &KeyId, find: impl Fn(&KeyId, u64) -> Option<Lease>) {
+    pub(super) fn ended(&self, pool: PoolId, id: &KeyId, find: impl Fn(Held) -> Option<Lease>) {
         if self.len.load(Relaxed) == 0 {
             return;
         }
         let mut keys = self.of_key(id).lock();
         let known = keys.get(id).copied();
-        let Some((_, digest)) = known.filter(|(generation, _)| find(id, *generation).is_none())
-        else {
+        let lasts = |generation| find(Held { pool, id: *id, generation }).is_some();
+        let Some((_, digest)) = known.filter(|(generation, _)| !lasts(*generation)) else {
             return;
         };
         keys.remove(id);
@@ -175,7 +180,7 @@ impl Requests {
         };
         let mut stripe = self.stripe(&digest).lock();
         match stripe.entries.get(&digest) {
-            Some(entry) if entry.lease == Some((lease.id, lease.generation)) => {
+            Some(entry) if entry.lease == Some(Held::of(lease)) => {
                 if entry.is_shared {
                     return false;
                 }
@@ -191,7 +196,7 @@ impl Requests {
 
     /// Removes entries whose leases have ended; `find` finds those that last, because they were renewed. O(1) if
     /// nothing is due.
-    pub(super) fn sweep(&self, now: Timestamp, find: impl Fn(&KeyId, u64) -> Option<Lease>) {
+    pub(super) fn sweep(&self, now: Timestamp, find: impl Fn(Held) -> Option<Lease>) {
         if self.len.load(Relaxed) == 0 {
             return;
         }
@@ -203,14 +208,14 @@ impl Requests {
                     break;
                 };
                 let entry = stripe.remove(&digest).expect("each end is that of an entry");
-                let lasting = entry.lease.and_then(|(id, generation)| find(&id, generation));
+                let lasting = entry.lease.and_then(&find);
                 if let Some(lease) = lasting {
-                    stripe.put(digest, Entry { until: self.end_of(&lease, now), ..entry });
+                    stripe.put(digest, Entry { until: look_at(&lease, now), ..entry });
                     continue;
                 }
                 drop(stripe);
                 self.len.fetch_sub(1, SeqCst);
-                entry.lease.iter().for_each(|(id, _)| self.unlink(id, &digest));
+                entry.lease.iter().for_each(|held| self.unlink(&held.id, &digest));
             }
         }
     }
@@ -218,7 +223,7 @@ impl Requests {
     /// Removes an entry, if it is that of a lease of this key.
     fn forget(&self, digest: &Digest, of: Option<&KeyId>) {
         let mut stripe = self.stripe(digest).lock();
-        let id = |entry: &Entry| entry.lease.map(|(id, _)| id);
+        let id = |entry: &Entry| entry.lease.map(|held| held.id);
         if let Some(entry) = stripe.entries.get(digest)
             && id(entry).as_ref() == of
         {
@@ -255,6 +260,11 @@ impl Requests {
     pub(super) fn len(&self) -> [usize; 2] {
         [self.len.load(SeqCst), self.by_id.iter().map(|keys| keys.lock().len()).sum()]
     }
+}
+
+/// When to look at a lease again.
+fn look_at(lease: &Lease, now: Timestamp) -> Timestamp {
+    lease.until.min(now.plus_ms(LOOK_MS))
 }
 
 /// Gives back the memory of a rush of requests. O(1) amortised.
@@ -296,8 +306,9 @@ mod tests {
     fn overtaken() -> (Requests, [Lease; 2]) {
         let (id, since, until) =
             (KeyId::random(&mut rand::rng()), Timestamp::from_ms(0), Timestamp::from_ms(9));
-        let leases = [1, 2].map(|generation| Lease { id, generation, since, until });
-        (Requests::new(300_000), leases)
+        let pool = PoolId::DEFAULT;
+        let leases = [1, 2].map(|generation| Lease { pool, id, generation, since, until });
+        (Requests::default(), leases)
     }
 
     fn settle(requests: &Requests, name: u8, lease: Lease) {
@@ -305,7 +316,7 @@ mod tests {
     }
 
     fn knows(requests: &Requests, name: u8, lease: Lease) -> bool {
-        let find = |_: &KeyId, generation| (generation == lease.generation).then_some(lease);
+        let find = |held: Held| (held == Held::of(&lease)).then_some(lease);
         let known = requests.begin(&request(name), lease.until, find);
         matches!(known, Ok(Known::Leased(known)) if known == lease)
     }
@@ -315,9 +326,9 @@ mod tests {
         let (requests, [_, next]) = overtaken();
         settle(&requests, 2, next);
         // The release of the lease before, on another thread.
-        requests.ended(&next.id, |_, generation| (generation == 2).then_some(next));
+        requests.ended(next.pool, &next.id, |held| (held.generation == 2).then_some(next));
         assert!(knows(&requests, 2, next));
-        requests.ended(&next.id, |_, _| None);
+        requests.ended(next.pool, &next.id, |_| None);
         assert_eq!(requests.len(), [0, 0]);
     }
 

@@ -11,10 +11,11 @@ use futures_util::FutureExt;
 use tokio::task::yield_now;
 
 use super::queue::Waiter;
-use super::{Memory, Options};
+use super::{Memory, OnePool, Options};
 use crate::engine::Stats;
 use crate::error::Error;
 use crate::key::Fence;
+use crate::pool::Settings;
 use crate::store::{Complete, Leasing, Outcome, Release, Renewal, RequestKey, Store, StoreExt};
 use crate::time::{Clock, ManualClock, Timestamp};
 
@@ -115,7 +116,10 @@ async fn the_sweep_survives_panics() {
 
 #[tokio::test]
 async fn a_creation_that_nobody_waits_for_stops() {
-    let options = Options { keys_max: 1000, ..Options::default() };
+    let options = Options {
+        settings: Settings { keys_max: 1000, ..Settings::default() },
+        ..Options::default()
+    };
     let store = Memory::new(options, ManualClock::default());
     let mut sweep = pin!(store.clone().sweep());
     let mut turn = async || poll_fn(|cx| Poll::Ready(sweep.as_mut().poll(cx).is_pending())).await;
@@ -153,8 +157,13 @@ async fn creations_take_turns_with_waiters() {
 
 #[tokio::test]
 async fn a_creation_that_is_cut_off_leaves_no_room_taken() {
-    let store =
-        Memory::new(Options { keys_max: 1000, ..Options::default() }, ManualClock::default());
+    let store = Memory::new(
+        Options {
+            settings: Settings { keys_max: 1000, ..Settings::default() },
+            ..Options::default()
+        },
+        ManualClock::default(),
+    );
     let creation = store.create(1000);
     {
         let mut sweep = pin!(store.clone().sweep());
@@ -186,7 +195,9 @@ impl Complete for Taker {
 /// Lets 16 clients wait, and serves them in turns, each of which may change at most `max` keys. How many turns
 /// that took.
 fn serve_in_turns(store: &Memory<ManualClock>, changed: impl Fn(&Stats) -> u64, max: u64) -> usize {
-    let waiters = &store.shared.waiters;
+    let shared = &store.shared;
+    let pool = OnePool { shared, pool: shared.pools.default() };
+    let waiters = &pool.pool.waiters;
     for token in 0..16 {
         let until = Timestamp::MAX;
         let waiter =
@@ -196,7 +207,7 @@ fn serve_in_turns(store: &Memory<ManualClock>, changed: impl Fn(&Stats) -> u64, 
     let mut turns = 0;
     while !waiters.is_empty() {
         let before = changed(&store.pool().stats());
-        store.serve_some_waiters();
+        pool.serve_some_waiters();
         let after = changed(&store.pool().stats());
         assert!(after - before <= max, "{before} {after}");
         turns += 1;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use super::one_pool::OnePool;
 use super::queue::{Queue, Waiter};
-use super::state::{Memory, Shared};
 use crate::engine::fail_point::FailPoint;
 use crate::error::Error;
 use crate::key::{Fence, Lease};
-use crate::store::operation::{Answer, Leasing, Outcome, Reply, RequestKey};
+use crate::store::operation::{Answer, Leasing, Outcome, Reply, RequestKey, Ticket};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
@@ -21,7 +21,7 @@ enum Served {
     Unknown,
 }
 
-impl<C: Clock> Memory<C> {
+impl<C: Clock> OnePool<'_, C> {
     /// How many waiters are served before the queue's lock is released.
     const SERVED_MAX: usize = 16;
     /// How many keys may be tried in vain before that, for all these waiters together.
@@ -31,31 +31,30 @@ impl<C: Clock> Memory<C> {
     /// the sweep.
     pub(super) fn serve_waiters(&self) {
         if !self.serve_some_waiters() {
-            self.shared.alarm.ring();
+            self.ring();
         }
     }
 
     /// Gives free keys to waiters. False if that takes too long to be done now.
     pub(super) fn serve_some_waiters(&self) -> bool {
-        let waiters = &self.shared.waiters;
+        let waiters = &self.pool.waiters;
         waiters.is_empty_after_freeing()
             || !matches!(self.serve_queue(&mut waiters.lock()), Served::Unknown)
     }
 
     fn serve_queue(&self, queue: &mut Queue) -> Served {
-        let Shared { pool, clock, waiters, alarm, .. } = &*self.shared;
         let mut steps = Self::SERVED_STEPS;
         for _ in 0..Self::SERVED_MAX {
             let Some(ms) = queue.next_lease_ms() else { return Served::All };
-            let now = clock.now();
-            match pool.lease_within(now, ms, &mut rand::rng(), &mut steps) {
+            match self.keys().lease_within(self.now(), ms, &mut rand::rng(), &mut steps) {
                 None => return Served::Unknown,
                 Some(Err(_)) => return Served::Exhausted,
                 Some(Ok(lease)) => {
-                    alarm.note_deadline(lease.until);
-                    let waiter = waiters.pop_first(queue).expect("it was there");
+                    self.note_deadline(lease.until);
+                    let lease = self.named(lease);
+                    let waiter = self.pool.waiters.pop_first(queue).expect("it was there");
                     if self.complete(&waiter, Ok(Reply::Leased(lease))) {
-                        waiters.count_granted();
+                        self.pool.waiters.count_granted();
                     } else {
                         self.take_back(&lease);
                     }
@@ -75,11 +74,11 @@ impl<C: Clock> Memory<C> {
 
     /// Refuses some of the waiters whose time is up, now that no key is free. False if there may be more.
     pub(super) fn end_waits(&self) -> bool {
-        let Shared { clock, waiters, .. } = &*self.shared;
+        let waiters = &self.pool.waiters;
         if waiters.is_empty() {
             return true;
         }
-        let now = clock.now();
+        let now = self.now();
         for _ in 0..Self::SERVED_MAX {
             let Some(waiter) = waiters.pop_ended(&mut waiters.lock(), now) else { return true };
             self.complete(&waiter, Err(self.exhausted(now)));
@@ -87,27 +86,12 @@ impl<C: Clock> Memory<C> {
         false
     }
 
-    /// Takes back some of the leases that no client has received. False if there may be more.
-    pub(super) fn take_back_some(&self) -> bool {
-        let mut given_up = self.shared.given_up.lock();
-        let rest = given_up.len().saturating_sub(Self::STEP);
-        let some = given_up.split_off(rest);
-        if rest == 0 {
-            *given_up = Vec::new();
-        }
-        drop(given_up);
-        for lease in &some {
-            self.take_back(lease);
-        }
-        rest == 0
-    }
-
     /// Takes back a lease that no client has received.
     pub(super) fn take_back(&self, lease: &Lease) {
-        let Shared { pool, clock, requests, .. } = &*self.shared;
-        if requests.give_up(lease) {
+        if self.shared.requests.give_up(lease) {
             // An error means that it is over already.
-            let _ = pool.release(&lease.id, clock.now(), Fence::One(lease.generation), 0);
+            let fence = Fence::One(lease.generation);
+            let _ = self.keys().release(&lease.id, self.now(), fence, 0);
         }
     }
 
@@ -121,21 +105,21 @@ impl<C: Clock> Memory<C> {
         later: &Later,
         token: u64,
     ) -> Answer {
-        let Shared { pool, clock, waiters, alarm, .. } = &*self.shared;
+        let waiters = &self.pool.waiters;
         let lease_ms = self.lease_ms(leasing);
         let served =
             if waiters.is_empty() { Served::All } else { self.serve_queue(&mut waiters.lock()) };
         let mut steps = Self::STEP;
         let served = match served {
             Served::All => loop {
-                match pool.lease_within(now, lease_ms, &mut rand::rng(), &mut steps) {
+                match self.keys().lease_within(now, lease_ms, &mut rand::rng(), &mut steps) {
                     Some(Ok(lease)) => {
-                        alarm.note_deadline(lease.until);
-                        return Answer::Now(Ok(Reply::Leased(lease)));
+                        self.note_deadline(lease.until);
+                        return Answer::Now(Ok(Reply::Leased(self.named(lease))));
                     }
                     Some(Err(_)) => {
                         // Another lease may have ended since `now` was read for the whole group.
-                        let latest = clock.now();
+                        let latest = self.now();
                         if latest == now {
                             break Served::Exhausted;
                         }
@@ -155,23 +139,18 @@ impl<C: Clock> Memory<C> {
             Waiter { lease_ms, until, request, receiver: Arc::clone(&later.receiver), token };
         let joined = waiters.join(&mut waiters.lock(), waiter, leasing.wait_ms > 0);
         match joined {
-            Ok(ticket) => {
-                alarm.note_deadline(until);
+            Ok(number) => {
+                self.note_deadline(until);
                 self.serve_waiters();
-                Answer::Later(ticket)
+                Answer::Later(Ticket { pool: self.pool.id, number })
             }
             Err(error) => Answer::Now(Err(error)),
         }
     }
 
-    /// How long a lease is to last, in milliseconds.
-    pub(super) fn lease_ms(&self, leasing: Leasing) -> u32 {
-        leasing.lease_ms.unwrap_or(self.shared.pool.ttl().lease_ttl_ms)
-    }
-
     /// The refusal when no key is free. It says when the next one may be.
     pub(super) fn exhausted(&self, now: Timestamp) -> Error {
-        let next = self.shared.pool.next_release_within(now, Self::STEP);
+        let next = self.keys().next_release_within(now, Self::STEP);
         // If that takes long to find out, the client may try again at once.
         let retry_after_ms = next.unwrap_or(Some(now)).map(|at| at.ms_since(now));
         Error::Exhausted { retry_after_ms }

@@ -2,7 +2,8 @@
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, State};
-use token_orchestrator::store::{Leasing, Options, Release, Renewal, Store, StoreExt};
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Leasing, Options, Release, Renewal, StoreExt};
 
 use super::{Fixture, LEASE_MS, LIFE_MS};
 
@@ -203,7 +204,7 @@ pub(super) async fn the_totals_count_what_happened<F: Fixture>() {
     f.advance(LIFE_MS - LEASE_MS).await;
     f.assert_exhausted().await;
     // Room is made only when it is needed, at the latest.
-    f.store().create(Options::KEYS_MAX + 1).await.unwrap_err();
+    f.store().create(Settings::default().keys_max + 1).await.unwrap_err();
     let totals = f.store().stats().await.unwrap().totals;
     assert_eq!((totals.created, totals.expired, totals.deleted), (4, 3, 1));
     assert_eq!((totals.leases, totals.releases, totals.leases_lost), (6, 2, 1));

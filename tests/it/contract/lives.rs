@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, State};
-use token_orchestrator::store::{Leasing, Options, Release, Store, StoreExt};
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Leasing, Options, Release, StoreExt};
 
 use super::{Fixture, LEASE_MS, LIFE_MS};
 
@@ -112,7 +113,11 @@ pub(super) async fn a_deleted_leased_key_is_gone<F: Fixture>() {
 }
 
 pub(super) async fn dead_keys_make_room<F: Fixture>() {
-    let f = F::make(Options { keys_max: 1000, ..Options::default() }).await;
+    let f = F::make(Options {
+        settings: Settings { keys_max: 1000, ..Settings::default() },
+        ..Options::default()
+    })
+    .await;
     f.store().create(1000).await.unwrap();
     f.advance(LIFE_MS).await;
     f.store().create(1000).await.unwrap();

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, State};
-use token_orchestrator::store::{Leasing, Options, Release, Store, StoreExt};
+use token_orchestrator::pool::Settings;
+use token_orchestrator::store::{Leasing, Options, Release, StoreExt};
 
 use super::{Fixture, LEASE_MS, LIFE_MS};
 
@@ -133,7 +134,11 @@ pub(super) async fn one_free_key_among_many_leased_is_found<F: Fixture>() {
 }
 
 pub(super) async fn a_full_store_creates_nothing<F: Fixture>() {
-    let f = F::make(Options { keys_max: 10, ..Options::default() }).await;
+    let f = F::make(Options {
+        settings: Settings { keys_max: 10, ..Settings::default() },
+        ..Options::default()
+    })
+    .await;
     f.advance(1000).await;
     let ids = f.store().create(8).await.unwrap().ids;
     f.advance(1000).await;

@@ -2,6 +2,7 @@
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
+use token_orchestrator::pool::PoolId;
 use token_orchestrator::store::{Answer, Later, Operation, Stats, Store, Ticket};
 use token_orchestrator::time::Timestamp;
 
@@ -13,8 +14,13 @@ pub(crate) const CURSED: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 pub(crate) struct Cursed<S>(pub(crate) S);
 
 impl<S: Store> Store for Cursed<S> {
-    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later) {
-        for id in operations.iter().filter_map(Operation::id) {
+    fn execute(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+    ) {
+        for id in operations.iter().filter_map(|(_, operation)| operation.id()) {
             assert_ne!(id.to_string(), CURSED, "this is to be seen");
         }
         self.0.execute(operations, answers, later);
@@ -28,8 +34,8 @@ impl<S: Store> Store for Cursed<S> {
         self.0.give_back(leases);
     }
 
-    async fn stats(&self) -> Result<Stats, Error> {
-        self.0.stats().await
+    async fn stats_of(&self, pool: PoolId) -> Result<Stats, Error> {
+        self.0.stats_of(pool).await
     }
 
     fn unix_ms(&self, at: Timestamp) -> u64 {

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
+use token_orchestrator::pool::{PoolId, PoolName, Settings};
 use token_orchestrator::store::{
-    Answer, Complete, Later, Operation, Outcome, Reply, Stats, Store, Ticket,
+    Answer, Complete, Inventory, Later, Listed, Operation, Outcome, Reply, Stats, Store, Ticket,
+    Wanted,
 };
 use token_orchestrator::time::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -138,7 +140,12 @@ impl Complete for Relay {
 }
 
 impl<S: Store + Clone> Store for Delayed<S> {
-    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later) {
+    fn execute(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+    ) {
         let (receiver, first_token) = (Arc::clone(&later.receiver), later.first_token);
         let relay = Arc::new(Relay { receiver, timer: self.timer.clone() });
         let first = answers.len();
@@ -147,12 +154,12 @@ impl<S: Store + Clone> Store for Delayed<S> {
         for (operation, answer) in operations.iter().zip(&mut answers[first..]) {
             let token = tokens.next().expect("tokens do not end");
             if let Answer::Now(outcome) = answer
-                && (self.is_late)(operation)
+                && (self.is_late)(&operation.1)
             {
                 self.timer.begin();
                 self.timer.send(&later.receiver, token, outcome.clone());
                 // Nothing that could be cancelled: it has taken effect.
-                *answer = Answer::Later(Ticket(u64::MAX));
+                *answer = Answer::Later(Ticket { pool: PoolId::DEFAULT, number: u64::MAX });
             }
         }
     }
@@ -165,12 +172,48 @@ impl<S: Store + Clone> Store for Delayed<S> {
         self.store.give_back(leases);
     }
 
-    async fn stats(&self) -> Result<Stats, Error> {
+    async fn stats_of(&self, pool: PoolId) -> Result<Stats, Error> {
         sleep(DELAY).await;
-        self.store.stats().await
+        self.store.stats_of(pool).await
     }
 
     fn unix_ms(&self, at: Timestamp) -> u64 {
         self.store.unix_ms(at)
+    }
+
+    fn find_pool(&self, name: &str) -> Option<PoolId> {
+        self.store.find_pool(name)
+    }
+
+    fn name_of(&self, pool: PoolId) -> Option<PoolName> {
+        self.store.name_of(pool)
+    }
+
+    fn pools_version(&self) -> u64 {
+        self.store.pools_version()
+    }
+
+    fn settings_of(&self, pool: PoolId) -> Option<Settings> {
+        self.store.settings_of(pool)
+    }
+
+    async fn inventory(&self, pool: PoolId, wanted: Wanted<'_>) -> Result<Inventory, Error> {
+        sleep(DELAY).await;
+        self.store.inventory(pool, wanted).await
+    }
+
+    async fn put_pool(&self, name: PoolName, settings: Settings) -> Result<bool, Error> {
+        sleep(DELAY).await;
+        self.store.put_pool(name, settings).await
+    }
+
+    async fn delete_pool(&self, name: &str, with_keys: bool) -> Result<(), Error> {
+        sleep(DELAY).await;
+        self.store.delete_pool(name, with_keys).await
+    }
+
+    async fn list_pools(&self, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, Error> {
+        sleep(DELAY).await;
+        self.store.list_pools(after, limit).await
     }
 }

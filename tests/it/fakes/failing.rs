@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
-use token_orchestrator::store::{Answer, Later, Operation, Stats, Store, Ticket};
+use token_orchestrator::pool::{PoolId, PoolName, Settings};
+use token_orchestrator::store::{
+    Answer, Inventory, Later, Listed, Operation, Stats, Store, Ticket, Wanted,
+};
 use token_orchestrator::time::Timestamp;
 
 /// After which time a store that fails may be tried again.
@@ -46,7 +49,12 @@ impl<S: Store> Failing<S> {
 }
 
 impl<S: Store> Store for Failing<S> {
-    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later) {
+    fn execute(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+    ) {
         for (operation, first_token) in operations.iter().zip(later.first_token..) {
             let receiver = Arc::clone(&later.receiver);
             match self.admit() {
@@ -66,14 +74,34 @@ impl<S: Store> Store for Failing<S> {
         self.store.give_back(leases);
     }
 
-    async fn stats(&self) -> Result<Stats, Error> {
+    async fn stats_of(&self, pool: PoolId) -> Result<Stats, Error> {
         if self.left.load(SeqCst) == 0 {
             return Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS });
         }
-        self.store.stats().await
+        self.store.stats_of(pool).await
     }
 
     fn unix_ms(&self, at: Timestamp) -> u64 {
         self.store.unix_ms(at)
+    }
+
+    async fn inventory(&self, pool: PoolId, wanted: Wanted<'_>) -> Result<Inventory, Error> {
+        self.admit()?;
+        self.store.inventory(pool, wanted).await
+    }
+
+    async fn put_pool(&self, name: PoolName, settings: Settings) -> Result<bool, Error> {
+        self.admit()?;
+        self.store.put_pool(name, settings).await
+    }
+
+    async fn delete_pool(&self, name: &str, with_keys: bool) -> Result<(), Error> {
+        self.admit()?;
+        self.store.delete_pool(name, with_keys).await
+    }
+
+    async fn list_pools(&self, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, Error> {
+        self.admit()?;
+        self.store.list_pools(after, limit).await
     }
 }

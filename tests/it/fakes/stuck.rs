@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
+use token_orchestrator::pool::PoolId;
 use token_orchestrator::store::{Answer, Later, Operation, Stats, Store, Ticket};
 use token_orchestrator::time::Timestamp;
 
@@ -34,7 +35,12 @@ impl<S> Stuck<S> {
 }
 
 impl<S: Store> Store for Stuck<S> {
-    fn execute(&self, operations: &[Operation<'_>], answers: &mut Vec<Answer>, later: &Later) {
+    fn execute(
+        &self,
+        operations: &[(PoolId, Operation<'_>)],
+        answers: &mut Vec<Answer>,
+        later: &Later,
+    ) {
         self.hanging.fetch_add(1, SeqCst);
         while self.hangs.load(SeqCst) {
             sleep(Duration::from_millis(1));
@@ -51,8 +57,8 @@ impl<S: Store> Store for Stuck<S> {
         self.store.give_back(leases);
     }
 
-    async fn stats(&self) -> Result<Stats, Error> {
-        self.store.stats().await
+    async fn stats_of(&self, pool: PoolId) -> Result<Stats, Error> {
+        self.store.stats_of(pool).await
     }
 
     fn unix_ms(&self, at: Timestamp) -> u64 {

@@ -1,0 +1,104 @@
+//! The handler that creates keys.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use utoipa::ToSchema;
+
+use super::of_pool::OfPool;
+use super::state::{Api, answer};
+use crate::error::Error;
+use crate::http::audit::Subject;
+use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, WholeBody, list};
+use crate::key::KeyId;
+use crate::pool::PoolId;
+use crate::store::{Store, StoreExt};
+
+/// The size of a created key and its text, in bytes.
+const CREATED_BYTES: usize = size_of::<KeyId>() + KeyId::TEXT_LEN + 3;
+/// The right form of the body of `POST /keys`.
+pub(in crate::http) const EXPECTED: &str = "Send an object with the field count, a number from 1 to 100000, such as {\"count\":3}, or no \
+     body for one key. No other field is allowed.";
+
+/// How many keys to create.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::http) struct Create {
+    /// How many keys to create. Without it, one key is created, and the answer has another form.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(nullable = false, minimum = 1, maximum = 100_000, example = 3)]
+    count: Option<u64>,
+}
+
+/// A whole number in JSON, which may be written as 3.0. The field may be left out, but not be `null`.
+pub(super) fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, D::Error> {
+    let number = f64::deserialize(field)?;
+    number.to_string().parse().map(Some).map_err(|_| D::Error::custom("not a whole number"))
+}
+
+/// Creates keys
+///
+/// Creates all keys, or none if the pool has no room for all. The body is optional.
+#[utoipa::path(
+    post, path = "/keys", operation_id = "createKeys", tag = "pool",
+    request_body(content = Create, content_type = "application/json"),
+    responses((
+        status = 201, description = "Created", body = Created,
+        headers(("Location" = String), ("Key-Expires-At" = String)),
+        examples(
+            ("one" = (value = json!({"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8"}))),
+            ("several" = (value = json!({"keyIds": ["936da01f-9abd-4d9d-80c7-02af85c822a8"]}))),
+        ),
+    )),
+)]
+pub(in crate::http) async fn create<S: Store>(
+    State(api): State<Api<S>>,
+    OfPool(pool): OfPool,
+    WholeBody(body): WholeBody,
+) -> Response {
+    // The body is optional.
+    let read = if body.is_empty() { Ok(Create::default()) } else { wire::object(&body, EXPECTED) };
+    let create = match read {
+        Ok(create) => create,
+        Err(problem) => return problem.response(),
+    };
+    let count = match create.count.map(usize::try_from) {
+        None => 1,
+        Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
+        Some(_) => return Problem::InvalidBody { expected: EXPECTED }.response(),
+    };
+    let permit = match api.budget.answer(count * CREATED_BYTES).await {
+        Ok(permit) => permit,
+        Err(problem) => return problem.response(),
+    };
+    let created = match api.store.pool(pool).create(count).await {
+        Ok(created) => created,
+        Err(error) => return refusal(&api, pool, count, error).await,
+    };
+    if create.count.is_some() {
+        let body = permit.into_body(list("keyIds", &created.ids, wire::quoted).await);
+        let fields = Fields::of_life(created.life_ends);
+        let mut response = answer(&api, StatusCode::CREATED, &fields, body);
+        api.note(&mut response, Subject::Many(created.ids.len()));
+        return response;
+    }
+    let (id, mut body) = (created.ids[0], Vec::new());
+    wire::key_id(&mut body, &id);
+    let fields = Fields::of_creation(pool, id, created.life_ends);
+    let mut response = answer(&api, StatusCode::CREATED, &fields, body);
+    api.note(&mut response, Subject::One(id));
+    response
+}
+
+/// The answer to a creation that was refused. One that is larger than the pool never has room.
+async fn refusal<S: Store>(api: &Api<S>, pool: PoolId, count: usize, error: Error) -> Response {
+    if matches!(error, Error::Full { .. })
+        && let Ok(stats) = api.store.stats_of(pool).await
+        && count as u64 > stats.keys_max
+    {
+        return Problem::LargerThanPool { max: stats.keys_max }.response();
+    }
+    error.into_response()
+}

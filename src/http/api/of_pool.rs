@@ -1,0 +1,39 @@
+//! The pool that a request is for.
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+
+use super::limits::Limits;
+use super::state::Api;
+use crate::http::wire::Problem;
+use crate::pool::PoolId;
+use crate::store::Store;
+
+/// The pool that the path names, or the default pool.
+pub(in crate::http) struct OfPool(pub(in crate::http) PoolId);
+
+impl<S: Store> FromRequestParts<Api<S>> for OfPool {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
+        let Some(name) = parameter(parts, "pool").await else { return Ok(Self(PoolId::DEFAULT)) };
+        api.store.find_pool(&name).map(Self).ok_or(Problem::NoSuchPool)
+    }
+}
+
+/// A part of the path.
+pub(super) async fn parameter(parts: &mut Parts, name: &str) -> Option<String> {
+    let parameters = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    let found = parameters.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| value.to_owned())
+}
+
+/// The limits of the pool that a request is for.
+///
+/// # Errors
+///
+/// [`Problem::NoSuchPool`]
+pub(super) async fn limits<S: Store>(parts: &mut Parts, api: &Api<S>) -> Result<Limits, Problem> {
+    let OfPool(pool) = OfPool::from_request_parts(parts, api).await?;
+    api.store.settings_of(pool).map(Limits::from).ok_or(Problem::NoSuchPool)
+}

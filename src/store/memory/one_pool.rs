@@ -1,0 +1,128 @@
+//! One pool of the store, for operations on it.
+
+use std::sync::Arc;
+
+use super::pools::PoolState;
+use super::requests::Held;
+use super::state::Shared;
+use crate::engine::Pool;
+use crate::error::Error;
+use crate::key::{Lease, State};
+use crate::pool::PoolId;
+use crate::store::operation::Leasing;
+use crate::store::port::{Diagnostics, Stats};
+use crate::time::{Clock, Timestamp};
+
+/// A pool, and the store that it is in.
+pub(super) struct OnePool<'a, C> {
+    pub(super) shared: &'a Shared<C>,
+    pub(super) pool: &'a Arc<PoolState>,
+}
+
+impl<C> Clone for OnePool<'_, C> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<C> Copy for OnePool<'_, C> {}
+
+impl<'a, C: Clock> OnePool<'a, C> {
+    /// How many keys are handled at a time: then an operation leaves the rest to the sweep, and the sweep
+    /// lets others run.
+    pub(super) const STEP: usize = 64;
+
+    pub(super) fn keys(&self) -> &'a Pool {
+        self.pool.keys()
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Makes the sweep look at the pool at `deadline` at the latest.
+    pub(super) fn note_deadline(&self, deadline: Timestamp) {
+        self.shared.alarm.note_deadline(self.pool, deadline);
+    }
+
+    /// Makes the sweep look at the pool.
+    pub(super) fn ring(&self) {
+        self.shared.alarm.ring(self.pool);
+    }
+
+    /// How long a lease is to last, in milliseconds.
+    pub(super) fn lease_ms(&self, leasing: Leasing) -> u32 {
+        leasing.lease_ms.unwrap_or_else(|| self.pool.settings().lease_ttl_ms)
+    }
+
+    /// A lease as callers know it: the engine does not know which pool it is.
+    pub(super) fn named(&self, lease: Lease) -> Lease {
+        Lease { pool: self.pool.id, ..lease }
+    }
+
+    /// The lease that a request has got, if it lasts.
+    pub(super) fn lasting(&self, held: Held, now: Timestamp) -> Option<Lease> {
+        if held.pool != self.pool.id {
+            // A pool of the same name that was deleted.
+            return None;
+        }
+        match self.keys().get(&held.id, now).ok()?.state {
+            State::Leased(lease) if lease.generation == held.generation => Some(self.named(lease)),
+            _ => None,
+        }
+    }
+
+    /// When the sweep must look at the pool again.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        let end = self.pool.waiters.lock().next_end();
+        let due = self.keys().next_deadline();
+        [end, due].into_iter().flatten().min()
+    }
+
+    /// Ends the wait of a waiter. False if there is no such waiter.
+    pub(super) fn cancel(&self, number: u64) -> bool {
+        let waiter = self.pool.waiters.remove(number);
+        if let Some(waiter) = &waiter {
+            self.complete(waiter, Err(Error::EXHAUSTED));
+        }
+        waiter.is_some()
+    }
+
+    /// Removes some of the keys that are dead. False if none is left.
+    pub(super) fn remove_dead(&self) -> bool {
+        self.keys().expire(self.now(), Self::STEP) > 0
+    }
+
+    /// O(s) for s shards.
+    pub(super) fn stats(&self) -> Stats {
+        let stats = self.keys().stats();
+        Stats {
+            keys: stats.keys,
+            free: stats.free,
+            leased: stats.leased,
+            cooling: stats.cooling,
+            keys_max: self.pool.settings().keys_max as u64,
+            waiting: self.pool.waiters.len() as u64,
+            leases_after_waiting: self.pool.waiters.granted(),
+            totals: stats.totals,
+        }
+    }
+
+    /// O(s + log n) for s shards.
+    pub(super) fn diagnose(&self) -> Diagnostics {
+        let (keys, now) = (self.keys(), self.now());
+        let sweep_lag_ms = keys.next_deadline().map_or(0, |due| now.ms_since(due));
+        Diagnostics { index_sizes: keys.index_sizes(), sweep_lag_ms }
+    }
+}
+
+impl<C> Shared<C> {
+    /// What there is of a pool, for operations on it. O(1).
+    pub(super) fn with<T>(&self, pool: PoolId, act: impl FnOnce(OnePool<'_, C>) -> T) -> Option<T> {
+        if pool == PoolId::DEFAULT {
+            return Some(act(OnePool { shared: self, pool: self.pools.default() }));
+        }
+        let pool = self.pools.get(pool)?;
+        Some(act(OnePool { shared: self, pool: &pool }))
+    }
+}
