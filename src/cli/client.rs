@@ -18,9 +18,11 @@ use tokio::time::timeout;
 
 use super::address::parse_server;
 use super::reasons::explain;
+use super::refusals;
 use super::trust::{authorization, tls};
 use crate::http::COUNT_MAX;
 use crate::key::KeyId;
+use crate::pool::PoolName;
 
 /// How long an answer may take, in addition to the time that a request waits for a key.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +54,8 @@ pub(super) struct Client {
     /// Uses no proxy and follows no redirect, so that no third party sees a key or the token.
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     server: Uri,
+    /// The pool whose paths requests have. Without one they have those without the name of a pool.
+    pool: Option<PoolName>,
     ca_cert: Option<PathBuf>,
     authorization: Option<HeaderValue>,
 }
@@ -68,6 +72,7 @@ pub(super) struct ApiRequest<'a> {
 
 /// A successful answer.
 pub(super) struct Answer {
+    pub(super) status: StatusCode,
     pub(super) body: Value,
     headers: HeaderMap,
 }
@@ -82,6 +87,8 @@ pub(super) enum Failure {
         body: Value,
         /// In seconds.
         retry_after: Option<String>,
+        /// The pool that the request has named.
+        pool: Option<PoolName>,
     },
     /// According to the answers, the lease is over.
     Lost(String),
@@ -105,7 +112,7 @@ impl Server {
             .enable_http1()
             .wrap_connector(tcp);
         let http = legacy::Client::builder(TokioExecutor::new()).build(https);
-        Ok(Client { http, server, ca_cert, authorization })
+        Ok(Client { http, server, pool: None, ca_cert, authorization })
     }
 }
 
@@ -150,6 +157,11 @@ impl<'a> ApiRequest<'a> {
 }
 
 impl Client {
+    /// The same client, whose requests have the paths of this pool; without one, those without the name of a pool.
+    pub(super) fn of_pool(self, pool: Option<PoolName>) -> Self {
+        Self { pool, ..self }
+    }
+
     /// Sends a request and reads the answer.
     ///
     /// # Errors
@@ -164,21 +176,27 @@ impl Client {
             .map_err(|error| self.no_answer(error.as_ref()))?;
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() && body.is_object() {
-            return Ok(Answer { body, headers });
+            return Ok(Answer { status, body, headers });
         }
         let retry_after = header(&headers, "retry-after").map(str::to_owned);
-        Err(Failure::Refused { status: status.as_u16(), body, retry_after })
+        let (status, pool) = (status.as_u16(), self.pool.clone());
+        Err(Failure::Refused { status, body, retry_after, pool })
     }
 
-    /// The HTTP request to send. Its path follows that of the server's address.
+    /// The HTTP request to send. Its path follows those of the server's address and of the pool.
     fn build(&self, parts: ApiRequest<'_>) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut query: Vec<_> = self.server.query().map(str::to_owned).into_iter().collect();
         query.extend(parts.query.into_iter().map(|(name, value)| format!("{name}={value}")));
         let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
         let base = self.server.path();
         let base = base.strip_suffix('/').unwrap_or(base);
+        let path = match &self.pool {
+            Some(pool) if parts.path.is_empty() => format!("pools/{pool}"),
+            Some(pool) => format!("pools/{pool}/{}", parts.path),
+            None => parts.path,
+        };
         let mut url = self.server.clone().into_parts();
-        url.path_and_query = Some(format!("{base}/{}{query}", parts.path).parse()?);
+        url.path_and_query = Some(format!("{base}/{path}{query}").parse()?);
         let mut request = Request::builder().method(parts.method).uri(Uri::from_parts(url)?);
         if let Some(value) = &self.authorization {
             request = request.header(AUTHORIZATION, value);
@@ -233,17 +251,27 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 impl Failure {
-    /// Whether the server itself says that the key or the lease does not exist. An intermediary may answer
-    /// with the same status, but not with the same body.
+    /// Whether the server itself says that the key, its pool or the lease does not exist. An intermediary may
+    /// answer with the same status, but not with the same body.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::NoAnswer(_) => false,
             Self::Lost(_) => true,
-            Self::Refused { status: 404, body, .. } => body.as_object().is_some_and(Map::is_empty),
-            Self::Refused { body, .. } => ["/problems/stale-lease", "/problems/not-leased"]
-                .map(Value::from)
-                .contains(&body["type"]),
+            Self::Refused { status: 404, body, .. }
+                if body.as_object().is_some_and(Map::is_empty) =>
+            {
+                true
+            }
+            Self::Refused { .. } => {
+                matches!(self.kind(), Some("stale-lease" | "not-leased" | "no-such-pool"))
+            }
         }
+    }
+
+    /// The kind of a refusal that the server explains: the last part of its type.
+    pub(super) fn kind(&self) -> Option<&str> {
+        let Self::Refused { body, .. } = self else { return None };
+        body["type"].as_str()?.strip_prefix("/problems/")
     }
 
     /// The message for people, in one line. `not_found` explains a 404 without details.
@@ -251,7 +279,7 @@ impl Failure {
         match self {
             Self::NoAnswer(why) => format!("{why}."),
             Self::Lost(why) => why.clone(),
-            Self::Refused { body, status, retry_after } => {
+            Self::Refused { body, status, retry_after, pool } => {
                 let text = |name: &str| body[name].as_str();
                 let what = match (status, text("title"), text("detail")) {
                     // What the server says of it is about header fields.
@@ -260,9 +288,8 @@ impl Failure {
                                   FILE, or in TOKEN_ORCHESTRATOR_TOKEN."
                             .to_owned()
                     }
-                    // In one line, whatever the server sends.
                     (_, Some(title), Some(detail)) => {
-                        format!("{title}. {detail}").replace('\n', " ")
+                        refusals::in_words(self.kind(), title, detail, pool.as_ref())
                     }
                     (404, ..) => not_found.to_owned(),
                     (403, ..) => {
@@ -345,8 +372,15 @@ mod tests {
             let request = request.parameter("count", Some(2)).parameter("wait", None::<u32>);
             assert_eq!(client(address).build(request).unwrap().uri().to_string(), url);
         }
-        let request = ApiRequest::new(Method::GET, "stats");
-        assert_eq!(client("localhost").build(request).unwrap().uri(), "http://localhost/stats");
+        let request = || ApiRequest::new(Method::GET, "stats");
+        assert_eq!(client("localhost").build(request()).unwrap().uri(), "http://localhost/stats");
+        let of_pool = client("localhost/a?of=me").of_pool("openai".parse().ok());
+        for (request, url) in [
+            (request(), "http://localhost/a/pools/openai/stats?of=me"),
+            (ApiRequest::new(Method::PUT, ""), "http://localhost/a/pools/openai?of=me"),
+        ] {
+            assert_eq!(of_pool.build(request).unwrap().uri(), url);
+        }
     }
 
     #[tokio::test]

@@ -1,22 +1,14 @@
-//! Commands that send one request.
+//! Commands about keys.
 
 use hyper::Method;
 use serde_json::{Value, json};
 
-use super::client::{Answer, ApiRequest, Failure, Server, parse_count, parse_etag, parse_id};
-use super::counts;
+use super::client::{Answer, ApiRequest, parse_count, parse_etag, parse_id};
+use super::common::{OfKeys, Session};
 use super::report::print;
+use super::{counts, list};
 use crate::config::parse_max_ms;
 use crate::key::KeyId;
-
-#[derive(clap::Args)]
-pub(super) struct Common {
-    #[command(flatten)]
-    server: Server,
-    /// Print JSON: the response body with its `ETag` and deadlines, or the error on standard error
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -26,7 +18,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
         count: Option<usize>,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Leases a random free key
     Lease {
@@ -40,7 +32,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         wait: Option<u32>,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Releases keys
     Release {
@@ -54,7 +46,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         cooldown: Option<u32>,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Keeps keys alive: the life of each starts again
     KeepAlive {
@@ -62,7 +54,7 @@ pub(super) enum Command {
         #[arg(required = true, value_name = "ID", value_parser = parse_id)]
         ids: Vec<KeyId>,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Renews a lease: it starts again
     Renew {
@@ -76,7 +68,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         lease: Option<u32>,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Shows the state of a key
     Get {
@@ -84,7 +76,7 @@ pub(super) enum Command {
         #[arg(value_name = "ID", value_parser = parse_id)]
         id: KeyId,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Deletes a key, leased or not
     Delete {
@@ -95,13 +87,24 @@ pub(super) enum Command {
         #[arg(long, value_name = "TAG", value_parser = parse_etag)]
         etag: Option<String>,
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
     /// Shows how many keys are free, leased and cooling down, and what has happened to them
     Stats {
         #[command(flatten)]
-        common: Common,
+        common: OfKeys,
     },
+    /// Lists the keys of a pool
+    ///
+    /// In no order that means anything. Each page is printed before the next one is asked for, so a list of any length
+    /// takes little memory. A key that exists all the while is listed exactly once. Where tokens are required, this
+    /// takes one with the role admin.
+    ///
+    /// `since` and `until` are the times of the lease of a blocked key, or of the cool-down of a cooling one.
+    /// `expires` is `never` for a key that lives until it is deleted. `leases` is how often the key was leased.
+    ///
+    /// With --json each key is an object in a line of its own.
+    List(list::Args),
 }
 
 /// What a 404 means to a command that leases keys.
@@ -122,121 +125,85 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
     match command {
         Command::Create { count, common } => {
             let body = count.map(|count| json!({"count": count}));
-            common.print(ApiRequest::new(Method::POST, "keys").body(body), "", created).await
+            let request = ApiRequest::new(Method::POST, "keys").body(body);
+            common.session()?.print(request, "", created).await
         }
         Command::Lease { count, lease, wait, common } => {
             let request = ApiRequest::new(Method::GET, "keys").ms("lease", lease).wait(wait);
-            common.print(request.parameter("count", count), NO_FREE_KEY, leased).await
+            let request = request.parameter("count", count);
+            common.session()?.print(request, NO_FREE_KEY, leased).await
         }
-        Command::Release { ids, etag, cooldown, common } => match &ids[..] {
-            [id] => {
-                let request =
-                    ApiRequest::new(Method::PUT, format!("keys/{id}")).ms("cooldown", cooldown);
-                let request = request.if_match(etag.as_deref());
-                common.print(request, &no_key(id), |_| "released".to_owned()).await
+        Command::Release { ids, etag, cooldown, common } => {
+            let session = common.session()?;
+            match &ids[..] {
+                [id] => {
+                    let request = ApiRequest::new(Method::PUT, format!("keys/{id}"));
+                    let request = request.ms("cooldown", cooldown).if_match(etag.as_deref());
+                    session.print(request, &no_key(id), |_| "released".to_owned()).await
+                }
+                _ if etag.is_some() || cooldown.is_some() => Err(session.error(
+                    "--etag and --cooldown work with one key: release each key by a command of its own.",
+                )),
+                _ => print_many(&session, "keys", &ids, "released").await,
             }
-            _ if etag.is_some() || cooldown.is_some() => {
-                let what = "--etag and --cooldown work with one key: release each key by a command of its own.";
-                Err(error(what, common.json))
+        }
+        Command::KeepAlive { ids, common } => {
+            let session = common.session()?;
+            match &ids[..] {
+                [id] => {
+                    let request = ApiRequest::new(Method::PUT, format!("keepalive/{id}"));
+                    let text = |answer: &Answer| match answer.header("key-expires-at") {
+                        Some(_) => until("alive", answer, "key-expires-at"),
+                        None => "alive until it is deleted".to_owned(),
+                    };
+                    session.print(request, &no_key(id), text).await
+                }
+                _ => print_many(&session, "keepalive", &ids, "kept alive").await,
             }
-            _ => common.print_many("keys", &ids, "released").await,
-        },
-        Command::KeepAlive { ids, common } => match &ids[..] {
-            [id] => {
-                let request = ApiRequest::new(Method::PUT, format!("keepalive/{id}"));
-                common
-                    .print(request, &no_key(id), |answer| until("alive", answer, "key-expires-at"))
-                    .await
-            }
-            _ => common.print_many("keepalive", &ids, "kept alive").await,
-        },
+        }
         Command::Renew { id, etag, lease, common } => {
             let request =
                 ApiRequest::new(Method::PUT, format!("keys/{id}/lease")).ms("lease", lease);
             let text = |answer: &Answer| until("leased", answer, "lease-expires-at");
-            common.print(request.if_match(etag.as_deref()), &no_key(&id), text).await
+            let request = request.if_match(etag.as_deref());
+            common.session()?.print(request, &no_key(&id), text).await
         }
         Command::Get { id, common } => {
             let request = ApiRequest::new(Method::GET, format!("keys/{id}"));
-            common.print(request, &no_key(&id), info).await
+            common.session()?.print(request, &no_key(&id), info).await
         }
         Command::Delete { id, etag, common } => {
             let request =
                 ApiRequest::new(Method::DELETE, format!("keys/{id}")).if_match(etag.as_deref());
-            common.print(request, &no_key(&id), |_| "deleted".to_owned()).await
+            common.session()?.print(request, &no_key(&id), |_| "deleted".to_owned()).await
         }
         Command::Stats { common } => {
             let text = |answer: &Answer| counts::in_words(&answer.body);
-            common.print(ApiRequest::new(Method::GET, "stats"), "", text).await
+            common.session()?.print(ApiRequest::new(Method::GET, "stats"), "", text).await
         }
+        Command::List(args) => list::run(args).await,
     }
 }
 
-impl Common {
-    /// Sends a request. An error is the message to print.
-    async fn send(self, request: ApiRequest<'_>, not_found: &str) -> Result<Answer, String> {
-        let Self { server, json: is_json } = self;
-        let client = server.client().map_err(|what| error(&what, is_json))?;
-        let answer = client.send(request).await;
-        answer.map_err(|failure| explain(&failure, not_found, is_json))
+/// Sends a request for several keys and prints how many of them exist.
+async fn print_many(
+    session: &Session,
+    path: &str,
+    ids: &[KeyId],
+    verb: &str,
+) -> Result<(), String> {
+    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    let request = ApiRequest::new(Method::PUT, path).body(Some(json!({"keyIds": ids})));
+    let answer = session.send(request, "").await?;
+    let missing = texts(&answer.body["missing"]);
+    let done = ids.len() - missing.len().min(ids.len());
+    let text = if session.is_json() { answer.body.to_string() } else { format!("{done} {verb}") };
+    print(&text)?;
+    if missing.is_empty() {
+        return Ok(());
     }
-
-    /// Sends a request and prints the answer: as JSON, or as `text` formats it.
-    async fn print(
-        self,
-        request: ApiRequest<'_>,
-        not_found: &str,
-        text: impl FnOnce(&Answer) -> String,
-    ) -> Result<(), String> {
-        let is_json = self.json;
-        let answer = self.send(request, not_found).await?;
-        print(&if is_json { with_header(answer).to_string() } else { text(&answer) })
-    }
-
-    /// Sends a request for several keys and prints how many of them exist.
-    async fn print_many(self, path: &str, ids: &[KeyId], verb: &str) -> Result<(), String> {
-        let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-        let request = ApiRequest::new(Method::PUT, path).body(Some(json!({"keyIds": ids})));
-        let is_json = self.json;
-        let answer = self.send(request, "").await?;
-        let missing = texts(&answer.body["missing"]);
-        let done = ids.len() - missing.len().min(ids.len());
-        print(&if is_json { answer.body.to_string() } else { format!("{done} {verb}") })?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let what = "They have expired, were deleted, or never existed.";
-        Err(error(&format!("no such keys: {}. {what}", missing.join(" ")), is_json))
-    }
-}
-
-fn error(what: &str, is_json: bool) -> String {
-    if is_json { json!({"detail": what}).to_string() } else { format!("error: {what}") }
-}
-
-fn explain(failure: &Failure, not_found: &str, is_json: bool) -> String {
-    if is_json {
-        failure.json(not_found).to_string()
-    } else {
-        format!("error: {}", failure.message(not_found))
-    }
-}
-
-/// The body of an answer, with the key's header fields added to it.
-fn with_header(answer: Answer) -> Value {
-    const FIELDS: [(&str, &str); 3] = [
-        ("etag", "etag"),
-        ("lease-expires-at", "leaseExpiresAt"),
-        ("key-expires-at", "keyExpiresAt"),
-    ];
-    let fields = FIELDS.map(|(name, field)| (field, answer.header(name).map(str::to_owned)));
-    let mut body = answer.body;
-    for (field, value) in fields {
-        if let Some(value) = value {
-            body[field] = value.into();
-        }
-    }
-    body
+    let what = "They have expired, were deleted, or never existed.";
+    Err(session.error(&format!("no such keys: {}. {what}", missing.join(" "))))
 }
 
 fn texts(list: &Value) -> Vec<&str> {
@@ -281,6 +248,8 @@ fn info(answer: &Answer) -> String {
         None => "free".to_owned(),
     };
     let created = answer.text("createdAt").unwrap_or("?");
-    let (expires, etag) = (field(answer, "key-expires-at"), field(answer, "etag"));
+    // There is none for a key that lives until it is deleted.
+    let expires = answer.header("key-expires-at").unwrap_or("never");
+    let etag = field(answer, "etag");
     format!("{state}\ncreated {created}\nexpires {expires}\netag    {etag}")
 }

@@ -1,4 +1,4 @@
-//! The counts of the pool, in words.
+//! The counts of a pool, in words.
 
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ pub(super) fn in_words(answer: &Value) -> String {
 }
 
 /// A whole number with a comma after every three digits, as in 1,234,567.
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     let digits = value.to_string();
     if !value.is_u64() {
         return digits;

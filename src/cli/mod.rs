@@ -4,17 +4,24 @@ mod address;
 mod audit;
 mod client;
 mod commands;
+mod common;
 mod counts;
+mod list;
 mod listen;
 mod log;
 mod log_writer;
 mod names;
+mod pages;
+mod pools;
 mod reasons;
+mod refusals;
 mod reload;
 mod report;
 mod run;
 mod serve;
 mod service;
+mod settings;
+mod table;
 mod token;
 mod trust;
 
@@ -25,7 +32,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::names::{Names, without_variable};
+use self::names::{Names, each_argument, without_variable};
 use self::report::report;
 
 /// A server that leases random free keys from a pool, and a client for it.
@@ -55,11 +62,14 @@ enum Command {
     Token(token::Command),
     #[command(flatten)]
     Client(commands::Command),
+    #[command(flatten)]
+    Pools(pools::Command),
     /// Runs a command with a leased key
     ///
     /// Leases a key, sets `TOKEN_ORCHESTRATOR_KEY` to its id for CMD, renews the lease and keeps the key
     /// alive while CMD runs, and releases the key when CMD has ended. CMD does not get
-    /// `TOKEN_ORCHESTRATOR_TOKEN`.
+    /// `TOKEN_ORCHESTRATOR_TOKEN`. With --pool it gets `TOKEN_ORCHESTRATOR_POOL`, so that commands that it runs are
+    /// about the same pool.
     ///
     /// CMD runs in a process group of its own. When it has ended, every process that it has started and that
     /// still runs gets SIGTERM, and SIGKILL after --kill-after, whatever its group or session. The key is
@@ -110,8 +120,7 @@ pub fn parse() -> Result<Cli, ExitCode> {
         command = command.mut_args(without_variable);
     }
     // An empty variable is one that is not set.
-    command = command.mut_args(without_empty_variable);
-    command = command.mut_subcommands(|subcommand| subcommand.mut_args(without_empty_variable));
+    command = each_argument(command, without_empty_variable);
     let matches = command.clone().try_get_matches_from(&arguments);
     let cli = matches.and_then(|matches| {
         let names = Names::of(&command, &matches);
@@ -122,7 +131,9 @@ pub fn parse() -> Result<Cli, ExitCode> {
             error.exit();
         }
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return fail("a subcommand is missing, such as `token new`; --help lists them", 2);
+            let example = if first == "pool" { "pool show openai" } else { "token new" };
+            let what = format!("a subcommand is missing, such as `{example}`; --help lists them");
+            return fail(&what, 2);
         }
         // Clap's message without what follows it, joined into one line.
         let text = names::message(&error, &command, &arguments);
@@ -169,13 +180,8 @@ impl Cli {
                     Err(error) => fail(&error.to_string(), 1),
                 }
             }
-            Command::Client(command) => match wait_for(commands::run(command)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    report(&error);
-                    ExitCode::FAILURE
-                }
-            },
+            Command::Client(command) => end(wait_for(commands::run(command))),
+            Command::Pools(command) => end(wait_for(pools::run(command))),
             Command::Run(args) => match wait_for(run::run(args)) {
                 Ok(status) => ExitCode::from(status),
                 Err((error, status)) => fail(&error, status),
@@ -202,6 +208,17 @@ fn serve(args: &serve::Args, names: &Names) -> ExitCode {
 fn wait_for<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("the system has an event queue").block_on(work)
+}
+
+/// The exit status of a client, after its message was reported if it has one.
+fn end(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            report(&message);
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn fail(message: &str, status: u8) -> ExitCode {

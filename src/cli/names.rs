@@ -47,8 +47,7 @@ impl Names {
 /// is the environment that is wrong.
 pub(super) fn message(error: &Error, command: &Command, arguments: &[OsString]) -> String {
     let text = error.render().to_string();
-    let without = command.clone().mut_args(without_variable);
-    let without = without.mut_subcommands(|subcommand| subcommand.mut_args(without_variable));
+    let without = each_argument(command.clone(), without_variable);
     let is_same = |other: &Error| other.kind() == error.kind() && option(other) == option(error);
     if without.try_get_matches_from(arguments).is_err_and(|other| is_same(&other)) {
         return text;
@@ -56,8 +55,7 @@ pub(super) fn message(error: &Error, command: &Command, arguments: &[OsString]) 
     // As clap does before it parses; else an argument cannot be written as text.
     let mut command = command.clone();
     command.build();
-    let subcommands = command.get_subcommands().flat_map(Command::get_arguments);
-    let mut all = command.get_arguments().chain(subcommands);
+    let mut all = arguments_of(&command).into_iter();
     if error.kind() == ErrorKind::InvalidUtf8 {
         let is_text =
             |name: &String| env::var_os(name).is_none_or(|value| value.to_str().is_some());
@@ -67,6 +65,12 @@ pub(super) fn message(error: &Error, command: &Command, arguments: &[OsString]) 
     let Some(option) = option(error) else { return text };
     let named = all.find(|argument| argument.to_string() == option).and_then(variable);
     named.map_or_else(|| text.clone(), |name| text.replace(&format!("'{option}'"), &name))
+}
+
+/// The arguments of a command and of all commands below it.
+fn arguments_of(command: &Command) -> Vec<&Arg> {
+    let below = command.get_subcommands().flat_map(arguments_of);
+    command.get_arguments().chain(below).collect()
 }
 
 /// The option that an error is about, as clap writes it: with what its value stands for.
@@ -90,6 +94,12 @@ pub(super) fn name_of_file(
     path: &Path,
 ) -> &'static str {
     if env::var_os(variable).is_some_and(|value| value == path) { variable } else { option }
+}
+
+/// A command with each argument changed, and those of all commands below it. O(arguments).
+pub(super) fn each_argument(command: Command, change: fn(Arg) -> Arg) -> Command {
+    let command = command.mut_args(change);
+    command.mut_subcommands(|below| each_argument(below, change))
 }
 
 /// The same argument, without its variable.

@@ -22,15 +22,17 @@ pub(super) fn report_at_once(line: &str) {
     }
 }
 
-/// Writes a line to standard output. A reader that has closed the pipe is no error.
+/// Writes lines to standard output. False if its reader has closed the pipe, which is no error: nobody needs
+/// more.
 ///
 /// # Errors
 ///
-/// The message for the user, if the line cannot be written.
-pub(super) fn print(text: &str) -> Result<(), String> {
+/// The message for the user, if the lines cannot be written.
+pub(super) fn print(text: &str) -> Result<bool, String> {
     match writeln!(stdout(), "{}", printable(text)) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("error: {error}")),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("error: {error}")),
     }
 }
 

@@ -25,7 +25,8 @@ use self::start::FAILED;
 pub(super) use self::start::{Args as StartArgs, start};
 use self::supervise::{Ended, supervise};
 use self::terminal::Terminal;
-use super::client::Server;
+use super::client::{Client, Server};
+use super::common::{OfPool, POOL};
 use super::trust::TOKEN;
 use crate::config::parse_max_ms;
 
@@ -41,6 +42,8 @@ const TRIES_MAX: u32 = 10;
 /// The command to run, and how to lease its key.
 #[derive(clap::Args)]
 pub(super) struct Args {
+    #[command(flatten)]
+    of: OfPool,
     #[command(flatten)]
     server: Server,
     #[command(flatten)]
@@ -66,7 +69,9 @@ pub(super) async fn run(args: Args) -> Result<u8, (String, u8)> {
     }
     // From here on signals are passed on to the command, or end the wait for a key.
     let mut signals = Signals::new().map_err(|error| (error.to_string(), FAILED))?;
-    let keeper = match find(args.server, args.options, kill_after, &mut signals).await {
+    let OfPool { pool } = args.of;
+    let client = args.server.client().map_err(|why| (why, FAILED))?.of_pool(pool.clone());
+    let keeper = match find(&client, args.options, kill_after, &mut signals).await {
         Ok(keeper) => keeper,
         Err(NoKey::Signal(signal)) => return Ok(killed_by(signal)),
         Err(NoKey::Failed(why, status)) => return Err((why, status)),
@@ -74,6 +79,7 @@ pub(super) async fn run(args: Args) -> Result<u8, (String, u8)> {
     let job = Job::start(&args.command, signals.blocked(), |command| {
         // The command gets a key, not the right to lease others.
         command.env(KEY, keeper.id()).env_remove(TOKEN);
+        command.envs(pool.map(|pool| (POOL, pool.to_string())));
     });
     let ended = match job {
         Ok(job) => Ok(supervise(job, Terminal::new(own_group()), &keeper, &mut signals).await),
@@ -107,14 +113,13 @@ enum NoKey {
 
 /// Leases a key and makes sure that its lease and its life last.
 async fn find(
-    server: Server,
+    client: &Client,
     options: LeaseOptions,
     kill_after: Option<Duration>,
     signals: &mut Signals,
 ) -> Result<Keeper, NoKey> {
     let failed = |why| NoKey::Failed(why, FAILED);
-    let (client, began) = (server.client().map_err(failed)?, now());
-    let mut tries = 0;
+    let (began, mut tries) = (now(), 0);
     loop {
         tries += 1;
         // A request that is cut off while it waits leases no key. If its answer is on the way already, the

@@ -73,6 +73,7 @@ fn a_wrong_value_ends_with_one_line_and_status_2() {
         (&["serve", "--shards", "-1"], "-1"),
         (&["--unknown"], "--unknown"),
         (&["unknown"], "unknown"),
+        (&["pool"], "`pool show openai`"),
     ] {
         let output = binary().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -92,11 +93,14 @@ fn variables(arguments: &[&str]) -> Vec<String> {
 fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
     let nowhere = "/nowhere/at all";
     let (of_server, of_client) = (variables(&["--help"]), variables(&["stats", "--help"]));
-    assert!(of_server.len() >= 18 && of_client.len() >= 3, "{of_server:?} {of_client:?}");
+    // A command below a command.
+    let of_pool = variables(&["pool", "show", "--help"]);
+    assert!(of_server.len() >= 18 && of_client.len() >= 4 && of_pool.len() >= 3, "{of_pool:?}");
     for (variables, arguments) in [
         (&of_server, &["--listen", "127.0.0.1:0"][..]),
         (&of_server, &["serve", "--listen", "127.0.0.1:0"]),
         (&of_client, &["stats"]),
+        (&of_pool, &["pool", "show", "a"]),
     ] {
         for variable in variables {
             let mut command = binary();

@@ -8,6 +8,8 @@ mod audit_files;
 mod batches;
 mod certificates;
 mod cli;
+mod cli_lists;
+mod cli_pools;
 mod client;
 mod commands;
 mod connections;

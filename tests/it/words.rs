@@ -96,9 +96,12 @@ fn a_terminal_obeys_nothing_that_a_server_sends() {
     let h = HOSTILE.trim_end_matches('"');
     let object = format!(
         r#"{{"keyId":"{h}","keyIds":["{h}"],"missing":["{h}"],"blockedAt":"{h}","createdAt":"{h}","{h}":"{h}",
-            "keys":[{{"keyId":"{h}","etag":"{h}"}}],"totals":{{"{h}":"{h}"}}}}"#
+            "keys":[{{"keyId":"{h}","etag":"{h}","state":"{h}"}}],"totals":{{"{h}":"{h}"}},"cursor":null,
+            "pools":[{{"pool":"{h}","stats":{{"keys":"{h}"}}}}],"settings":{{"{h}":"{h}"}},"stats":{{"{h}":"{h}"}}}}"#
     );
     let problem = format!(r#"{{"type":"{h}","title":"{h}","detail":"{h}"}}"#);
+    let settings =
+        format!(r#"{{"type":"/problems/invalid-settings","title":"{h}","detail":"{h} maxKeys"}}"#);
     let run = ["run", "--", "true"];
     for (arguments, status, body) in [
         (&["create"][..], "201 Created", &object),
@@ -111,6 +114,12 @@ fn a_terminal_obeys_nothing_that_a_server_sends() {
         (&["keep-alive", id, other], "200 OK", &object),
         (&["delete", id], "200 OK", &object),
         (&["stats"], "200 OK", &object),
+        (&["list"], "200 OK", &object),
+        (&["pools"], "200 OK", &object),
+        (&["pool", "show", "a"], "200 OK", &object),
+        (&["pool", "set", "a", "--reset"], "201 Created", &object),
+        (&["pool", "set", "a"], "422 Unprocessable Content", &settings),
+        (&["pool", "delete", "a"], "200 OK", &object),
         (&["lease"], "400 Bad Request", &problem),
         (&["lease"], "401 Unauthorized", &problem),
         (&["get", id], "404 Not Found", &problem),

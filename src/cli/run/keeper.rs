@@ -214,12 +214,18 @@ impl Keeper {
         let length = u32::try_from(self.length.as_millis()).ok();
         let lease = lease.ms("lease", length).if_match(Some(&self.etag));
         let lease = self.client.send(lease).await?;
-        let (Some(life_ends), Some(ends)) = (time(&life, LIFE), time(&lease, LEASE)) else {
-            return Err(Failure::NoAnswer("the answer names no deadline".to_owned()));
-        };
+        let unknown = || Failure::NoAnswer("the answer names no deadline".to_owned());
+        let ends = time(&lease, LEASE).ok_or_else(unknown)?;
         // The server's time at which the renewed lease began.
         let began = ends - self.length;
-        let life = life_ends.duration_since(began).unwrap_or_default();
+        // A key that lives until it is deleted has no end.
+        let life = match life.header(LIFE) {
+            Some(text) => {
+                let ends = parse_time(text).ok_or_else(unknown)?;
+                ends.duration_since(began).unwrap_or_default()
+            }
+            None => Duration::MAX,
+        };
         self.ends.set(sent + self.length.min(life));
         Ok(sent)
     }
