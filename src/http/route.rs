@@ -137,8 +137,12 @@ pub(super) fn key_of(path: &str) -> Option<KeyId> {
 pub(super) fn pool_of(path: &str) -> Option<&str> {
     let named = path.strip_prefix("/pools/")?;
     let (name, rest) = named.split_once('/').unwrap_or((named, ""));
-    let is_of_pool = matches!(rest, "" | "inventory") || in_pool(path).is_some();
-    (is_of_pool && !name.is_empty()).then_some(name)
+    match rest {
+        "" => (!name.is_empty()).then_some(name),
+        // An empty name is none, but the path is about a pool all the same.
+        "inventory" => Some(name),
+        rest => is_of_keys(rest).then_some(name),
+    }
 }
 
 /// The name of the pool in a path that begins with `/pools/{pool}/`, and the path of the same route for the default pool.
@@ -146,8 +150,13 @@ pub(super) fn pool_of(path: &str) -> Option<&str> {
 pub(super) fn in_pool(path: &str) -> Option<(&str, &str)> {
     let named = path.strip_prefix("/pools/")?;
     let (name, rest) = named.split_at(named.find('/').filter(|length| *length > 0)?);
-    let first = rest[1..].split('/').next().unwrap_or_default();
-    ["keys", "leases", "keepalive", "stats"].contains(&first).then_some((name, rest))
+    is_of_keys(&rest[1..]).then_some((name, rest))
+}
+
+/// Whether the rest of a path is that of a route that each pool has.
+fn is_of_keys(rest: &str) -> bool {
+    let first = rest.split('/').next().unwrap_or_default();
+    ["keys", "leases", "keepalive", "stats"].contains(&first)
 }
 
 fn template(path: &str) -> &str {

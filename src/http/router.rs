@@ -23,6 +23,7 @@ use super::net::Handler;
 use super::ops::{self, Ops};
 use super::route::{Route, pool_of};
 use super::wire::{self, Budget, Problem, methods, moved, not_allowed, refuse, show};
+use crate::pool::PoolName;
 #[cfg(doc)]
 use crate::store::Operation;
 use crate::store::Store;
@@ -58,10 +59,17 @@ impl Gate {
         entry: Option<&mut Entry>,
     ) -> impl Future<Output = Response> + Send + use<> {
         let mut cached = None;
-        let pool = pool_of(request.uri().path()).or(route.pool());
+        // A name is never decoded: what is not one is no pool, neither for the token nor for the handler.
+        let named = pool_of(request.uri().path());
+        let malformed = named.filter(|name| !PoolName::is_valid(name));
+        let pool = if malformed.is_some() { None } else { named.or(route.pool()) };
         let problem = wire::check_coding(request.headers())
             .and_then(|()| guard(&self.access, &request, route.need(), pool, &mut cached))
-            .and_then(|()| check_parameters(request.uri(), route))
+            .and_then(|()| match malformed {
+                Some(_) if route == Route::PutPool => Err(Problem::MalformedPoolName),
+                Some(_) => Err(Problem::NoSuchPool),
+                None => check_parameters(request.uri(), route),
+            })
             .err();
         if let Some(entry) = entry {
             let token = self.access.token(authorization(request.headers()), cached.as_deref());

@@ -36,10 +36,10 @@ pub struct Stats {
     pub totals: Totals,
 }
 
-/// The internal state of a pool, for its operator.
+/// The internal state of a store, for its operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Diagnostics {
-    /// How large its indexes are.
+    /// How large the indexes of a pool are.
     pub index_sizes: IndexSizes,
     /// How far the sweep is behind: for how many milliseconds the oldest due entry has been due.
     pub sweep_lag_ms: u64,
@@ -47,8 +47,8 @@ pub struct Diagnostics {
 
 /// The diagnostics of a store with indexes and a sweep.
 pub trait Diagnose: Send + Sync {
-    /// The state of the indexes of a pool, and of the sweep there. `None` if there is no such pool. O(s + log n) for s
-    /// shards.
+    /// The state of the indexes of a pool, and of the sweep in all pools. `None` if there is no such pool. O(s + p log n)
+    /// for s shards and p pools.
     fn diagnose(&self, pool: PoolId) -> Option<Diagnostics>;
 }
 

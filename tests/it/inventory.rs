@@ -52,6 +52,9 @@ async fn the_keys_of_a_pool_are_listed() {
             assert!(key["createdAt"].is_string());
         }
     }
+    // Few of many are found in few pages.
+    let (keys, pages) = inventory(&mut client, "state=cooling&limit=1").await;
+    assert!(keys.len() == 1 && pages <= 3, "{pages}");
     let shown = client.send("GET", &format!("/pools/p/keys/{id}"), "").await;
     let (cooling, _) = inventory(&mut client, "state=cooling").await;
     assert_eq!(cooling[0]["blockedAt"], shown.json()["blockedAt"]);

@@ -37,7 +37,8 @@ async fn all_routes_are_described() {
         let described: Vec<_> =
             item.as_object().unwrap().keys().map(|m| m.to_uppercase()).collect();
         operations += described.len();
-        let answer = server.send("PATCH", &path.replace("{id}", &id), "").await;
+        let answer =
+            server.send("PATCH", &path.replace("{id}", &id).replace("{pool}", "default"), "").await;
         assert_eq!(answer.status, 405);
         let allowed = answer.header("allow").unwrap();
         let mut allowed: Vec<_> = allowed.split(", ").filter(|method| *method != "HEAD").collect();

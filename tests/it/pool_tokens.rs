@@ -3,6 +3,7 @@
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use token_orchestrator::http::TokenHash;
+use token_orchestrator::store::StoreExt;
 
 use crate::access::{File, guarded};
 use crate::api::assert_problem;
@@ -221,4 +222,39 @@ fn a_malformed_line_is_refused_with_its_file_its_number_and_the_right_form() {
             assert!(told.contains(part), "{end}: {told}");
         }
     }
+}
+
+/// What is not the name of a pool is none, however a token's patterns match it.
+#[tokio::test]
+async fn a_name_that_is_written_otherwise_leads_nowhere() {
+    let lines =
+        [line("some", "client", "a*"), line("admin", "admin", "a*"), line("all", "admin", "")];
+    let (server, _) = guarded(&file("pools-encoded", &lines)).await;
+    server.store.create(1).await.unwrap();
+    let mut client = server.connect().await;
+    let mut http2 = server.connect_http2().await;
+    for name in ["a%ff", "a%2F..", "%61", "", "A"] {
+        for token in ["some", "admin", "all"] {
+            for (method, path) in
+                [("GET", "/keys"), ("POST", "/leases"), ("GET", "/stats"), ("PUT", "/keepalive")]
+            {
+                let target = format!("/pools/{name}{path}");
+                for way in ["", SLOW] {
+                    let fields = format!("{}{way}", bearer(token));
+                    let answer = client.ask(method, &target, &fields).await;
+                    let expected = if token == "all" { 404 } else { 403 };
+                    assert_eq!(answer.status, expected, "{token} {method} {target}");
+                    assert!(answer.header("content-type").unwrap().contains("problem"));
+                }
+                let request = Request::builder()
+                    .method(method)
+                    .uri(format!("http://test{target}"))
+                    .header("authorization", format!("Bearer {token}"));
+                let answer =
+                    http2.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+                assert!(matches!(answer.status().as_u16(), 403 | 404), "{token} {target}");
+            }
+        }
+    }
+    assert_eq!(server.store.stats().await.unwrap().leased, 0);
 }

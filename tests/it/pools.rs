@@ -86,7 +86,7 @@ async fn pools_are_listed_a_page_at_a_time() {
     let all = ["a", "c", "default", "e"].map(str::to_owned);
     assert_eq!(page("").await, (all.to_vec(), None));
     assert_eq!(page("?limit=2").await, (all[..2].to_vec(), Some("c".to_owned())));
-    assert_eq!(page("?limit=2&cursor=c").await, (all[2..].to_vec(), Some("e".to_owned())));
+    assert_eq!(page("?limit=2&cursor=c").await, (all[2..].to_vec(), None));
     assert_eq!(page("?limit=2&cursor=e").await, (vec![], None));
     // A cursor outlives its pool.
     server.send("DELETE", "/pools/c", "").await;
@@ -110,6 +110,22 @@ async fn what_is_wrong_with_a_pool_is_told() {
             let answer = client.send("GET", &format!("/pools/{name}{path}"), "").await;
             assert_problem(&answer, 404, "no-such-pool");
         }
+    }
+    // A name is never decoded.
+    for name in ["%70", "p%2Fkeys", "p%ff", "%ff"] {
+        for (method, path, kind) in [
+            ("GET", "", "no-such-pool"),
+            ("GET", "/keys", "no-such-pool"),
+            ("POST", "/keys", "no-such-pool"),
+            ("GET", "/stats", "no-such-pool"),
+            ("GET", "/inventory", "no-such-pool"),
+            ("DELETE", "?keys=delete", "no-such-pool"),
+        ] {
+            let answer = client.send(method, &format!("/pools/{name}{path}"), "").await;
+            assert_problem(&answer, 404, kind);
+        }
+        let put = client.send("PUT", &format!("/pools/{name}"), "").await;
+        assert_problem(&put, 400, "malformed-pool-name");
     }
     for (body, status, kind) in [
         ("x", 400, "malformed-body"),
@@ -147,7 +163,9 @@ async fn what_is_wrong_with_a_pool_is_told() {
     for path in ["/pools/", "/pools/p/", "/pools/p/metrics", "/pools/p/pools/p/keys"] {
         assert_problem(&client.send("GET", path, "").await, 404, "no-such-path");
     }
-    assert_problem(&client.send("GET", "/pools//keys", "").await, 404, "no-such-pool");
+    for path in ["/pools//keys", "/pools//stats", "/pools//inventory", "/pools//keys/x"] {
+        assert_problem(&client.send("GET", path, "").await, 404, "no-such-pool");
+    }
     assert_eq!(client.send("HEAD", "/pools/p", "").await.status, 200);
 }
 

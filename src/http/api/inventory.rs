@@ -17,7 +17,7 @@ use crate::key::{KeyId, KeyInfo};
 use crate::store::{Inventory, StateKind, Store, Wanted};
 
 /// The size of a listed key and its text, in bytes.
-const LISTED_BYTES: usize = size_of::<(KeyId, KeyInfo)>() + 400;
+const LISTED_BYTES: usize = size_of::<(KeyId, KeyInfo)>() + 2 * size_of::<ListedKey>() + 600;
 
 /// The query of `GET /pools/{pool}/inventory`.
 #[derive(Deserialize, IntoParams)]

@@ -1,10 +1,11 @@
 //! The pool that a request is for.
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, OriginalUri, RawPathParams};
 use axum::http::request::Parts;
 
 use super::limits::Limits;
 use super::state::Api;
+use crate::http::route::pool_of;
 use crate::http::wire::Problem;
 use crate::pool::PoolId;
 use crate::store::Store;
@@ -16,9 +17,24 @@ impl<S: Store> FromRequestParts<Api<S>> for OfPool {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
-        let Some(name) = parameter(parts, "pool").await else { return Ok(Self(PoolId::DEFAULT)) };
-        api.store.find_pool(&name).map(Self).ok_or(Problem::NoSuchPool)
+        let path = path(parts);
+        let pool = match pool_of(path) {
+            Some(name) => api.store.find_pool(name),
+            None => (!path.starts_with("/pools/")).then_some(PoolId::DEFAULT),
+        };
+        pool.map(Self).ok_or(Problem::NoSuchPool)
     }
+}
+
+/// The name of the pool in the path, as it was sent: the same one that was checked with the token.
+pub(super) fn name_of_pool(parts: &Parts) -> Option<String> {
+    pool_of(path(parts)).map(str::to_owned)
+}
+
+/// The whole path: a nested router sees the rest of it only.
+fn path(parts: &Parts) -> &str {
+    let original = parts.extensions.get().map(|OriginalUri(uri)| uri);
+    original.unwrap_or(&parts.uri).path()
 }
 
 /// A part of the path.

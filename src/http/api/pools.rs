@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::of_pool::{OfPool, parameter};
+use super::of_pool::{OfPool, name_of_pool};
 use super::query::{read, shown};
 use super::settings::{Given, Shown};
 use super::state::Api;
@@ -20,6 +20,8 @@ use crate::store::{Listed, Store, Wanted, give_way};
 /// How many pools or keys a page has, unless the request says otherwise, and how many it may have.
 pub(super) const LIMIT: usize = 100;
 const LIMIT_MAX: usize = Wanted::LIMIT_MAX;
+/// The size of a listed pool and its text, in bytes.
+const LISTED_BYTES: usize = 1500;
 
 /// A pool.
 #[derive(Serialize, ToSchema)]
@@ -137,12 +139,34 @@ pub(in crate::http) async fn show<S: Store>(
 pub(in crate::http) async fn list<S: Store>(
     State(api): State<Api<S>>,
     Page { cursor, limit }: Page,
-) -> Result<Response, Error> {
-    let found = api.store.list_pools(cursor.as_deref(), limit).await?;
-    let last = found.last().filter(|_| found.len() == limit).map(|last| last.name.to_string());
+) -> Response {
+    let permit = match api.budget.answer(limit * LISTED_BYTES).await {
+        Ok(permit) => permit,
+        Err(problem) => return problem.into_response(),
+    };
+    match page(&api, cursor.as_deref(), limit).await {
+        Ok(page) => {
+            let body = serde_json::to_vec(&page).expect("strings and numbers");
+            json(StatusCode::OK, permit.into_body(body))
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Up to `limit` pools behind `cursor`.
+async fn page<S: Store>(
+    api: &Api<S>,
+    cursor: Option<&str>,
+    limit: usize,
+) -> Result<PoolList, Error> {
+    // One more tells whether there is another page.
+    let mut found = api.store.list_pools(cursor, limit + 1).await?;
+    let has_more = found.len() > limit;
+    found.truncate(limit);
+    let last = found.last().filter(|_| has_more).map(|last| last.name.to_string());
     let mut pools = Vec::new();
     for Listed { id, name } in found {
-        match counted(&api, id, name.to_string()).await {
+        match counted(api, id, name.to_string()).await {
             Ok(pool) => pools.push(pool),
             // It was deleted meanwhile.
             Err(Error::NoSuchPool) => {}
@@ -150,8 +174,7 @@ pub(in crate::http) async fn list<S: Store>(
         }
         give_way().await;
     }
-    let page = PoolList { pools, cursor: last };
-    Ok(json(StatusCode::OK, serde_json::to_vec(&page).expect("strings and numbers")))
+    Ok(PoolList { pools, cursor: last })
 }
 
 /// Deletes a pool
@@ -186,7 +209,7 @@ impl<S: Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        parameter(parts, "pool").await.map(Self).ok_or(Problem::MalformedPoolName)
+        name_of_pool(parts).map(Self).ok_or(Problem::MalformedPoolName)
     }
 }
 

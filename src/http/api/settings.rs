@@ -1,7 +1,5 @@
 //! The settings of a pool, as requests and answers have them.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -166,7 +164,14 @@ impl From<Settings> for Shown {
 
 /// A duration as requests may send it.
 fn display(ms: u64) -> String {
-    humantime::format_duration(Duration::from_millis(ms)).to_string()
+    const UNITS: [(u64, &str); 4] =
+        [(24 * 60 * 60 * 1000, "d"), (60 * 60 * 1000, "h"), (60 * 1000, "m"), (1000, "s")];
+    let whole = UNITS.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
+    match whole {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None if ms == 0 => "0s".to_owned(),
+        None => format!("{ms}ms"),
+    }
 }
 
 #[cfg(test)]
@@ -236,7 +241,32 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_be_sent() {
-        let shown = serde_json::to_string(&Shown::from(Settings::default())).unwrap();
-        assert_eq!(settings(&shown), Ok(Settings::default()));
+        let day_ms = 24 * 60 * 60 * 1000;
+        for (ms, text) in [
+            (1, "1ms"),
+            (1500, "1500ms"),
+            (90_000, "90s"),
+            (90 * 60 * 1000, "90m"),
+            (30 * day_ms, "30d"),
+        ] {
+            let most = u32::try_from(ms).unwrap();
+            let own = Settings {
+                key_ttl_ms: Some(u64::from(most)),
+                lease_ttl_ms: most,
+                lease_ms_max: most,
+                cooldown_ms_max: most,
+                wait_ms_max: most,
+                lapse_cooldown_ms: most,
+                keys_max: 7,
+            };
+            let shown = serde_json::to_string(&Shown::from(own)).unwrap();
+            assert_eq!(settings(&shown), Ok(own));
+            assert_eq!(shown.matches(&format!("\"{text}\"")).count(), 6, "{shown}");
+        }
+        for key_ttl_ms in [None, Some(365 * day_ms), Some(1 + 90 * day_ms)] {
+            let own = Settings { key_ttl_ms, ..Settings::default() };
+            let shown = serde_json::to_string(&Shown::from(own)).unwrap();
+            assert_eq!(settings(&shown), Ok(own));
+        }
     }
 }

@@ -142,10 +142,9 @@ fn write_location(store: &impl Store, pool: PoolId, id: KeyId, write: impl FnOnc
         location[length..length + part.len()].copy_from_slice(part);
         length += part.len();
     };
-    // A pool that was deleted meanwhile has no name, nor the key a place.
-    if pool != PoolId::DEFAULT
-        && let Some(name) = store.name_of(pool)
-    {
+    if pool != PoolId::DEFAULT {
+        // With its pool, the key has gone.
+        let Some(name) = store.name_of(pool) else { return };
         push(OF_POOL);
         push(name.as_str().as_bytes());
     }

@@ -72,6 +72,10 @@ impl<C: Clock> OnePool<'_, C> {
         while created.ids.len() < count && creations.lock().is_wanted(ticket) {
             self.create_some(&mut room, count, &mut created);
             give_way().await;
+            if self.pool.is_deleted() {
+                // With all of these keys.
+                return Err(Error::NoSuchPool);
+            }
         }
         Ok(Reply::Created(created))
     }

@@ -12,8 +12,8 @@ use crate::time::Clock;
 
 /// How many keys a page looks at for each that it may have, where most are not in the state that is wanted.
 const LOOKS_PER_KEY: usize = 4;
-/// How often a page looks at least: one of few keys would else be empty too often.
-const STEPS_MIN: usize = 16;
+/// How many keys a page looks at beside these: one that is to have few would else be empty too often.
+const LOOKS_MIN: usize = 1024;
 
 impl<C: Clock> Memory<C> {
     /// A page of the list of the keys of a pool.
@@ -30,13 +30,21 @@ impl<C: Clock> Memory<C> {
         let is_wanted =
             |state: &State| wanted.state.is_none_or(|kind| kind == StateKind::from(state));
         let (mut found, mut next) = (Vec::new(), Some(cursor));
-        for _ in 0..LOOKS_PER_KEY * wanted.limit / OnePool::<C>::STEP + STEPS_MIN {
-            let Some(cursor) = next.filter(|_| found.len() < wanted.limit) else { break };
+        let (mut left, mut looks) = (LOOKS_PER_KEY * wanted.limit + LOOKS_MIN, 0);
+        while left > 0
+            && let Some(cursor) = next.filter(|_| found.len() < wanted.limit)
+        {
             let limit = OnePool::<C>::STEP.min(wanted.limit - found.len());
             let page = pool.keys().walk(cursor, limit, self.shared.clock.now());
+            // A walk through empty buckets takes as long as a full step.
+            let seen = if page.keys.len() < limit { OnePool::<C>::STEP } else { limit };
+            (left, looks) = (left.saturating_sub(seen), looks + seen);
             found.extend(page.keys.into_iter().filter(|(_, info)| is_wanted(&info.state)));
             next = page.next;
-            give_way().await;
+            if looks >= OnePool::<C>::STEP {
+                looks = 0;
+                give_way().await;
+            }
         }
         Ok(Inventory { keys: found, cursor: next.map(WalkCursor::encode) })
     }

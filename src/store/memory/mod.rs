@@ -17,8 +17,11 @@ mod sweep;
 mod tests;
 mod waiting;
 
+use std::sync::Arc;
+
 use self::one_pool::OnePool;
 pub use self::options::Options;
+use self::pools::PoolState;
 pub use self::state::Memory;
 use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Ticket};
@@ -101,7 +104,7 @@ impl<C: Clock> Store for Memory<C> {
                 super::give_way().await;
             }
         }
-        let may_go = |pool: &pools::PoolState| with_keys || pool.keys().close_if_empty();
+        let may_go = |pool: &PoolState| with_keys || pool.keys().close_if_empty();
         let pool = self.shared.pools.remove(name, may_go)?;
         for waiter in pool.waiters.close() {
             OnePool { shared: &self.shared, pool: &pool }.complete(&waiter, Err(Error::NoSuchPool));
@@ -118,6 +121,11 @@ impl<C: Clock> Store for Memory<C> {
 
 impl<C: Clock> Diagnose for Memory<C> {
     fn diagnose(&self, pool: PoolId) -> Option<Diagnostics> {
-        self.shared.with(pool, |pool| pool.diagnose())
+        let now = self.shared.clock.now();
+        let lag_ms =
+            |pool: &Arc<PoolState>| pool.keys().next_deadline().map_or(0, |due| now.ms_since(due));
+        let sweep_lag_ms = self.shared.pools.all().iter().map(lag_ms).max().unwrap_or(0);
+        let index_sizes = self.shared.with(pool, |pool| pool.keys().index_sizes())?;
+        Some(Diagnostics { index_sizes, sweep_lag_ms })
     }
 }

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::key::{Lease, State};
 use crate::pool::PoolId;
 use crate::store::operation::Leasing;
-use crate::store::port::{Diagnostics, Stats};
+use crate::store::port::Stats;
 use crate::time::{Clock, Timestamp};
 
 /// A pool, and the store that it is in.
@@ -106,13 +106,6 @@ impl<'a, C: Clock> OnePool<'a, C> {
             leases_after_waiting: self.pool.waiters.granted(),
             totals: stats.totals,
         }
-    }
-
-    /// O(s + log n) for s shards.
-    pub(super) fn diagnose(&self) -> Diagnostics {
-        let (keys, now) = (self.keys(), self.now());
-        let sweep_lag_ms = keys.next_deadline().map_or(0, |due| now.ms_since(due));
-        Diagnostics { index_sizes: keys.index_sizes(), sweep_lag_ms }
     }
 }
 

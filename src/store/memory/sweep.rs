@@ -25,6 +25,12 @@ use crate::time::{Clock, Timestamp};
 /// Pause after a panic of the sweep, so that a fault that lasts does not fill the log.
 const PANIC_PAUSE: Duration = Duration::from_secs(1);
 
+/// How many due entries of a pool are handled at a time where many pools have some: fewer would not pay for the way from
+/// pool to pool.
+const STEP_MIN: usize = 4;
+/// With so many keys a pool that was deleted is dropped at once, which takes some 100 µs.
+const DROPPED_AT_ONCE: u64 = 1000;
+
 /// Where the sweep has come to.
 #[derive(Default)]
 struct Turn {
@@ -49,10 +55,8 @@ impl Turn {
 
     /// Goes to the pools that something is due in. O(d log p) for d of p pools.
     fn wake_due(&mut self, now: Timestamp) {
-        while let Some((&(at, _), pool)) = self.resting.first_key_value()
-            && at <= now.as_ms()
-        {
-            let pool = Arc::clone(pool);
+        while self.resting.first_key_value().is_some_and(|((at, _), _)| *at <= now.as_ms()) {
+            let (_, pool) = self.resting.pop_first().expect("it was there");
             self.wake(pool);
         }
     }
@@ -128,7 +132,7 @@ impl<C: Clock> Memory<C> {
     /// Does a step in each pool where there is something to do: the more pools, the smaller it is.
     async fn sweep_round(&self, turn: &mut Turn) {
         let count = turn.active.len();
-        let step = (Self::STEP / count.max(1)).max(1);
+        let step = (Self::STEP / count.max(1)).max(STEP_MIN);
         for n in 1..=count {
             // If it panics, the others are next.
             turn.active.rotate_left(1);
@@ -138,7 +142,9 @@ impl<C: Clock> Memory<C> {
                 if Arc::strong_count(&pool) == 2 {
                     turn.active.pop_back();
                     // Millions of keys take some time. If there is no thread for that, it is done here.
-                    let _ = Builder::new().name("drop".to_owned()).spawn(move || drop(pool));
+                    if pool.keys().stats().keys > DROPPED_AT_ONCE {
+                        let _ = Builder::new().name("drop".to_owned()).spawn(move || drop(pool));
+                    }
                 }
                 continue;
             }
