@@ -15,11 +15,6 @@ pub(in crate::http) struct Limits {
 }
 
 impl Limits {
-    /// The longest that any pool may have.
-    pub(in crate::http) const LONGEST: Self = {
-        let ms = 30 * 24 * 60 * 60 * 1000;
-        Self { lease_ms_max: ms, cooldown_ms_max: ms, wait_ms_max: ms }
-    };
     /// Anything goes.
     pub(in crate::http) const NONE: Self =
         Self { lease_ms_max: u32::MAX, cooldown_ms_max: u32::MAX, wait_ms_max: u32::MAX };

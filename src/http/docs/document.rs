@@ -96,8 +96,6 @@ pub(super) fn document(settings: Settings) -> utoipa::openapi::OpenApi {
         for (method, operation) in operations(item) {
             let names_pool = template.starts_with(POOL_PATH) && method != "PUT";
             let names_pool = pool.is_some() || names_pool;
-            // Each pool has limits of its own.
-            let limits = if pool.is_some() { Limits::LONGEST } else { limits };
             complete(operation, route(method), limits, names_pool);
         }
     }
