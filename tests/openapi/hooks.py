@@ -2,6 +2,7 @@
 
 import json
 import os
+import urllib.error
 import urllib.request
 
 import schemathesis
@@ -13,6 +14,15 @@ def send(method, path, body):
     request = urllib.request.Request(f"{os.environ['SERVER']}{path}", json.dumps(body).encode(), method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
+
+
+def put_if_missing(pool):
+    """Creates a pool that was deleted."""
+    try:
+        send("GET", f"/pools/{pool}", {})
+    except urllib.error.HTTPError as refusal:
+        assert refusal.code == 404, refusal
+        send("PUT", f"/pools/{pool}", {})
 
 
 def create(pool, count):
@@ -42,6 +52,8 @@ def before_call(context, case, kwargs):
     """Lets a known id name a key of the pool. Other requests delete keys, or give a pool's keys a short life."""
     parameters = case.path_parameters or {}
     pool = parameters.get("pool", "default")
+    if pool in POOLS and case.path != "/pools/{pool}":
+        put_if_missing(pool)
     if parameters.get("id") in KNOWN and pool in [*POOLS, "default"]:
         send("PUT", f"/pools/{pool}", {})
         [parameters["id"]] = create(f"/pools/{pool}", 1)
