@@ -22,7 +22,10 @@ use super::meter::{Metrics, Observed};
 use super::net::Handler;
 use super::ops::{self, Ops};
 use super::route::{Route, pool_of};
-use super::wire::{self, Budget, Problem, methods, moved, not_allowed, refuse, show};
+use super::wire::{
+    self, BATCH_BYTES_MAX, BODY_BYTES_MAX, Budget, Problem, methods, moved, not_allowed, refuse,
+    show,
+};
 use crate::pool::PoolName;
 #[cfg(doc)]
 use crate::store::Operation;
@@ -83,7 +86,7 @@ impl Gate {
             if let Some(problem) = problem {
                 return refuse(request, problem).await;
             }
-            match wire::read(&gate.budget, request).await {
+            match wire::read(&gate.budget, request, body_bytes_max(route)).await {
                 Ok(request) => gate.route(request).await,
                 Err(refusal) => refusal,
             }
@@ -107,6 +110,14 @@ impl Handler for Gate {
             }
             response
         })
+    }
+}
+
+/// The largest body of a request, in bytes. The body of every request is read, also of those that need none.
+fn body_bytes_max(route: Route) -> usize {
+    match route {
+        Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
+        _ => BODY_BYTES_MAX,
     }
 }
 

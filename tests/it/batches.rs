@@ -89,6 +89,9 @@ async fn a_hundred_thousand_fit_and_no_more() {
     let strange = vec!["x".to_owned(); 100_000];
     let missing = server.send("PUT", "/keys", &body(&strange)).await.json();
     assert_eq!(missing["missing"].as_array().unwrap().len(), 100_000);
+    // As large for a pool that the path names.
+    let named = server.send("PUT", "/pools/default/keys", &body(&strange)).await.json();
+    assert_eq!(named["missing"].as_array().unwrap().len(), 100_000);
     let large = " ".repeat(4 * 1024 * 1024 + 1);
     assert_problem(&server.send("PUT", "/keys", &large).await, 413, "body-too-large");
     let large = " ".repeat(BODY_BYTES_MAX + 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONNECTION, EXPECT, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, Method, Version};
+use axum::http::{HeaderMap, HeaderValue, Version};
 use axum::response::Response;
 use http_body_util::{BodyExt, Collected, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -27,14 +27,17 @@ const DISCARD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long discarding a body may take.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Reads the body of every request, also of requests that need none: an unread body would end the
+/// Reads the body of every request, of at most `max` bytes; also of requests that need none: an unread body would end the
 /// connection.
 ///
 /// # Errors
 ///
 /// The answer to a request whose body was not read to its end.
-pub(in crate::http) async fn read(budget: &Budget, request: Request) -> Result<Request, Response> {
-    let max = max_bytes(&request);
+pub(in crate::http) async fn read(
+    budget: &Budget,
+    request: Request,
+    max: usize,
+) -> Result<Request, Response> {
     let waits = request.headers().contains_key(EXPECT);
     let (head, mut body) = request.into_parts();
     let is_too_large = body.size_hint().lower() > max as u64;
@@ -101,12 +104,6 @@ async fn collect(body: &mut Body, max: usize, permit: BodyPermit) -> Result<Byte
         read.bytes.extend_from_slice(&data);
     }
     Ok(Bytes::from_owner(read))
-}
-
-fn max_bytes(request: &Request) -> usize {
-    let is_batch =
-        request.method() == Method::PUT && matches!(request.uri().path(), "/keys" | "/keepalive");
-    if is_batch { BATCH_BYTES_MAX } else { BODY_BYTES_MAX }
 }
 
 /// Checks how a body is coded. Hyper takes any list that ends with `chunked`, and so would leave open what the
