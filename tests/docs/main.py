@@ -162,7 +162,8 @@ def main():
     options = parser.parse_args()
     program = options.program
     if program is None:
-        subprocess.run(["cargo", "build", "--locked", "--quiet"], cwd=ROOT, check=True)
+        # The program that the other tests start. `cargo build` would put another one in its place, not optimised, while they run.
+        subprocess.run(["cargo", "test", "--locked", "--quiet", "--no-run", "--test", "fuzz"], cwd=ROOT, check=True)
         target = json.loads(subprocess.run(
             ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"],
             cwd=ROOT, check=True, capture_output=True,
