@@ -144,16 +144,24 @@ impl FreeLists {
     /// All samples are taken first, so that their cache misses overlap. A sample whose hint is gone by the
     /// time it is removed counts as rejected, so no hint is preferred.
     pub(super) fn draw_group(&self, rng: &mut impl Rng, count: usize) -> Vec<Hint> {
-        let sample = |_| {
-            let sample = (0..Self::SAMPLES).find_map(|_| self.sample(self.bound(), rng))?;
+        let sample = |rng: &mut _| self.sample(self.bound(), rng);
+        Self::group(rng, count, sample, |rng| self.draw(rng).ok())
+    }
+
+    /// Draws a group: by one sample for each hint, as far as `sample` finds some, and else one by one.
+    pub(super) fn group<'a, R: Rng>(
+        rng: &mut R,
+        count: usize,
+        sample: impl Fn(&mut R) -> Option<Sample<'a>>,
+        draw: impl Fn(&mut R) -> Option<Hint>,
+    ) -> Vec<Hint> {
+        let found = |_| {
+            let sample = (0..Self::SAMPLES).find_map(|_| sample(rng))?;
             sample.prefetch();
             Some(sample)
         };
-        let mut samples = (0..count).map_while(sample).collect::<Vec<_>>().into_iter();
-        let take = |_| {
-            let hint = samples.next().and_then(Sample::take);
-            hint.or_else(|| self.draw(rng).ok())
-        };
+        let mut samples = (0..count).map_while(found).collect::<Vec<_>>().into_iter();
+        let take = |_| samples.next().and_then(Sample::take).or_else(|| draw(rng));
         (0..count).map_while(take).collect()
     }
 

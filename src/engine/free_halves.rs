@@ -128,17 +128,7 @@ impl<'a> Both<'a> {
     }
 
     fn draw_group(self, rng: &mut impl Rng, count: usize) -> Vec<Hint> {
-        let sample = |_| {
-            let sample = (0..FreeLists::SAMPLES).find_map(|_| self.sample(rng))?;
-            sample.prefetch();
-            Some(sample)
-        };
-        let mut samples = (0..count).map_while(sample).collect::<Vec<_>>().into_iter();
-        let take = |_| {
-            let hint = samples.next().and_then(Sample::take);
-            hint.or_else(|| self.draw(rng).ok())
-        };
-        (0..count).map_while(take).collect()
+        FreeLists::group(rng, count, |rng| self.sample(rng), |rng| self.draw(rng).ok())
     }
 }
 
