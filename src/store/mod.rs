@@ -19,5 +19,5 @@ pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
-pub use self::port::{Complete, Diagnose, Diagnostics, Later, Listed, Stats, Store};
+pub use self::port::{Complete, Diagnose, Later, Listed, Stats, Store};
 pub use crate::engine::{IndexSizes, Totals};

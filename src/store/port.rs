@@ -36,20 +36,14 @@ pub struct Stats {
     pub totals: Totals,
 }
 
-/// The internal state of a store, for its operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Diagnostics {
-    /// How large the indexes of a pool are.
-    pub index_sizes: IndexSizes,
-    /// How far the sweep is behind: for how many milliseconds the oldest due entry has been due.
-    pub sweep_lag_ms: u64,
-}
-
-/// The diagnostics of a store with indexes and a sweep.
+/// The internal state of a store with indexes and a sweep, for its operator.
 pub trait Diagnose: Send + Sync {
-    /// The state of the indexes of a pool, and of the sweep in all pools. `None` if there is no such pool. O(s + p log n)
-    /// for s shards and p pools.
-    fn diagnose(&self, pool: PoolId) -> Option<Diagnostics>;
+    /// How large the indexes of a pool are. `None` if there is no such pool. O(s) for s shards.
+    fn index_sizes(&self, pool: PoolId) -> Option<IndexSizes>;
+
+    /// How far the sweep is behind, in all pools: for how many milliseconds the oldest due entry has been due. O(p log n)
+    /// for p pools.
+    fn sweep_lag_ms(&self) -> u64;
 }
 
 /// A pool in a list.

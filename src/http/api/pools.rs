@@ -198,7 +198,7 @@ pub(in crate::http) async fn delete<S: Store>(
 async fn counted<S: Store>(api: &Api<S>, id: PoolId, name: String) -> Result<CountedPool, Error> {
     let settings = api.store.settings_of(id).ok_or(Error::NoSuchPool)?;
     let stats = api.store.stats_of(id).await?;
-    let stats = Stats::of(&stats, api.diagnostics(id).as_ref());
+    let stats = Stats::of(&stats, api.index_sizes(id).as_ref());
     Ok(CountedPool { pool: name, settings: settings.into(), stats })
 }
 

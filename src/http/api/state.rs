@@ -16,7 +16,7 @@ use crate::http::audit::Subject;
 use crate::http::wire::{Budget, Fields, Problem, json};
 use crate::key::Lease;
 use crate::pool::PoolId;
-use crate::store::{Diagnose, Diagnostics, Store};
+use crate::store::{Diagnose, IndexSizes, Store};
 
 /// The state of the handlers.
 pub(in crate::http) struct Api<S> {
@@ -59,9 +59,9 @@ impl<S> Api<S> {
         }
     }
 
-    /// The diagnostics of a pool, if the store has any. O(s + log n) for s shards.
-    pub(in crate::http) fn diagnostics(&self, pool: PoolId) -> Option<Diagnostics> {
-        self.diagnose.as_ref()?.diagnose(pool)
+    /// How large the indexes of a pool are, if the store has any. O(s) for s shards.
+    pub(in crate::http) fn index_sizes(&self, pool: PoolId) -> Option<IndexSizes> {
+        self.diagnose.as_ref()?.index_sizes(pool)
     }
 
     /// Waits for `lease`, until the server stops or the client hangs up. Then nobody waits for the key any

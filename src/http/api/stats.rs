@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::of_pool::OfPool;
 use super::state::Api;
 use crate::http::wire::json;
-use crate::store::{self, Diagnostics, Store};
+use crate::store::{self, IndexSizes, Store};
 
 /// The counts of the pool.
 #[derive(Serialize, ToSchema)]
@@ -89,7 +89,7 @@ pub(in crate::http) async fn show<S: Store>(
 ) -> Response {
     match api.store.stats_of(pool).await {
         Ok(stats) => {
-            let stats = Stats::of(&stats, api.diagnostics(pool).as_ref());
+            let stats = Stats::of(&stats, api.index_sizes(pool).as_ref());
             json(StatusCode::OK, serde_json::to_vec(&stats).expect("numbers"))
         }
         Err(error) => error.into_response(),
@@ -97,9 +97,8 @@ pub(in crate::http) async fn show<S: Store>(
 }
 
 impl Stats {
-    pub(in crate::http) fn of(stats: &store::Stats, diagnostics: Option<&Diagnostics>) -> Self {
+    pub(in crate::http) fn of(stats: &store::Stats, sizes: Option<&IndexSizes>) -> Self {
         let totals = &stats.totals;
-        let sizes = diagnostics.map(|diagnostics| diagnostics.index_sizes);
         Self {
             keys: stats.keys,
             free: stats.free,

@@ -62,7 +62,7 @@ impl Alarm {
 impl Alarms {
     /// Updates all alarms. `refused` is the number of all answers with 503.
     pub(in crate::http) fn look(&mut self, reading: &Reading, refused: u64) {
-        let lag_ms = reading.diagnostics.map_or(0, |diagnostics| diagnostics.sweep_lag_ms);
+        let lag_ms = reading.sweep_lag_ms.unwrap_or(0);
         let begun =
             || format!("the sweep is {lag_ms} ms behind: expired keys take memory for longer");
         self.sweep.log(lag_ms >= LAG_MS_MAX, begun, "the sweep has caught up");

@@ -13,7 +13,7 @@ use super::text::{Family, Kind, MEDIA_TYPE, Text, families};
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::respond;
-use crate::store::{Diagnostics, IndexSizes, Stats, Store};
+use crate::store::{IndexSizes, Stats, Store};
 
 /// About how long the text is, in bytes.
 const TEXT_BYTES: usize = 128 * 1024;
@@ -89,8 +89,12 @@ pub(in crate::http) async fn show<S: Store>(State(ops): State<Ops<S>>) -> Respon
     if let Some(stats) = &reading.stats {
         write_stats(&mut text, stats);
     }
-    if let Some(diagnostics) = &reading.diagnostics {
-        write_diagnostics(&mut text, diagnostics);
+    if let Some(lag_ms) = reading.sweep_lag_ms {
+        #[expect(clippy::cast_precision_loss, reason = "no sweep is that late")]
+        text.one(&LAG, lag_ms as f64 / 1000.0);
+    }
+    if let Some(sizes) = reading.index_sizes {
+        write_index_sizes(&mut text, sizes);
     }
     write_reading(&mut text, &reading);
     write_requests(&mut text, &ops.status.metrics);
@@ -115,12 +119,9 @@ fn write_stats(text: &mut Text, stats: &Stats) {
     text.one(&WAITERS, stats.waiting);
 }
 
-fn write_diagnostics(text: &mut Text, diagnostics: &Diagnostics) {
-    let IndexSizes { hints, stale_hints, life_entries, block_entries } = diagnostics.index_sizes;
-    #[expect(clippy::cast_precision_loss, reason = "no sweep is that late")]
-    let lag_s = diagnostics.sweep_lag_ms as f64 / 1000.0;
+fn write_index_sizes(text: &mut Text, sizes: IndexSizes) {
+    let IndexSizes { hints, stale_hints, life_entries, block_entries } = sizes;
     let live_hints = hints.saturating_sub(stale_hints);
-    text.one(&LAG, lag_s);
     text.each(&ENTRIES, "index", &[("lives", life_entries), ("blocks", block_entries)]);
     text.each(&HINTS, "state", &[("live", live_hints), ("stale", stale_hints)]);
 }

@@ -13,7 +13,7 @@ use crate::http::meter::Metrics;
 use crate::http::net::{Permits, Tls};
 use crate::http::route::Route;
 use crate::pool::PoolId;
-use crate::store::{Diagnostics, Stats, Store};
+use crate::store::{IndexSizes, Stats, Store};
 
 /// The state of a server apart from its store.
 pub(in crate::http) struct Status {
@@ -33,8 +33,10 @@ pub(in crate::http) struct Status {
 pub(in crate::http) struct Reading {
     /// The counts of the store, unless it does not answer.
     pub(in crate::http) stats: Option<Stats>,
-    /// The diagnostics of the store, if it has any.
-    pub(in crate::http) diagnostics: Option<Diagnostics>,
+    /// How large the indexes are, if the store has any.
+    pub(in crate::http) index_sizes: Option<IndexSizes>,
+    /// How far the sweep is behind, if the store has one.
+    pub(in crate::http) sweep_lag_ms: Option<u64>,
     /// Requests for a key that got none.
     pub(in crate::http) empty: u64,
     /// The number of open connections, and the limit.
@@ -95,7 +97,8 @@ impl Status {
         let empty = [Route::Lease, Route::LeaseOrWait, Route::LeaseOnce, Route::LeaseOnceOrWait];
         Reading {
             stats: api.store.stats_of(PoolId::DEFAULT).await.ok(),
-            diagnostics: api.diagnostics(PoolId::DEFAULT),
+            index_sizes: api.index_sizes(PoolId::DEFAULT),
+            sweep_lag_ms: api.diagnose.as_ref().map(|store| store.sweep_lag_ms()),
             empty: empty.into_iter().map(|route| self.metrics.answered(route, 404)).sum(),
             connections: (self.connections.taken(), self.connections.max()),
             admin_connections: (self.admin_connections.taken(), self.admin_connections.max()),

@@ -96,12 +96,12 @@ impl Samples {
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             let sample = Sample {
                 at: since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0)),
-                sweep_lag_ms: reading.diagnostics.map(|diagnostics| diagnostics.sweep_lag_ms),
+                sweep_lag_ms: reading.sweep_lag_ms,
                 connections: reading.connections.0 + reading.admin_connections.0,
                 requests: status.metrics.requests(),
                 resident_bytes: resident_bytes(),
                 latency_us: Latency::of(&recent),
-                stats: Stats::of(counts, reading.diagnostics.as_ref()),
+                stats: Stats::of(counts, reading.index_sizes.as_ref()),
             };
             before = latencies;
             self.add(serde_json::to_string(&sample).expect("numbers"));

@@ -25,7 +25,8 @@ use self::pools::PoolState;
 pub use self::state::Memory;
 use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Ticket};
-use super::port::{Diagnose, Diagnostics, Later, Listed, Stats, Store};
+use super::port::{Diagnose, Later, Listed, Stats, Store};
+use crate::engine::IndexSizes;
 use crate::error::Error;
 use crate::key::Lease;
 use crate::pool::{PoolId, PoolName, Settings};
@@ -120,12 +121,14 @@ impl<C: Clock> Store for Memory<C> {
 }
 
 impl<C: Clock> Diagnose for Memory<C> {
-    fn diagnose(&self, pool: PoolId) -> Option<Diagnostics> {
+    fn index_sizes(&self, pool: PoolId) -> Option<IndexSizes> {
+        self.shared.with(pool, |pool| pool.keys().index_sizes())
+    }
+
+    fn sweep_lag_ms(&self) -> u64 {
         let now = self.shared.clock.now();
         let lag_ms =
             |pool: &Arc<PoolState>| pool.keys().next_deadline().map_or(0, |due| now.ms_since(due));
-        let sweep_lag_ms = self.shared.pools.all().iter().map(lag_ms).max().unwrap_or(0);
-        let index_sizes = self.shared.with(pool, |pool| pool.keys().index_sizes())?;
-        Some(Diagnostics { index_sizes, sweep_lag_ms })
+        self.shared.pools.all().iter().map(lag_ms).max().unwrap_or(0)
     }
 }
