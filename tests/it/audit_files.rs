@@ -43,6 +43,7 @@ fn server(log: impl AsRef<std::ffi::OsStr>) -> Command {
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
+    // Lines are written whole.
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -96,8 +97,11 @@ fn sighup_opens_the_file_again() {
     let (mut child, address, mut log) = start(&mut server(&path));
     lease(&address, 1);
     fs::rename(&path, &old).unwrap();
-    // The server has still the old file.
+    // The server has still the old file. A line may be written after its answer, then also to the next file.
     lease(&address, 1);
+    while lines(&old).len() < 2 {
+        std::thread::yield_now();
+    }
     signal(&child, "HUP");
     assert!(log.any(|line| line.contains("SIGHUP: opened the audit log again")));
     lease(&address, 3);
