@@ -16,6 +16,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import unittest
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from markdown import Page
 from session import Failed, Session
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# How long lines of a log may take.
+LINES_TIMEOUT_S = 10
 # Beginnings of commands that are not run here, and where they are.
 NOT_RUN = {
     "tests/run": "it runs this",
@@ -60,6 +63,12 @@ def check_links(page, root):
             yield f"names {name}: there is no such file"
 
 
+def differences(block, shown, actual):
+    """What differs between the lines that a page shows and those that were printed, or nothing."""
+    text = "\n".join(command.text for command in block.commands())
+    return compare.differences("\n".join(shown), "\n".join(actual), text)
+
+
 def check_blocks(page, session):
     """Runs a page's commands. Yields what is wrong, with new outputs by the lines that they replace."""
     for block in page.blocks:
@@ -81,10 +90,16 @@ def check_blocks(page, session):
                 continue
             prompt = f"$ {command.text}"
             shown += [prompt, *command.output]
+            before = list(actual)
             actual += [prompt, *output.split("\n")] if output else [prompt]
+            deadline = time.monotonic() + LINES_TIMEOUT_S
+            while command.text.startswith("tail ") and differences(block, shown, actual) and time.monotonic() < deadline:
+                # The server writes some lines only after its answer.
+                time.sleep(0.02)
+                output = session.run(command.text)
+                actual = [*before, prompt, *output.split("\n")] if output else [*before, prompt]
             outputs.append((command.begin, command.end, output.split("\n") if output else []))
-        text = "\n".join(command.text for command in commands)
-        why = compare.differences("\n".join(shown), "\n".join(actual), text)
+        why = differences(block, shown, actual)
         if why:
             lines = difflib.unified_diff(shown, actual, "as shown", "as the server answers", lineterm="")
             yield f"line {block.line + 1}: {why}\n" + "\n".join(lines), outputs

@@ -55,6 +55,10 @@ class Transcripts(unittest.TestCase):
             self.assertIn(old, GOOD)
             self.assert_fault(GOOD.replace(old, new, 1), "the output differs")
 
+    def test_a_log_may_get_its_line_a_little_later(self):
+        late = START + "```console\n$ : >log; (sleep 0.3; echo late >log) &\n$ tail -n 1 log\nlate\n```\n"
+        self.assertEqual(faults(late), [])
+
     def test_a_deadline_that_is_off_is_noticed(self):
         self.assert_fault(GOOD.replace("14:02:02.610Z", "14:01:02.610Z"), "-60 s off")
 
