@@ -157,6 +157,19 @@ pub fn parse_pools_max(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads the limit on the bytes of values: from 1 to a tebibyte. O(1).
+///
+/// # Errors
+///
+/// A message that says what the text must be, with an example.
+pub fn parse_value_bytes_max(text: &str) -> Result<usize, String> {
+    const MAX: usize = 1 << 40;
+    match text.parse() {
+        Ok(bytes) if (1..=MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("must be a number of bytes from 1 to {MAX}, such as 1073741824")),
+    }
+}
+
 /// Reads the limit on keys: from 1 to 2^32 - 1. O(1).
 ///
 /// # Errors

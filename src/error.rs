@@ -37,6 +37,12 @@ pub enum Error {
     DefaultPool,
     /// There are as many pools as may be.
     TooManyPools,
+    /// The holder, or those who share its quota, have as many leases as they may have.
+    TooManyHeld,
+    /// The keys of the pool may not have so many different labels.
+    TooManyLabels,
+    /// All values together may not have so many bytes.
+    ValuesFull,
     /// The store cannot be reached, or cannot keep what it is told. Unlike after any other error, it
     /// is not known whether the operation was carried out.
     Unavailable {
@@ -66,6 +72,11 @@ impl fmt::Display for Error {
             Self::PoolNotEmpty => "the pool has keys",
             Self::DefaultPool => "the default pool cannot be deleted",
             Self::TooManyPools => "there are too many pools already",
+            Self::TooManyHeld => "the holder has as many leases as it may have",
+            Self::TooManyLabels => "the keys of the pool have too many different labels",
+            Self::ValuesFull => {
+                "there is no room for more values: all together have too many bytes"
+            }
             Self::Unavailable { .. } => "the store is not available",
         })
     }

@@ -1,11 +1,19 @@
 //! The vocabulary: what a key, a lease and a life are to callers.
 
+mod holder;
+mod label;
+mod value;
+
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use rand::{CryptoRng, RngExt};
 use uuid::Uuid;
 
+pub use self::holder::{Holder, Quota};
+pub use self::label::Label;
+pub use self::value::Value;
 use crate::error::Error;
 use crate::pool::PoolId;
 use crate::time::Timestamp;
@@ -91,6 +99,31 @@ pub struct Lease {
     pub until: Timestamp,
 }
 
+/// A lease, and the value that it gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// The lease.
+    pub lease: Lease,
+    /// The value of the key, if it has one.
+    pub value: Option<Value>,
+}
+
+/// It is a lease to those who do not ask for the value.
+impl Deref for Leased {
+    type Target = Lease;
+
+    fn deref(&self) -> &Lease {
+        &self.lease
+    }
+}
+
+/// The lease of a key without a value.
+impl From<Lease> for Leased {
+    fn from(lease: Lease) -> Self {
+        Self { lease, value: None }
+    }
+}
+
 /// Whether a key can be leased.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -121,7 +154,7 @@ impl State {
 }
 
 /// What is known of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyInfo {
     /// When the key was created.
     pub created_at: Timestamp,
@@ -131,6 +164,39 @@ pub struct KeyInfo {
     pub generation: u64,
     /// Whether it can be leased.
     pub state: State,
+    /// What it has of its own, if it has anything. Most keys have nothing, so that is all that they pay for it.
+    pub own: Option<Box<OwnInfo>>,
+}
+
+impl KeyInfo {
+    /// Its labels. O(1).
+    #[must_use]
+    pub fn labels(&self) -> &[Label] {
+        self.own.as_ref().map_or(&[], |own| &own.labels)
+    }
+
+    /// Who has leased it, if that was said. O(1).
+    #[must_use]
+    pub fn holder(&self) -> Option<&Holder> {
+        self.own.as_ref()?.holder.as_ref()
+    }
+}
+
+/// What is known of what a key has of its own, but for its value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnInfo {
+    /// Its labels, in the order in which they were given.
+    pub labels: Vec<Label>,
+    /// Who has leased it, if that was said.
+    pub holder: Option<Holder>,
+}
+
+impl OwnInfo {
+    /// As it stands in [`KeyInfo`]: `None` if there is nothing. O(1).
+    #[must_use]
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
 }
 
 /// The generations of a key that a request is meant for.

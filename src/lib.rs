@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   socket ── http ── Store ── Memory ──┬ Pool ─┬─ records        id → what is true of the key
-//!                    batches   │  │     ├ Pool  ├─ free           hints at free keys, a vector a shard
+//!                    batches   │  │     ├ Pool  ├─ free, labels   hints at free keys, a vector a shard
 //!                            clock sweep ┊      ├─ lives, blocks  (deadline, key), ordered
 //!                                        ┊      └─ journal        each change of a key, or nothing
 //! ```
@@ -56,8 +56,11 @@
 //! `Pool::check_invariants` (`engine/check.rs`) asserts them after each step of the tests.
 //!
 //! - **A key is served once.** A lease begins under its record's guard, and only for the thread that
-//!   took the key's one hint out of the free vectors.
-//! - **Each free key has exactly one live hint**, each blocked key none.
+//!   took a live hint of the key out of the free vectors.
+//! - **Each free key has exactly one live hint in the pool's free vectors, and one in those of each of its
+//!   labels**; each blocked key has none. A lease by one of them makes the others stale.
+//! - **A label is there as long as a key has it**, with vectors of its own. So a lease that finds no label knows
+//!   that no key had it.
 //! - **A generation never repeats for a key.** It is odd while the key is leased, and rises with
 //!   each lease and each end of one. A request may name the one it is meant for.
 //! - **Each key whose life ends has one entry in the index of lives**, at or before that, and one without
@@ -78,17 +81,23 @@
 //!   neither a hint nor an entry that is due knows that no key was free.
 //! - **An entry stands where its record says**, for the thread that has the record's guard: it is
 //!   moved under that guard.
+//! - **A pool has a value once.** The index of values is changed under the guard of the key that has the value:
+//!   a record is not added if another key has it there, and a dead key that has it is removed first.
+//! - **What keys have of their own is where a flag says so**: in tables beside the records of their shard
+//!   (`engine/own.rs`). Keys that have nothing pay nothing.
+//! - **Only a lease has a holder**, and as long as it is kept there it counts against the holder's quota: both end
+//!   in the same change. Before a quota refuses, all that is over in the pool is ended.
 //! - **Counts add up at every look**: they are changed under the guards, and read under the shards'
 //!   locks.
 //! - **Locks:** while a record's guard is held, a hint may be pushed, an index changed (each of its
-//!   time buckets has a lock) and the journal appended to. Serving waiters holds the queue's lock for up
+//!   time buckets has a lock, and each stripe of the index of values), the table of labels looked at, and the journal appended to. Serving waiters holds the queue's lock for up
 //!   to 16 leases and about a hundred keys that turn out to be of no use: under it guards are taken, and the locks of
 //!   those who receive the leases (a mailbox, a channel), which call nothing. Handling what is due holds
 //!   a lock that nobody waits for. A change of settings holds a lock of its own while it takes guards. Other than that no lock is taken while one is held. A guard is held
 //!   for about a microsecond, but for a shard's table or vector that grows or shrinks.
-//! - **Stale hints**, those of keys that died or began to cool down while they were free, are at most
-//!   about twice the live ones, and 32 more in each shard: an operation that makes one in a shard where they prevail drops two
-//!   others.
+//! - **Stale hints**, those of keys that died, began to cool down while they were free, or were leased by a hint
+//!   of other vectors, are at most about twice the live ones, and 32 more in each shard: an operation that makes
+//!   one in a shard where they prevail drops two others.
 //! - **A key never moves.** In a pool that began small, a bit of its id says in which half it is.
 //! - **A walk over all keys sees each key that stays exactly once**, in the order of places that do not
 //!   depend on the size of the tables (`engine/place.rs`), without memory for it.
@@ -105,9 +114,12 @@
 //! | entry of block | 24 | the same, for keys leased in the last minute |
 //! | huge pages | 12 | what is freed within one is given back, but not always what was never used |
 //!
-//! A pool that begins small ([`engine::Size::Growing`]) takes 2 KiB while it is empty, and with its first key some
+//! A pool that begins small ([`engine::Size::Growing`]) takes 2.6 KiB while it is empty, and with its first key some
 //! 7 KiB more: 8 shards, a skip list for each stripe of its indexes, and longer time buckets. The rest comes when
 //! it has some thousand keys (`engine/halves.rs`).
+//!
+//! What keys have of their own comes on top. A value of 51 characters takes some 190 bytes; a label 75, and each
+//! further one 25; a holder of a lease 70, and 65 more for a name of its own.
 //!
 //! The indexes name a key by half its id, which is enough to find the record. The shards are
 //! graded in size, so that their tables do not all double at once. Both are told in

@@ -6,7 +6,7 @@ use std::slice::from_ref;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use token_orchestrator::engine::Pool;
-use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
+use token_orchestrator::key::{Fence, KeyId, Leased, Ttl};
 use token_orchestrator::store::Options;
 use token_orchestrator::time::Timestamp;
 
@@ -51,7 +51,7 @@ impl Filled {
 pub(crate) struct Worker {
     rng: SmallRng,
     ids: Vec<KeyId>,
-    leases: Vec<Lease>,
+    leases: Vec<Leased>,
 }
 
 impl Worker {
@@ -117,7 +117,7 @@ pub(crate) const OPERATIONS: [(&str, Operation); 8] = [
     }),
 ];
 
-fn release(filled: &Filled, leases: &[Lease]) {
+fn release(filled: &Filled, leases: &[Leased]) {
     for lease in leases {
         filled.pool.release(&lease.id, NOW, Fence::Any, 0).expect("a living key");
     }

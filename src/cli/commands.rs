@@ -3,10 +3,12 @@
 use hyper::Method;
 use serde_json::{Value, json};
 
+use super::choice::{Choice, parse_holder};
 use super::client::{Answer, ApiRequest, parse_count, parse_etag, parse_id};
 use super::common::{OfKeys, Session};
+use super::counts::{self, number};
+use super::list;
 use super::report::print;
-use super::{counts, list};
 use crate::config::parse_max_ms;
 use crate::key::KeyId;
 
@@ -21,6 +23,9 @@ pub(super) enum Command {
         common: OfKeys,
     },
     /// Leases a random free key
+    ///
+    /// Prints its id, the `ETag` and the end of its lease, and its value if it has one. In a value, control characters
+    /// are written as in JSON; with --json it can be read by programs.
     Lease {
         /// How many keys to lease, from 1 to 100000; fewer are leased if fewer are free
         #[arg(long, value_name = "NUMBER", value_parser = parse_count)]
@@ -31,6 +36,8 @@ pub(super) enum Command {
         /// How long to wait if no key is free, such as 10s
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         wait: Option<u32>,
+        #[command(flatten)]
+        choice: Choice,
         #[command(flatten)]
         common: OfKeys,
     },
@@ -45,6 +52,17 @@ pub(super) enum Command {
         /// How long the key cools down before it can be leased again, such as 30s; for one ID only
         #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
         cooldown: Option<u32>,
+        #[command(flatten)]
+        common: OfKeys,
+    },
+    /// Takes back all keys that one holder has leased
+    ///
+    /// For a worker that has died: its leases end, and its keys are free at once. What it may still send with the
+    /// `ETag` of such a lease is refused. Where tokens are required, this takes one with the role admin.
+    TakeBack {
+        /// Whose leases end, such as worker-7
+        #[arg(long, value_name = "HOLDER", value_parser = parse_holder)]
+        holder: String,
         #[command(flatten)]
         common: OfKeys,
     },
@@ -102,14 +120,11 @@ pub(super) enum Command {
     ///
     /// `since` and `until` are the times of the lease of a blocked key, or of the cool-down of a cooling one.
     /// `expires` is `never` for a key that lives until it is deleted. `leases` is how often the key was leased.
+    /// `holder` is who has leased it, if that was said. Values are not shown.
     ///
     /// With --json each key is an object in a line of its own.
     List(list::Args),
 }
-
-/// What a 404 means to a command that leases keys.
-pub(super) const NO_FREE_KEY: &str =
-    "no key is free. Create more keys, or wait longer for one, such as with --wait 30s.";
 
 /// What a 404 means to a command that names a key.
 fn no_key(id: &KeyId) -> String {
@@ -128,10 +143,10 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
             let request = ApiRequest::new(Method::POST, "keys").body(body);
             common.session()?.print(request, "", created).await
         }
-        Command::Lease { count, lease, wait, common } => {
+        Command::Lease { count, lease, wait, choice, common } => {
             let request = ApiRequest::new(Method::GET, "keys").ms("lease", lease).wait(wait);
-            let request = request.parameter("count", count);
-            common.session()?.print(request, NO_FREE_KEY, leased).await
+            let request = choice.of(request).parameter("count", count);
+            common.session()?.print(request, &choice.no_free_key(), leased).await
         }
         Command::Release { ids, etag, cooldown, common } => {
             let session = common.session()?;
@@ -146,6 +161,12 @@ pub(super) async fn run(command: Command) -> Result<(), String> {
                 )),
                 _ => print_many(&session, "keys", &ids, "released").await,
             }
+        }
+        Command::TakeBack { holder, common } => {
+            let request = ApiRequest::new(Method::DELETE, "leases");
+            let request = request.parameter("holder", Some(holder));
+            let text = |answer: &Answer| format!("{} released", number(&answer.body["released"]));
+            common.session()?.print(request, "", text).await
         }
         Command::KeepAlive { ids, common } => {
             let session = common.session()?;
@@ -227,17 +248,24 @@ fn created(answer: &Answer) -> String {
     }
 }
 
-/// A line for each lease, with the id first.
+/// A line for each lease, with the id first, and with the value last if the key has one: it may have spaces.
 fn leased(answer: &Answer) -> String {
     let until = field(answer, "lease-expires-at");
-    let line = |id: &str, etag: &str| format!("{id}  etag {etag}  until {until}");
-    if let Some(id) = answer.text("keyId") {
-        return line(id, field(answer, "etag"));
+    let line = |key: &Value, etag: &str| {
+        let id = key["keyId"].as_str().unwrap_or("?");
+        let value = key["value"].as_str().map(|value| {
+            // As all other control characters are printed: the value stays in its line.
+            format!("  value {}", value.replace('\n', "\\u000a"))
+        });
+        format!("{id}  etag {etag}  until {until}{}", value.unwrap_or_default())
+    };
+    match answer.body["keys"].as_array() {
+        Some(keys) => {
+            let lines = keys.iter().map(|key| line(key, key["etag"].as_str().unwrap_or("?")));
+            lines.collect::<Vec<_>>().join("\n")
+        }
+        None => line(&answer.body, field(answer, "etag")),
     }
-    let keys = answer.body["keys"].as_array().into_iter().flatten();
-    let lines = keys
-        .map(|key| line(key["keyId"].as_str().unwrap_or("?"), key["etag"].as_str().unwrap_or("?")));
-    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn info(answer: &Answer) -> String {
@@ -251,5 +279,7 @@ fn info(answer: &Answer) -> String {
     // There is none for a key that lives until it is deleted.
     let expires = answer.header("key-expires-at").unwrap_or("never");
     let etag = field(answer, "etag");
-    format!("{state}\ncreated {created}\nexpires {expires}\netag    {etag}")
+    let holder = answer.header("lease-holder").map(|holder| format!("\nholder  {holder}"));
+    let holder = holder.unwrap_or_default();
+    format!("{state}\ncreated {created}\nexpires {expires}\netag    {etag}{holder}")
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::client::{Answer, ApiRequest, Client, Failure, Server};
+use super::client::{Answer, ApiRequest, Client, Server};
+use super::failure::Failure;
 use super::report::print;
 use crate::pool::PoolName;
 
@@ -142,10 +143,11 @@ fn error(what: &str, is_json: bool) -> String {
 
 /// The body of an answer, with the key's header fields added to it.
 fn with_header(answer: Answer) -> Value {
-    const FIELDS: [(&str, &str); 3] = [
+    const FIELDS: [(&str, &str); 4] = [
         ("etag", "etag"),
         ("lease-expires-at", "leaseExpiresAt"),
         ("key-expires-at", "keyExpiresAt"),
+        ("lease-holder", "leaseHolder"),
     ];
     let fields = FIELDS.map(|(name, field)| (field, answer.header(name).map(str::to_owned)));
     let mut body = answer.body;

@@ -1,8 +1,10 @@
 //! `list`: the keys of a pool.
 
+use super::choice::parse_label;
 use super::common::OfKeys;
 use super::pages::List;
 use super::table::Column;
+use crate::key::Label;
 
 /// What to list.
 #[derive(clap::Args)]
@@ -10,6 +12,9 @@ pub(super) struct Args {
     /// List only keys in this state
     #[arg(long, value_name = "STATE")]
     state: Option<State>,
+    /// List only keys with this label, such as plan:pro
+    #[arg(long, value_name = "NAME:VALUE", value_parser = parse_label)]
+    label: Option<Label>,
     /// How many keys to list at most, such as 100. By default all
     #[arg(long, value_name = "NUMBER", value_parser = parse_limit)]
     limit: Option<usize>,
@@ -51,6 +56,8 @@ const COLUMNS: &[Column] = &[
     Column::text("created", "/createdAt", "-"),
     Column::text("expires", "/keyExpiresAt", "never"),
     Column::count("leases", "/leases"),
+    Column::text("holder", "/holder", "-"),
+    Column::labels("labels", "/labels"),
 ];
 
 /// Prints the keys.
@@ -59,10 +66,12 @@ const COLUMNS: &[Column] = &[
 ///
 /// The message to print.
 pub(super) async fn run(args: Args) -> Result<(), String> {
+    let state = args.state.map(|state| ("state", state.name().to_owned()));
+    let label = args.label.map(|label| ("label", label.to_string()));
     let list = List {
         path: "inventory",
         field: "keys",
-        state: args.state.map(State::name),
+        filters: state.into_iter().chain(label).collect(),
         max: args.limit.unwrap_or(usize::MAX),
         columns: COLUMNS,
     };

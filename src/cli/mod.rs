@@ -2,10 +2,13 @@
 
 mod address;
 mod audit;
+mod choice;
 mod client;
 mod commands;
 mod common;
 mod counts;
+mod failure;
+mod import;
 mod list;
 mod listen;
 mod log;
@@ -62,6 +65,18 @@ enum Command {
     Token(token::Command),
     #[command(flatten)]
     Client(commands::Command),
+    /// Imports keys with values of their own, such as API keys of a provider
+    ///
+    /// Each line of FILE is the value of a key. A line that begins with { is JSON, with labels that leases can choose
+    /// by: {"value":"sk-1","labels":{"plan":"pro"}}. Empty lines are skipped. A value has 1 to 4096 characters.
+    ///
+    /// A value that the pool has already is not added again, so a file can be imported twice. A line that is refused
+    /// is named with its number and the reason, the others are imported, and the exit status is 1. Where tokens are
+    /// required, this takes one with the role admin.
+    ///
+    /// Values are secrets: this command prints none, and only leases give them. By default keys live for the time that
+    /// is set for their pool without a keep-alive: for keys of your own, `pool set NAME --key-ttl never` sets no end.
+    Import(import::Args),
     #[command(flatten)]
     Pools(pools::Command),
     /// Runs a command with a leased key
@@ -69,7 +84,7 @@ enum Command {
     /// Leases a key, sets `TOKEN_ORCHESTRATOR_KEY` to its id for CMD, renews the lease and keeps the key
     /// alive while CMD runs, and releases the key when CMD has ended. CMD does not get
     /// `TOKEN_ORCHESTRATOR_TOKEN`. With --pool it gets `TOKEN_ORCHESTRATOR_POOL`, so that commands that it runs are
-    /// about the same pool.
+    /// about the same pool. With --value-env it gets the value of the key.
     ///
     /// CMD runs in a process group of its own. When it has ended, every process that it has started and that
     /// still runs gets SIGTERM, and SIGKILL after --kill-after, whatever its group or session. The key is
@@ -96,9 +111,9 @@ enum Command {
     ///
     /// Exit status: that of CMD, or 128 plus the number of the signal that ended CMD, or that ended this
     /// program while it waited for a key. 124 if the lease was lost, or 137 if CMD then had to be ended by
-    /// SIGKILL. 125 if no key could be leased, 126 if CMD cannot be started, 127 if CMD is not found, 2 if an
-    /// option is wrong, such as a --kill-after that the lease does not allow. If Ctrl-C ended CMD in a
-    /// terminal, this program ends by SIGINT, too.
+    /// SIGKILL. 125 if no key could be leased, or if it has no value for --value-env. 126 if CMD cannot be
+    /// started, 127 if CMD is not found, 2 if an option is wrong, such as a --kill-after that the lease does
+    /// not allow. If Ctrl-C ended CMD in a terminal, this program ends by SIGINT, too.
     Run(run::Args),
     /// Becomes a command: `run` executes this in the process of its command
     #[command(hide = true, name = "_become")]
@@ -173,14 +188,19 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)) {
             Command::Serve(args) => serve(&args, &self.names),
-            Command::Token(command) => {
+            Command::Token(command) => match token::run(&command) {
                 // `println!` would panic if standard output is closed.
-                match writeln!(std::io::stdout(), "{}", token::run(&command)) {
+                Ok(lines) => match writeln!(std::io::stdout(), "{lines}") {
                     Ok(()) => ExitCode::SUCCESS,
                     Err(error) => fail(&error.to_string(), 1),
-                }
-            }
+                },
+                Err(error) => fail(&error, 2),
+            },
             Command::Client(command) => end(wait_for(commands::run(command))),
+            Command::Import(args) => match wait_for(import::run(args)) {
+                Ok(false) => ExitCode::FAILURE,
+                result => end(result.map(|_| ())),
+            },
             Command::Pools(command) => end(wait_for(pools::run(command))),
             Command::Run(args) => match wait_for(run::run(args)) {
                 Ok(status) => ExitCode::from(status),

@@ -16,8 +16,8 @@ pub(super) struct List {
     pub(super) path: &'static str,
     /// The field of an answer that has the items.
     pub(super) field: &'static str,
-    /// Only items in this state.
-    pub(super) state: Option<&'static str>,
+    /// Parameters that choose among the items.
+    pub(super) filters: Vec<(&'static str, String)>,
     /// How many items to print at most.
     pub(super) max: usize,
     /// What a table shows of an item.
@@ -41,7 +41,10 @@ impl List {
         };
         loop {
             let request = ApiRequest::new(Method::GET, self.path);
-            let request = request.parameter("state", self.state);
+            let request = self
+                .filters
+                .iter()
+                .fold(request, |request, (name, value)| request.parameter(name, Some(value)));
             let request = request.parameter("limit", Some(left.min(Wanted::LIMIT_MAX)));
             let answer = session.send(request.parameter("cursor", cursor.as_ref()), "").await?;
             let items = answer.body[self.field].as_array().ok_or_else(unreadable)?;

@@ -86,8 +86,8 @@ const COLUMNS: &[Column] = &[
 pub(super) async fn run(command: Command) -> Result<(), String> {
     match command {
         Command::Pools { common } => {
-            let (path, field, state, max) = ("pools", "pools", None, usize::MAX);
-            let list = List { path, field, state, max, columns: COLUMNS };
+            let (path, field, filters, max) = ("pools", "pools", Vec::new(), usize::MAX);
+            let list = List { path, field, filters, max, columns: COLUMNS };
             list.print(&common.session(None)?).await
         }
         Command::Pool(PoolCommand::Set { name, settings, reset, common }) => {

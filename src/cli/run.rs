@@ -52,6 +52,10 @@ pub(super) struct Args {
     /// less the margin before its end. By default 10s, or a quarter of the lease if that is shorter
     #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
     kill_after: Option<u32>,
+    /// Give CMD the value of the key in this variable, such as `OPENAI_API_KEY`. If the key has none, CMD is not
+    /// started
+    #[arg(long, value_name = "NAME", value_parser = parse_variable)]
+    value_env: Option<String>,
     /// The command and its arguments, such as -- ./worker --fast
     #[arg(required = true, last = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -71,7 +75,8 @@ pub(super) async fn run(args: Args) -> Result<u8, (String, u8)> {
     let mut signals = Signals::new().map_err(|error| (error.to_string(), FAILED))?;
     let OfPool { pool } = args.of;
     let client = args.server.client().map_err(|why| (why, FAILED))?.of_pool(pool.clone());
-    let keeper = match find(&client, args.options, kill_after, &mut signals).await {
+    let needs_value = args.value_env.is_some();
+    let keeper = match find(&client, &args.options, kill_after, needs_value, &mut signals).await {
         Ok(keeper) => keeper,
         Err(NoKey::Signal(signal)) => return Ok(killed_by(signal)),
         Err(NoKey::Failed(why, status)) => return Err((why, status)),
@@ -80,6 +85,7 @@ pub(super) async fn run(args: Args) -> Result<u8, (String, u8)> {
         // The command gets a key, not the right to lease others.
         command.env(KEY, keeper.id()).env_remove(TOKEN);
         command.envs(pool.map(|pool| (POOL, pool.to_string())));
+        command.envs(args.value_env.zip(keeper.value()));
     });
     let ended = match job {
         Ok(job) => Ok(supervise(job, Terminal::new(own_group()), &keeper, &mut signals).await),
@@ -111,11 +117,12 @@ enum NoKey {
     Failed(String, u8),
 }
 
-/// Leases a key and makes sure that its lease and its life last.
+/// Leases a key and makes sure that its lease and its life last, and that it has a value if that is needed.
 async fn find(
     client: &Client,
-    options: LeaseOptions,
+    options: &LeaseOptions,
     kill_after: Option<Duration>,
+    needs_value: bool,
     signals: &mut Signals,
 ) -> Result<Keeper, NoKey> {
     let failed = |why| NoKey::Failed(why, FAILED);
@@ -127,9 +134,13 @@ async fn find(
         let leased = tokio::select! {
             biased;
             signal = signals.next_end() => return Err(NoKey::Signal(signal)),
-            leased = Keeper::lease(client.clone(), options, began) => leased,
+            leased = Keeper::lease(client.clone(), options.clone(), began) => leased,
         };
         let mut keeper = leased.map_err(failed)?;
+        if let Some(why) = needs_value.then(|| unfit_value(keeper.value())).flatten() {
+            release(&keeper, signals).await;
+            return Err(failed(why.to_owned()));
+        }
         let why = tokio::select! {
             biased;
             signal = signals.next_end() => NoKey::Signal(signal),
@@ -148,6 +159,38 @@ async fn find(
         release(&keeper, signals).await;
         return Err(why);
     }
+}
+
+/// Why the value of a key cannot be given in a variable, if it cannot.
+fn unfit_value(value: Option<&str>) -> Option<&'static str> {
+    match value {
+        Some(value) if !value.contains('\0') => None,
+        Some(_) => Some(
+            "the value of the leased key has a NUL character, which no variable can have, so CMD was not started: \
+             import the key with another value, or leave --value-env out.",
+        ),
+        None => Some(
+            "the leased key has no value for --value-env, so CMD was not started: `import` makes keys with values. \
+             Use a pool where all keys have one, choose such keys with --label, or leave --value-env out.",
+        ),
+    }
+}
+
+/// Reads the name of a variable for the value of a key. Those of this program mean something else.
+fn parse_variable(text: &str) -> Result<String, String> {
+    let is_letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    let is_name =
+        text.starts_with(is_letter) && text.chars().all(|c| is_letter(c) || c.is_ascii_digit());
+    if !is_name {
+        return Err("must be the name of a variable, such as OPENAI_API_KEY".to_owned());
+    }
+    if text.starts_with("TOKEN_ORCHESTRATOR_") {
+        return Err(
+            "must be a variable that this program does not use itself, such as OPENAI_API_KEY"
+                .to_owned(),
+        );
+    }
+    Ok(text.to_owned())
 }
 
 /// Releases a key. A signal cuts that short.

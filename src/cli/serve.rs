@@ -134,6 +134,10 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_POOLS", default_value_t = Options::POOLS_MAX,
           value_name = "NUMBER", value_parser = config::parse_pools_max)]
     max_pools: usize,
+    /// How many bytes the values of imported keys may have, in all pools together, from 1 to 1099511627776
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_MAX_VALUE_BYTES", default_value_t = Options::VALUE_BYTES_MAX,
+          value_name = "NUMBER", value_parser = config::parse_value_bytes_max)]
+    max_value_bytes: usize,
     /// How many shards the keys of the default pool are divided into: a power of two from 2 to 4096
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
@@ -297,6 +301,7 @@ async fn serve(
         shards: args.shards,
         waiters_max: args.max_waiters,
         pools_max: args.max_pools,
+        value_bytes_max: args.max_value_bytes,
     };
     let store = Memory::new(options, SystemClock::new());
     let mut serve_options = ServeOptions {

@@ -11,7 +11,14 @@ pub(super) struct Column {
     place: &'static str,
     /// What stands for `null`.
     none: &'static str,
-    is_count: bool,
+    kind: Kind,
+}
+
+#[derive(PartialEq)]
+enum Kind {
+    Text,
+    Count,
+    Labels,
 }
 
 impl Column {
@@ -21,12 +28,17 @@ impl Column {
         place: &'static str,
         none: &'static str,
     ) -> Self {
-        Self { heading, place, none, is_count: false }
+        Self { heading, place, none, kind: Kind::Text }
     }
 
     /// A column of numbers.
     pub(super) const fn count(heading: &'static str, place: &'static str) -> Self {
-        Self { heading, place, none: "-", is_count: true }
+        Self { heading, place, none: "-", kind: Kind::Count }
+    }
+
+    /// A column of labels, each a name and a value.
+    pub(super) const fn labels(heading: &'static str, place: &'static str) -> Self {
+        Self { heading, place, none: "-", kind: Kind::Labels }
     }
 
     /// The value of an item. It stays in its line, whatever the server sends.
@@ -35,10 +47,24 @@ impl Column {
             // The server always sends it.
             None => "?".to_owned(),
             Some(Value::Null) => self.none.to_owned(),
-            Some(Value::String(text)) => text.replace('\n', " "),
+            Some(Value::String(text)) => one_line(text),
+            Some(Value::Object(labels)) if self.kind == Kind::Labels => match labels.len() {
+                0 => self.none.to_owned(),
+                _ => labels.iter().map(label).collect::<Vec<_>>().join(","),
+            },
             Some(value) => number(value),
         }
     }
+}
+
+/// A label as options have it.
+fn label((name, value): (&String, &Value)) -> String {
+    let value = value.as_str().map_or_else(|| value.to_string(), one_line);
+    format!("{}:{value}", one_line(name))
+}
+
+fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
 }
 
 /// A table. Its columns are as wide as what they have had so far, so a page needs no other page.
@@ -73,9 +99,10 @@ impl Table {
     fn line(&self, row: &[String]) -> String {
         let cells = self.columns.iter().zip(&self.widths).zip(row);
         let cells = cells.map(|((column, width), cell)| {
-            if column.is_count { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            let is_count = column.kind == Kind::Count;
+            if is_count { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
         });
-        cells.collect::<Vec<_>>().join("  ")
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     }
 }
 
@@ -105,5 +132,23 @@ mod tests {
         let second = [json!({"id": null, "a": {"until": "2026-11-27"}, "n": 12})];
         assert_eq!(table.page(&second), "-    2026-11-27     12");
         assert_eq!(Table::new(COLUMNS).page(&[]), "id  until  n");
+    }
+
+    #[test]
+    fn labels_stand_as_options_have_them() {
+        const COLUMNS: &[Column] =
+            &[Column::labels("labels", "/l"), Column::text("id", "/id", "-")];
+        let items = [
+            json!({"l": {}, "id": "a"}),
+            json!({"l": {"plan": "pro", "eu\nx": "1\n2"}, "id": "b "}),
+            json!({"l": 7, "id": "c"}),
+        ];
+        assert_eq!(
+            Table::new(COLUMNS).page(&items),
+            "labels             id\n\
+             -                  a\n\
+             plan:pro,eu x:1 2  b\n\
+             7                  c"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `token`: makes tokens and the lines that describe them in a file of tokens.
 
-use crate::http::{Pools, Role, TokenHash, check_name, new_token};
+use crate::http::{Pools, Role, TokenHash, check_name, check_quota, new_token, parse_max_held};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -8,7 +8,8 @@ pub(super) enum Command {
     ///
     /// The first line is the token. It is shown once and stored nowhere. The second line is for the file that
     /// `--auth-tokens` names; the server reads that file again on SIGHUP. The line has the name, the role and the
-    /// SHA-256 of the token, and its pools if they are given, as in: worker-7 client 5e88… openai,anthropic-*
+    /// SHA-256 of the token, and its pools and its limit if they are given, as in: worker-7 client 5e88…
+    /// openai,anthropic-* max-held=10
     New(New),
 }
 
@@ -25,6 +26,10 @@ pub(super) struct New {
     /// Without this option the token is for all pools
     #[arg(long)]
     pools: Option<Pools>,
+    /// How many keys clients with this token may have leased at once, in all pools together, such as 10. Only
+    /// for the role client. Without this option there is no limit
+    #[arg(long, value_name = "KEYS", value_parser = parse_max_held)]
+    max_held: Option<usize>,
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -32,11 +37,19 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 /// The two lines to print: the token, and its line for the file.
-pub(super) fn run(command: &Command) -> String {
-    let Command::New(New { role, name, pools }) = command;
+///
+/// # Errors
+///
+/// If a limit is given that the role cannot have.
+pub(super) fn run(command: &Command) -> Result<String, String> {
+    let Command::New(New { role, name, pools, max_held }) = command;
+    if max_held.is_some() {
+        check_quota(*role).map_err(|what| format!("--{what}"))?;
+    }
     let token = new_token(&mut rand::rng());
     let (hash, role) = (TokenHash::of(token.as_bytes()).to_string(), role.name());
     let name = name.clone().unwrap_or_else(|| format!("{role}-{}", &hash[..8]));
     let pools = pools.as_ref().map(|pools| format!(" {pools}")).unwrap_or_default();
-    format!("{token}\n{name} {role} {hash}{pools}")
+    let max_held = max_held.map(|max| format!(" max-held={max}")).unwrap_or_default();
+    Ok(format!("{token}\n{name} {role} {hash}{pools}{max_held}"))
 }

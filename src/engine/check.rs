@@ -19,7 +19,11 @@ impl<J: Journal> Pool<J> {
         }
         let (mut free, mut leased, mut cooling) = (0, 0, 0);
         let (mut life_entries, mut block_entries) = (0, 0);
+        let mut keys_with_own = Vec::new();
         self.records.for_each(|key, record| {
+            if record.has_own() {
+                keys_with_own.push(key);
+            }
             let life_entry = record.life_entry();
             let is_endless = record.life_ends().is_never();
             assert_eq!(
@@ -62,6 +66,7 @@ impl<J: Journal> Pool<J> {
         let hints = hints.values().map(Vec::len).sum::<usize>() as u64;
         assert_eq!(stats.free + self.index_sizes().stale_hints, hints, "hints are counted wrongly");
         self.free.check_stale_bound();
+        self.check_own(&keys_with_own);
     }
 
     /// The ids of all keys, in no order. O(n).

@@ -3,13 +3,16 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::expiry::Cursor;
+use super::fail_point::FailPoint;
+use super::guarded::Guarded;
 use super::journal::Journal;
 use super::pool::Pool;
 use super::record::Record;
 use super::short_id::ShortId;
-use super::transition::{Change, arm_life};
+use super::transition::{Change, Removal, arm_life};
+use super::values::Digest;
 use crate::error::Error;
-use crate::key::{KeyId, Ttl};
+use crate::key::{KeyId, Label, Ttl, Value};
 use crate::time::Timestamp;
 
 /// Room for keys that are about to be created. Dropping it gives back what was not used.
@@ -19,6 +22,26 @@ pub struct Reservation<'a, J: Journal = ()> {
     /// As it was when the room was reserved, so that all of the keys have the same.
     ttl: Ttl,
     lives: Cursor<'a>,
+}
+
+/// What a new key has of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewKey<'a> {
+    /// Its value.
+    pub value: Option<&'a Value>,
+    /// Its labels, at most [`Label::COUNT_MAX`]. One that comes twice counts once.
+    pub labels: &'a [Label],
+}
+
+/// What became of the creation of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// The key was created.
+    New,
+    /// The pool has a key whose id ends with the same 62 random bits, so nothing has changed: try another id.
+    IdTaken,
+    /// This living key of the pool has the value, so nothing has changed.
+    Known(KeyId),
 }
 
 impl<J: Journal> Pool<J> {
@@ -46,12 +69,44 @@ impl<J: Journal> Pool<J> {
             }),
         }
     }
+
+    /// The living key that has a value. O(1), O(b) for a value of b bytes; O(log n) if it was that of a dead key.
+    #[must_use]
+    pub fn find_value(&self, value: &Value, now: Timestamp) -> Option<KeyId> {
+        self.key_with(value, self.values.digest(value), now)
+    }
+
+    /// The living key that has a value. A dead one is removed. O(1); O(log n) for a dead one.
+    fn key_with(&self, value: &Value, digest: Digest, now: Timestamp) -> Option<KeyId> {
+        loop {
+            let key = self.values.find(digest)?;
+            let found = self.records.with(key, now, |guarded| {
+                let is_its = guarded.value().as_ref() == Some(value);
+                let is_dead = guarded.is_dead() && !FailPoint::DeadKeyKeepsValue.is_on();
+                (is_its, is_dead, key.join(guarded.id()))
+            });
+            match found {
+                Some((true, false, id)) => return Some(id),
+                Some((true, true, _)) => {
+                    self.remove_if(key, now, Removal::Expired, |guarded| guarded.is_dead());
+                }
+                // It was removed meanwhile, and from the index as well.
+                _ => {}
+            }
+        }
+    }
 }
 
 impl<'a, J: Journal> Reservation<'a, J> {
     /// Room for `left` keys, which the pool already counts.
     pub(super) fn new(pool: &'a Pool<J>, left: usize) -> Self {
         Self { pool, left, ttl: pool.ttl(), lives: pool.lives.cursor() }
+    }
+
+    /// For how many more keys there is room. O(1).
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.left
     }
 
     /// When the lives of keys end that are created at `now`. O(1).
@@ -77,6 +132,78 @@ impl<'a, J: Journal> Reservation<'a, J> {
     /// If more keys are created than were reserved.
     #[must_use]
     pub fn create(&mut self, id: KeyId, now: Timestamp) -> bool {
+        let pool = self.pool;
+        self.add(
+            id,
+            now,
+            |_| true,
+            |guarded| {
+                // Under the guard, before another thread can lease the key or end its life.
+                let _ = pool.apply(Change::Create, guarded, &mut &pool.blocks);
+            },
+        )
+    }
+
+    /// Creates a free key that has something of its own, and whose life begins `now`. Of calls with the same
+    /// value, at any time and on any threads, one creates a key, and the others know that key as long as it
+    /// lives, whatever its labels. O(log n), and O(b) for a value of b bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ValuesFull`], [`Error::TooManyLabels`]. What dead keys have counts until they are removed, as
+    /// [`Pool::expire`] does.
+    ///
+    /// # Panics
+    ///
+    /// If more keys are created than were reserved, or if the key has too many labels.
+    pub fn create_with(
+        &mut self,
+        id: KeyId,
+        now: Timestamp,
+        own: NewKey<'_>,
+    ) -> Result<Creation, Error> {
+        assert!(own.labels.len() <= Label::COUNT_MAX, "too many labels");
+        let pool = self.pool;
+        let value = own.value.map(|value| (value, pool.values.digest(value)));
+        loop {
+            let known = value.and_then(|(value, digest)| pool.key_with(value, digest, now));
+            if let Some(id) = known {
+                return Ok(Creation::Known(id));
+            }
+            let labels = pool.labels.count(own.labels)?;
+            let bytes = own.value.map_or(0, |value| value.reveal().len());
+            pool.values.take_bytes(bytes).inspect_err(|_| pool.labels.forget(&labels))?;
+            let mut is_known = false;
+            let claim = |key| {
+                is_known = value.is_some_and(|(_, digest)| !pool.values.claim(digest, key));
+                !is_known
+            };
+            let is_new = self.add(id, now, claim, |guarded| {
+                if let Some((value, _)) = value {
+                    Pool::<J>::give_value(guarded, value.clone());
+                }
+                Pool::<J>::give_labels(guarded, labels.clone());
+                let _ = pool.apply(Change::Create, guarded, &mut &pool.blocks);
+            });
+            if is_new {
+                return Ok(Creation::New);
+            }
+            pool.values.give_bytes(bytes);
+            pool.labels.forget(&labels);
+            if !is_known {
+                return Ok(Creation::IdTaken);
+            }
+        }
+    }
+
+    /// Adds a record if there is none, and `claim` agrees; then calls `then`. All happens under its guard.
+    fn add(
+        &mut self,
+        id: KeyId,
+        now: Timestamp,
+        claim: impl FnOnce(ShortId) -> bool,
+        then: impl FnOnce(&mut Guarded<'_>),
+    ) -> bool {
         assert!(self.left > 0, "more keys than were reserved");
         let Self { pool, ttl, lives, .. } = self;
         pool.pay_for_lives(now, 1);
@@ -86,10 +213,7 @@ impl<'a, J: Journal> Reservation<'a, J> {
             arm_life(lives, life_ends, key);
             Record::new(half, now, life_ends)
         };
-        let is_new = pool.records.add(key, now, make, |guarded| {
-            // Under the guard, before another thread can lease the key or end its life.
-            pool.apply(Change::Create, guarded, &mut &pool.blocks);
-        });
+        let is_new = pool.records.add(key, now, || claim(key), make, then);
         if is_new {
             self.left -= 1;
         }

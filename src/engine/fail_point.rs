@@ -23,6 +23,16 @@ pub(crate) enum FailPoint {
     LateSampleHits,
     /// Only the sweep handles due entries, one stripe after another.
     OneStripeOnly,
+    /// A key that is dead, and was not yet removed, keeps its value from others.
+    DeadKeyKeepsValue,
+    /// A key that has become free is offered by its hint in the pool's vectors alone.
+    LabelNotOffered,
+    /// A hint in the vectors of a label is not counted when it becomes stale.
+    StaleHintOfLabelNotCounted,
+    /// A lease by a label draws from all free keys.
+    LabelIgnored,
+    /// A lease that ran out keeps its holder, which counts against the quota.
+    LapseKeepsHolder,
     /// A release does not serve the clients that wait.
     ReleaseServesNobody,
     /// A keep-alive after the key TTL was shortened cuts a life short.
@@ -49,7 +59,7 @@ thread_local! {
 #[cfg(test)]
 impl FailPoint {
     /// All of them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::HintGenerationNotCompared,
         Self::FenceNotCompared,
         Self::UnblockOffersNothing,
@@ -59,6 +69,11 @@ impl FailPoint {
         Self::UnevenDraw,
         Self::LateSampleHits,
         Self::OneStripeOnly,
+        Self::DeadKeyKeepsValue,
+        Self::LabelNotOffered,
+        Self::StaleHintOfLabelNotCounted,
+        Self::LabelIgnored,
+        Self::LapseKeepsHolder,
         Self::ReleaseServesNobody,
         Self::KeepAliveShortens,
         Self::NeverIsArmed,

@@ -70,7 +70,8 @@ struct Shard {
     hints: Mutex<Hints>,
     /// The length of the vector, which can be read without the lock.
     len: AtomicU32,
-    /// How many hints are stale: their keys died or began to cool down while they were free.
+    /// How many hints are stale: their keys died or began to cool down while they were free, or were leased by a
+    /// hint of other vectors.
     stale: AtomicU32,
     /// How many hints were ever pushed.
     pushes: AtomicU64,
@@ -246,7 +247,7 @@ impl FreeLists {
         self.shards.iter().map(|shard| shard.pushes.load(Acquire)).sum()
     }
 
-    /// Notes that a hint has become stale: its key died or cools down. True if the shard now has more stale
+    /// Notes that a hint has become stale. True if the shard now has more stale
     /// hints than live ones, and more than a few. O(1).
     pub(super) fn add_stale(&self, key: ShortId) -> bool {
         let shard = self.shard_of(key);

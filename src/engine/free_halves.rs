@@ -47,7 +47,12 @@ impl FreeHalves {
 
     /// Whether no hint was pushed since then. If so, there was a moment without any hint. O(s) for s shards.
     pub(super) fn is_still(&self, empty: Empty) -> bool {
-        self.0.each().map(FreeLists::pushes).sum::<u64>() == empty.pushes
+        self.pushes() == empty.pushes
+    }
+
+    /// How many hints were ever pushed. O(s) for s shards.
+    pub(super) fn pushes(&self) -> u64 {
+        self.0.each().map(FreeLists::pushes).sum()
     }
 
     /// See [`FreeLists::add_stale`]. O(1).

@@ -30,9 +30,9 @@ fn create(pool: &Pool, count: usize, rng: &mut StdRng) -> Vec<KeyId> {
 }
 
 #[test]
-fn an_empty_pool_takes_two_kilobytes_and_nothing_more() {
+fn an_empty_pool_takes_less_than_three_kilobytes_and_nothing_more() {
     let pool = pool();
-    assert!(size_of::<Pool>() <= 2304, "{}", size_of::<Pool>());
+    assert!(size_of::<Pool>() <= 2688, "{}", size_of::<Pool>());
     // Nor does it when it is asked for keys that it does not have.
     let mut rng = StdRng::seed_from_u64(1);
     for _ in 0..100 {

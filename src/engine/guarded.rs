@@ -1,11 +1,16 @@
 //! A record whose guard is held.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
-use super::record::Record;
+use parking_lot::MutexGuard;
+
+use super::labels::Labeled;
+use super::own::Own;
+use super::record::{Part, Record};
 use super::shard::Shard;
 use super::short_id::ShortId;
-use crate::key::{KeyId, KeyInfo, State};
+use crate::key::{Holder, KeyId, KeyInfo, OwnInfo, State, Value};
 use crate::time::Timestamp;
 
 /// A record that no other thread can reach meanwhile, its shard, and the time of the operation.
@@ -37,9 +42,13 @@ impl<'a> Guarded<'a> {
         self.id() == half && !self.is_dead()
     }
 
-    /// The key as callers see it.
+    fn look(&self) -> Look<'_> {
+        Look::new(self.key, self.record, self.shard, self.now)
+    }
+
+    /// The key as callers see it. O(l) for l labels.
     pub(super) fn info(&self) -> KeyInfo {
-        self.record.info(self.key, self.now, || self.shard.lapse())
+        self.look().info()
     }
 
     /// Until when the key cools down after a lease that has lapsed, if no operation has noticed that.
@@ -51,7 +60,42 @@ impl<'a> Guarded<'a> {
     }
 
     pub(super) fn is_dead(&self) -> bool {
-        self.record.life_ends() <= self.now
+        self.look().is_dead()
+    }
+
+    /// The tables of the key's shard, for a key that has something of its own.
+    pub(super) fn own(&self) -> MutexGuard<'_, Option<Box<Own>>> {
+        self.shard.own()
+    }
+
+    /// Calls `change` with the tables of the key's shard. They are made when a first key needs them, and
+    /// dropped with the last one's parts.
+    pub(super) fn change_own<T>(&self, change: impl FnOnce(&mut Own) -> T) -> T {
+        let mut own = self.own();
+        let tables = own.get_or_insert_default();
+        let result = change(tables);
+        if tables.is_empty() {
+            *own = None;
+        }
+        result
+    }
+
+    /// Calls `act` with each label of the key. O(l) for l labels.
+    pub(super) fn each_label(&self, act: impl FnMut(&Arc<Labeled>)) {
+        self.look().each_label(act);
+    }
+
+    /// Who has leased the key, if that was said; even if the lease is over and nobody has noticed it. O(1).
+    pub(super) fn holder(&self) -> Option<Holder> {
+        self.look().holder()
+    }
+
+    /// The value of the key. O(1).
+    pub(super) fn value(&self) -> Option<Value> {
+        if !self.has(Part::Value) {
+            return None;
+        }
+        self.own().as_ref()?.values.get(&self.key).cloned()
     }
 }
 
@@ -72,9 +116,41 @@ impl<'a> Look<'a> {
         self.key.join(self.record.id())
     }
 
-    /// The key as callers see it.
+    /// The key as callers see it. O(l) for l labels.
     pub(super) fn info(&self) -> KeyInfo {
-        self.record.info(self.key, self.now, || self.shard.lapse())
+        let mut info = self.record.info(self.key, self.now, || self.shard.lapse());
+        if self.record.has_own() {
+            info.own = self.own_info(&info.state);
+        }
+        info
+    }
+
+    #[cold]
+    fn own_info(&self, state: &State) -> Option<Box<OwnInfo>> {
+        let mut own = OwnInfo::default();
+        self.each_label(|labeled| own.labels.push(labeled.label.clone()));
+        // A lease that is over has none, even if nobody has noticed it.
+        own.holder = self.holder().filter(|_| matches!(state, State::Leased(_)));
+        own.boxed()
+    }
+
+    /// Who has leased the key: see [`Guarded::holder`].
+    fn holder(&self) -> Option<Holder> {
+        if !self.record.has(Part::Holder) {
+            return None;
+        }
+        let own = self.shard.own();
+        own.as_ref()?.holds.get(&self.key).map(|hold| hold.holder().clone())
+    }
+
+    fn each_label(&self, act: impl FnMut(&Arc<Labeled>)) {
+        if !self.record.has(Part::Labels) {
+            return;
+        }
+        let own = self.shard.own();
+        if let Some(labels) = own.as_ref().and_then(|own| own.labels.get(&self.key)) {
+            labels.iter().for_each(act);
+        }
     }
 
     pub(super) fn is_dead(&self) -> bool {

@@ -1,17 +1,39 @@
 //! Leases, renewals, releases and cool-downs.
 
+use std::sync::Arc;
+
 use rand::Rng;
 
 use super::expiry::{Arm, Cursor};
 use super::fail_point::FailPoint;
 use super::free::Hint;
 use super::guarded::Guarded;
+use super::hold::Hold;
 use super::journal::Journal;
+use super::labels::{Labeled, Pushes, Vectors};
 use super::pool::Pool;
-use super::transition::{Change, HintOf, Removal};
+use super::transition::{Change, Crowded, Removal};
 use crate::error::Error;
-use crate::key::{Fence, KeyId, Lease};
+use crate::key::{Fence, Holder, KeyId, Label, Lease, Leased, State};
 use crate::time::Timestamp;
+
+/// How a key is to be leased.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// How long the lease lasts, in milliseconds, 1 at least.
+    pub lease_ms: u32,
+    /// A label that the key must have.
+    pub label: Option<&'a Label>,
+    /// Who leases it.
+    pub holder: Option<&'a Holder>,
+}
+
+/// Any key, for so many milliseconds.
+impl From<u32> for Terms<'_> {
+    fn from(lease_ms: u32) -> Self {
+        Self { lease_ms, label: None, holder: None }
+    }
+}
 
 impl<J: Journal> Pool<J> {
     /// How many due entries a lease that has found no free key handles at a time.
@@ -20,19 +42,26 @@ impl<J: Journal> Pool<J> {
     /// stay in the cache and that other threads find keys, too.
     const LEASE_GROUP: usize = 64;
 
-    /// Leases a uniformly random free key for `lease_ms` milliseconds, 1 at least. O(log n), and O(1) where
+    /// Leases a uniformly random one of the free keys that meet the terms. O(log n), and O(1) where
     /// the key already has an entry in the index, as most have. That is amortised over the dead keys, stale
     /// hints and ended leases that it meets, each of which is met once. [`Pool::lease_within`] limits how
     /// many those are.
     ///
     /// # Errors
     ///
-    /// [`Error::Exhausted`] if there was a moment at which no key was free, but for those that other calls
-    /// were about to lease.
-    pub fn lease(&self, now: Timestamp, lease_ms: u32, rng: &mut impl Rng) -> Result<Lease, Error> {
+    /// [`Error::TooManyHeld`] if the quota of the holder is used up by leases that last, or in other pools.
+    /// [`Error::Exhausted`] if there was a moment at which no such key was free, but for those that other
+    /// calls were about to lease.
+    pub fn lease<'a>(
+        &self,
+        now: Timestamp,
+        terms: impl Into<Terms<'a>>,
+        rng: &mut impl Rng,
+    ) -> Result<Leased, Error> {
+        let terms = terms.into();
         loop {
             let mut steps = usize::MAX;
-            if let Some(result) = self.lease_within(now, lease_ms, rng, &mut steps) {
+            if let Some(result) = self.lease_within(now, terms, rng, &mut steps) {
                 return result;
             }
         }
@@ -41,20 +70,35 @@ impl<J: Journal> Pool<J> {
     /// As [`Pool::lease`], but returns `None` once `steps` are used up. A step is a dead key, a stale hint or
     /// an ended lease that it has met, or another try because a key was freed meanwhile. The last of them may
     /// be up to 32 ended leases.
-    pub fn lease_within(
+    pub fn lease_within<'a>(
         &self,
         now: Timestamp,
-        lease_ms: u32,
+        terms: impl Into<Terms<'a>>,
         rng: &mut impl Rng,
         steps: &mut usize,
-    ) -> Option<Result<Lease, Error>> {
+    ) -> Option<Result<Leased, Error>> {
         *steps = steps.saturating_sub(self.pay_for_blocks(now, 1));
+        let terms = terms.into();
+        let drawn = match self.label_for(terms.label) {
+            Ok(drawn) => drawn,
+            Err(error) => return Some(Err(error)),
+        };
+        let mut hold = None;
+        if let Some(holder) = terms.holder {
+            match self.hold_within(holder, now, steps)? {
+                Ok(taken) => hold = Some(taken),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        let free = drawn.as_ref().map_or(&self.free, |labeled| &labeled.free);
         let mut cursor = self.blocks.cursor();
         while *steps > 0 {
             let mut met = 1;
-            match self.free.draw(rng) {
+            match free.draw(rng) {
                 Ok(hint) => {
-                    if let Some(lease) = self.try_lease(hint, now, lease_ms, &mut cursor) {
+                    if let Some(lease) =
+                        self.try_lease(hint, drawn.as_deref(), now, terms, &mut hold, &mut cursor)
+                    {
                         return Some(Ok(lease));
                     }
                 }
@@ -62,7 +106,7 @@ impl<J: Journal> Pool<J> {
                     // A lease that is over stays in the index until its key's hint is pushed. So if no
                     // entry is due and no hint was pushed meanwhile, no key was free just now.
                     let ended = self.end_blocks(now, Self::LEASE_SWEEP);
-                    if ended == 0 && self.free.is_still(empty) {
+                    if ended == 0 && free.is_still(empty) {
                         return Some(Err(Error::EXHAUSTED));
                     }
                     met = ended.max(1);
@@ -73,44 +117,83 @@ impl<J: Journal> Pool<J> {
         None
     }
 
-    /// Leases up to `count` uniformly random free keys for `lease_ms` milliseconds, and appends the leases to
-    /// `leases`. It tries each hint once, so fewer leases do not mean that no key is free. O(c log n) for c
+    /// Leases up to `count` uniformly random ones of the free keys that meet the terms, and appends the leases
+    /// to `leases`. It tries each hint once, so fewer leases do not mean that no key is free. O(c log n) for c
     /// keys.
     ///
     /// Of up to 64 keys at a time, it first draws the hints, then prefetches the records, then leases the
     /// keys, so that their cache misses overlap.
-    pub fn lease_group(
+    pub fn lease_group<'a>(
         &self,
         now: Timestamp,
-        lease_ms: u32,
+        terms: impl Into<Terms<'a>>,
         rng: &mut impl Rng,
         count: usize,
-        leases: &mut Vec<Lease>,
+        leases: &mut Vec<Leased>,
     ) {
+        let terms = terms.into();
+        let Ok(drawn) = self.label_for(terms.label) else { return };
+        let free = drawn.as_ref().map_or(&self.free, |labeled| &labeled.free);
         let mut cursor = self.blocks.cursor();
         let mut left = count;
         while left > 0 {
-            let wanted = left.min(Self::LEASE_GROUP);
+            let mut wanted = left.min(Self::LEASE_GROUP);
+            let mut holds = Vec::new();
+            if let Some(holder) = terms.holder {
+                holds = Self::hold_many(holder, wanted);
+                wanted = holds.len();
+                if wanted == 0 {
+                    break;
+                }
+            }
             self.pay_for_blocks(now, wanted);
-            let hints = self.free.draw_group(rng, wanted);
+            let hints = free.draw_group(rng, wanted);
             left = if hints.len() < wanted { 0 } else { left - wanted };
             self.records.prefetch(hints.iter().map(|hint| hint.key));
-            let lease = |hint| self.try_lease(hint, now, lease_ms, &mut cursor);
-            leases.extend(hints.into_iter().filter_map(lease));
+            for hint in hints {
+                let (mut hold, label) = (holds.pop(), drawn.as_deref());
+                leases.extend(self.try_lease(hint, label, now, terms, &mut hold, &mut cursor));
+                // If nothing was leased, it is for the next one.
+                holds.extend(hold);
+            }
         }
     }
 
-    /// Leases the key of a hint that was drawn, unless the hint is stale or the key is dead. A dead key is
-    /// removed.
+    /// The label to draw a key by, or `None` to draw any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if no key has the label.
+    fn label_for(&self, label: Option<&Label>) -> Result<Option<Arc<Labeled>>, Error> {
+        match label {
+            Some(label) if !FailPoint::LabelIgnored.is_on() => {
+                self.labels.get(label).map(Some).ok_or(Error::EXHAUSTED)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What was pushed into the free vectors of a label. If two looks are the same, nothing was pushed in between:
+    /// no key with the label was made free, though the lease of one may be over without anybody having noticed. O(1).
+    #[must_use]
+    pub fn pushes(&self, label: &Label) -> Pushes {
+        self.labels.pushes(label)
+    }
+
+    /// Leases the key of a hint that was drawn from the vectors of a label or the pool's, unless the hint is stale
+    /// or the key is dead. A dead key is removed.
     fn try_lease(
         &self,
         hint: Hint,
+        label: Option<&Labeled>,
         now: Timestamp,
-        lease_ms: u32,
+        terms: Terms<'_>,
+        hold: &mut Option<Hold>,
         cursor: &mut Cursor<'_>,
-    ) -> Option<Lease> {
+    ) -> Option<Leased> {
         let key = hint.key;
-        let (mut lease, mut is_stale) = (None, true);
+        let drawn = label.map_or(Vectors::Pool, Vectors::Label);
+        let (mut leased, mut is_stale, mut crowded) = (None, true, Crowded::new());
         let is_gone = self.records.remove_if(key, now, |guarded| {
             let is_live = guarded.hint(key) == Some(hint);
             if !is_live && !FailPoint::HintGenerationNotCompared.is_on() {
@@ -118,22 +201,41 @@ impl<J: Journal> Pool<J> {
             }
             is_stale = false;
             if guarded.is_dead() {
-                let change = Change::Remove { why: Removal::Expired, hint: HintOf::Drawn };
-                self.apply(change, guarded, cursor);
+                let change = Change::Remove { why: Removal::Expired, drawn: Some(drawn) };
+                crowded = self.apply(change, guarded, cursor);
                 return true;
             }
-            let until = guarded.now.plus_ms(u64::from(lease_ms.max(1)));
-            self.apply(Change::Lease { until }, guarded, cursor);
-            lease = Some(guarded.lease(key, guarded.now, until));
+            let until = guarded.now.plus_ms(u64::from(terms.lease_ms.max(1)));
+            if let Some(hold) = hold.take() {
+                self.give_holder(guarded, hold);
+            }
+            crowded = self.apply(Change::Lease { until, drawn }, guarded, cursor);
+            let lease = guarded.lease(key, guarded.now, until);
+            leased = Some(Leased { lease, value: guarded.value() });
             false
         });
         if is_stale {
-            self.free.drop_stale(key);
+            label.map_or(&self.free, |labeled| &labeled.free).drop_stale(key);
         }
+        self.drop_stale_hints(key, crowded);
         if is_gone {
             self.records.shrink_shard_of(key);
         }
-        lease
+        leased
+    }
+
+    /// The lease of a key at a generation, with the key's value, if it lasts. O(1).
+    #[must_use]
+    pub fn lasting(&self, id: &KeyId, generation: u64, now: Timestamp) -> Option<Leased> {
+        let leased = self.with(id, now, Fence::Any, |guarded| {
+            Ok(match guarded.state(guarded.key, guarded.now, || guarded.shard.lapse()) {
+                State::Leased(lease) if lease.generation == generation => {
+                    Some(Leased { lease, value: guarded.value() })
+                }
+                _ => None,
+            })
+        });
+        leased.ok().flatten()
     }
 
     /// Takes a key back. It is then free, or cools down for `cooldown_ms` milliseconds if that is not 0. A
@@ -153,23 +255,21 @@ impl<J: Journal> Pool<J> {
         if cooldown_ms > 0 {
             self.pay_for_blocks(now, 1);
         }
-        let (key, is_crowded) = self.with(id, now, fence, |guarded| {
+        let (key, crowded) = self.with(id, now, fence, |guarded| {
             self.end_if_over(guarded, &mut &self.blocks);
             let until = guarded.now.plus_ms(u64::from(cooldown_ms));
             let change = match guarded.block() {
-                None if cooldown_ms == 0 => return Ok((guarded.key, false)),
+                None if cooldown_ms == 0 => return Ok((guarded.key, Crowded::new())),
                 Some(_) if cooldown_ms == 0 && guarded.is_leased() => Change::Release,
                 Some(_) if cooldown_ms == 0 => Change::Unblock,
                 Some((_, longer)) if !guarded.is_leased() && longer >= until => {
-                    return Ok((guarded.key, false));
+                    return Ok((guarded.key, Crowded::new()));
                 }
                 _ => Change::CoolDown { until },
             };
             Ok((guarded.key, self.apply(change, guarded, &mut &self.blocks)))
         })?;
-        if is_crowded {
-            self.drop_stale_hints(key);
-        }
+        self.drop_stale_hints(key, crowded);
         Ok(())
     }
 

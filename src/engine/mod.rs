@@ -18,12 +18,23 @@ mod free_halves;
 mod growing_tests;
 mod guarded;
 mod halves;
+mod hold;
+#[cfg(all(test, not(loom)))]
+mod holder_tests;
+mod holders;
 mod journal;
+mod labels;
 mod lapse;
 mod lease;
 mod life;
 #[cfg(loom)]
 mod loom;
+mod own;
+#[cfg(test)]
+mod own_check;
+#[cfg(all(test, not(loom)))]
+mod own_tests;
+mod packed;
 mod place;
 mod pool;
 mod record;
@@ -35,6 +46,7 @@ mod settings;
 mod settings_tests;
 mod shard;
 mod short_id;
+mod side;
 mod stats;
 mod sweep;
 mod sync;
@@ -42,13 +54,17 @@ mod tables;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod transition;
+mod values;
 mod walk;
 
-pub use self::create::Reservation;
+pub use self::create::{Creation, NewKey, Reservation};
 pub use self::halves::Size;
 pub use self::journal::{Entry, Journal};
-pub use self::pool::Pool;
+pub use self::labels::Pushes;
+pub use self::lease::Terms;
+pub use self::pool::{OwnOptions, Pool};
 pub use self::restore::Restoring;
 pub use self::settings::Settings;
 pub use self::stats::{IndexSizes, Stats, Totals};
+pub use self::values::ValueBytes;
 pub use self::walk::{Page, WalkCursor};

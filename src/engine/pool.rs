@@ -1,5 +1,7 @@
 //! The pool: its parts, and how an operation reaches a record.
 
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::expiry::ExpiryIndex;
@@ -8,13 +10,15 @@ use super::free_halves::FreeHalves;
 use super::guarded::Guarded;
 use super::halves::Size;
 use super::journal::Journal;
+use super::labels::{Labels, Secret};
 use super::settings::{Live, Settings};
 use super::shard::Event;
 use super::short_id::ShortId;
 use super::sync::AtomicUsize;
 use super::tables::Tables;
+use super::values::{ValueBytes, Values};
 use crate::error::Error;
-use crate::key::{Fence, KeyId, Ttl};
+use crate::key::{Fence, KeyId, Label, Ttl};
 use crate::time::Timestamp;
 
 /// A pool of keys that any number of threads may use at once. A [`Journal`] records its changes.
@@ -40,7 +44,47 @@ pub struct Pool<J: Journal = ()> {
     pub(super) lives: ExpiryIndex,
     /// At most one entry for each record. A leased or cooling one has one, at or before the end of its block.
     pub(super) blocks: ExpiryIndex,
+    /// Hashes the names of holders.
+    pub(super) secret: Secret,
+    /// The labels of keys, each with free vectors of its own.
+    pub(super) labels: Labels,
+    /// Which key has a value.
+    pub(super) values: Values,
     pub(super) journal: J,
+}
+
+/// What a pool needs for what keys have of their own.
+#[derive(Clone)]
+pub struct OwnOptions {
+    /// The key of the hashes by which values are found. It must be random, and secret: a client that knew it
+    /// could make values whose hashes meet.
+    pub secret: [u8; 16],
+    /// Counts and limits the bytes of values. Pools may share it.
+    pub value_bytes: Arc<ValueBytes>,
+    /// The most different labels of the pool's keys.
+    pub labels_max: usize,
+}
+
+impl fmt::Debug for OwnOptions {
+    /// Nothing of the secret: a log is no place for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { secret: _, value_bytes, labels_max } = self;
+        let mut options = f.debug_struct("OwnOptions");
+        options.field("value_bytes", value_bytes).field("labels_max", labels_max);
+        options.finish_non_exhaustive()
+    }
+}
+
+/// For a pool whose keys have nothing of their own, and for tests: the secret is known, and
+/// values may have any number of bytes.
+impl Default for OwnOptions {
+    fn default() -> Self {
+        Self {
+            secret: [0; 16],
+            value_bytes: Arc::new(ValueBytes::new(usize::MAX)),
+            labels_max: Label::DIFFERENT_MAX,
+        }
+    }
 }
 
 impl Pool {
@@ -78,6 +122,7 @@ impl<J: Journal> Pool<J> {
             Ttl::NEVER_MS => Ttl::default().key_ttl_ms,
             key_ttl_ms => key_ttl_ms,
         };
+        let own = OwnOptions::default();
         Self {
             live: Live::new(settings),
             small_max,
@@ -86,8 +131,25 @@ impl<J: Journal> Pool<J> {
             free: FreeHalves::new(size),
             lives: ExpiryIndex::new(lives_ms, buckets),
             blocks: ExpiryIndex::new(ttl.lease_ttl_ms.into(), buckets),
+            secret: Secret::new(own.secret),
+            labels: Labels::new(own.labels_max, own.secret),
+            values: Values::new(own.secret, own.value_bytes),
             journal,
         }
+    }
+
+    /// The same pool with other options for what keys have of their own. It must still be empty. O(1).
+    ///
+    /// # Panics
+    ///
+    /// If the pool has keys.
+    #[must_use]
+    pub fn with_own(mut self, own: OwnOptions) -> Self {
+        assert_eq!(self.keys.load(SeqCst), 0, "keys may have something already");
+        self.secret = Secret::new(own.secret);
+        self.labels = Labels::new(own.labels_max, own.secret);
+        self.values = Values::new(own.secret, own.value_bytes);
+        self
     }
 
     /// Makes an empty pool one in which no key can be created any more. False, and nothing changes, if it has keys, of

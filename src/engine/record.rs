@@ -5,39 +5,27 @@
 
 use super::free::Hint;
 use super::lapse::LapseCooldown;
+use super::packed::Packed;
 use super::short_id::ShortId;
 use crate::key::{KeyInfo, Lease, State};
 use crate::pool::PoolId;
 use crate::time::Timestamp;
 
-/// An unsigned number in `N` bytes, without alignment.
-#[derive(Clone, Copy)]
-struct Packed<const N: usize>([u8; N]);
-
-impl<const N: usize> Packed<N> {
-    const MAX: u64 = (1 << (8 * N)) - 1;
-
-    fn new(value: u64) -> Self {
-        debug_assert!(value <= Self::MAX, "{value} does not fit {N} bytes");
-        let mut bytes = [0; N];
-        bytes.copy_from_slice(&value.to_le_bytes()[..N]);
-        Self(bytes)
-    }
-
-    fn get(self) -> u64 {
-        let mut bytes = [0; 8];
-        bytes[..N].copy_from_slice(&self.0);
-        u64::from_le_bytes(bytes)
-    }
-
-    fn time(self) -> Timestamp {
-        Timestamp::from_kept_ms(self.get())
-    }
+/// Something that only some keys have. It is kept beside the records: see `own.rs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A value.
+    Value = 1,
+    /// Labels.
+    Labels = 2,
+    /// A holder of its lease.
+    Holder = 4,
 }
 
 /// What is true of one key, and which of its timers are armed in the expiry indexes.
 pub(super) struct Record {
-    /// The half of the id that is not the key's short id.
+    /// The half of the id that is not the key's short id. In place of the version, which is always 4, it has
+    /// a bit for each [`Part`] that the key has.
     id: [u8; 8],
     created_at: Packed<5>,
     /// The time of its entry in the index of lives; never after the end of the life. `NEVER` if it has none,
@@ -60,7 +48,7 @@ impl Record {
     /// The record of a free key that is created `now`. Its entry of life belongs at `life_ends`.
     pub(super) fn new(id: [u8; 8], now: Timestamp, life_ends: Timestamp) -> Self {
         Self {
-            id,
+            id: without_version(id),
             created_at: Packed::new(now.as_ms()),
             life_entry: Packed::new(life_ends.as_ms()),
             life_moved_ms: Packed::new(0),
@@ -76,7 +64,7 @@ impl Record {
     pub(super) fn restored(id: [u8; 8], info: &KeyInfo) -> Self {
         let (since, until) = info.state.blocked().unwrap_or_default();
         Self {
-            id,
+            id: without_version(id),
             created_at: Packed::new(info.created_at.as_ms()),
             life_entry: Packed::new(info.life_ends.as_ms()),
             life_moved_ms: Packed::new(0),
@@ -88,10 +76,27 @@ impl Record {
     }
 
     pub(super) fn id(&self) -> [u8; 8] {
-        self.id
+        // As a number: single bytes that were just written would have to wait for memory.
+        (u64::from_be_bytes(self.id) & !VERSION_BITS | VERSION << VERSION_SHIFT).to_be_bytes()
     }
 
-    /// The state of `key` at `now`, as callers see it.
+    pub(super) fn has(&self, part: Part) -> bool {
+        self.id[VERSION_AT] >> 4 & part as u8 != 0
+    }
+
+    /// Whether it has any part of its own.
+    pub(super) fn has_own(&self) -> bool {
+        self.id[VERSION_AT] >> 4 != 0
+    }
+
+    /// Notes whether the key has a part of its own.
+    pub(super) fn set(&mut self, part: Part, has: bool) {
+        let flag = (part as u8) << 4;
+        let id = &mut self.id[VERSION_AT];
+        *id = if has { *id | flag } else { *id & !flag };
+    }
+
+    /// The state of `key` at `now`, as callers see it, but for what it has of its own.
     pub(super) fn info(
         &self,
         key: ShortId,
@@ -103,6 +108,7 @@ impl Record {
             life_ends: self.life_ends(),
             generation: self.generation_at(now),
             state: self.state(key, now, lapse),
+            own: None,
         }
     }
 
@@ -198,7 +204,7 @@ impl Record {
     pub(super) fn lease(&self, key: ShortId, since: Timestamp, until: Timestamp) -> Lease {
         Lease {
             pool: PoolId::DEFAULT,
-            id: key.join(self.id),
+            id: key.join(self.id()),
             generation: self.generation(),
             since,
             until,
@@ -248,22 +254,49 @@ impl Record {
     }
 }
 
+/// The byte of half an id that has the version in its upper half.
+const VERSION_AT: usize = 6;
+/// Where the version is in half an id, as a number.
+const VERSION_SHIFT: u32 = 12;
+const VERSION_BITS: u64 = 0xf << VERSION_SHIFT;
+/// Version 4: see [`KeyId`](crate::key::KeyId).
+const VERSION: u64 = 4;
+
+/// Half an id, with room for the flags.
+fn without_version(id: [u8; 8]) -> [u8; 8] {
+    let id = u64::from_be_bytes(id);
+    debug_assert_eq!(id & VERSION_BITS, VERSION << VERSION_SHIFT, "not a random UUID");
+    (id & !VERSION_BITS).to_be_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::key::KeyId;
+
+    const ID: [u8; 8] = [1, 2, 3, 4, 5, 6, 0x47, 8];
 
     fn at(ms: u64) -> Timestamp {
         Timestamp::from_ms(ms)
     }
 
     fn record() -> Record {
-        Record::new([0; 8], at(7), at(107))
+        Record::new(ID, at(7), at(107))
     }
 
     #[test]
     fn a_record_is_small() {
         assert_eq!((size_of::<Record>(), align_of::<Record>()), (42, 1));
+    }
+
+    #[test]
+    fn flags_change_nothing_of_the_id() {
+        let mut record = record();
+        assert_eq!((record.id(), record.has_own()), (ID, false));
+        record.set(Part::Value, true);
+        assert_eq!((record.id(), record.has(Part::Value), record.has_own()), (ID, true, true));
+        record.set(Part::Value, false);
+        assert_eq!((record.id(), record.has(Part::Value), record.has_own()), (ID, false, false));
     }
 
     #[test]

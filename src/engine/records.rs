@@ -92,15 +92,19 @@ impl Records {
     }
 
     /// Adds the record that `make` makes for the shard's time, and calls `then` under its guard. False, and
-    /// nothing happens, if the key has a record. O(1) amortised.
+    /// nothing happens, if the key has a record, or if `claim`, under the same guard, says so. O(1) amortised.
     pub(super) fn add(
         &self,
         key: ShortId,
         now: Timestamp,
+        claim: impl FnOnce() -> bool,
         make: impl FnOnce(Timestamp) -> Record,
         then: impl FnOnce(&mut Guarded<'_>),
     ) -> bool {
         let Entry::Vacant(vacant) = self.map.entry(key) else { return false };
+        if !claim() {
+            return false;
+        }
         let shard = self.shard_of(key);
         let now = shard.observe(now);
         then(&mut Guarded::new(key, &mut vacant.insert(make(now)), shard, now));

@@ -219,7 +219,7 @@ fn lives_without_end_and_lapsed_leases_are_restored() {
     // Nothing noted the end of the lease.
     let after = Some(pool.get(&id, at(1)).unwrap());
     let restoring = Restoring::new(Pool::with_journal(pool.settings(), Size::Fixed(2), ()));
-    restoring.apply(&super::Entry { id, after });
+    restoring.apply(&super::Entry { id, after, value: None });
     let restored = restoring.finish();
     restored.check_invariants();
     for ms in [1, 9, 10, 14, 15] {

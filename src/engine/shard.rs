@@ -1,9 +1,12 @@
-//! What a pool keeps for each shard of its records: the latest time seen there, counters, and how long keys
-//! cool down after leases that have lapsed.
+//! What a pool keeps for each shard of its records: the latest time seen there, counters, how long keys cool
+//! down after leases that have lapsed, and what keys have of their own.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use super::lapse::LapseCooldown;
+use super::own::Own;
 use crate::time::Timestamp;
 
 /// What has happened to keys.
@@ -40,6 +43,8 @@ pub(super) struct Shard {
     lapse_changed_ms: AtomicU64,
     lapse_ms: AtomicU32,
     lapse_before_ms: AtomicU32,
+    /// What keys of the shard have of their own, if any has something.
+    own: Mutex<Option<Box<Own>>>,
 }
 
 impl Shard {
@@ -82,6 +87,11 @@ impl Shard {
             self.seen_ms.store(now.as_ms(), Relaxed);
         }
         now.max(seen)
+    }
+
+    /// What keys of the shard have of their own.
+    pub(super) fn own(&self) -> MutexGuard<'_, Option<Box<Own>>> {
+        self.own.lock()
     }
 
     pub(super) fn count(&self, event: Event) {

@@ -6,7 +6,7 @@ use super::guarded::Guarded;
 use super::journal::Journal;
 use super::pool::Pool;
 use super::short_id::ShortId;
-use super::transition::{Change, HintOf, Removal};
+use super::transition::{Change, Crowded, Removal};
 use crate::time::Timestamp;
 
 impl<J: Journal> Pool<J> {
@@ -48,7 +48,7 @@ impl<J: Journal> Pool<J> {
 
     /// Ends leases and cool-downs that are due. Two threads may handle an entry at once: the second finds the
     /// record changed.
-    pub(super) fn end_blocks(&self, now: Timestamp, limit: usize) -> usize {
+    pub(crate) fn end_blocks(&self, now: Timestamp, limit: usize) -> usize {
         let mut cursor = self.blocks.cursor();
         let end = |at, key| self.end_block(at, key, now, &mut cursor);
         self.each_due(&self.blocks, now, limit, end)
@@ -122,29 +122,31 @@ impl<J: Journal> Pool<J> {
         why: Removal,
         is_removed: impl FnOnce(&mut Guarded<'_>) -> bool,
     ) {
-        let (mut is_crowded, change) = (false, Change::Remove { why, hint: HintOf::Vector });
+        let (mut crowded, change) = (Crowded::new(), Change::Remove { why, drawn: None });
         let is_gone = self.records.remove_if(key, now, |guarded| {
             let is_removed = is_removed(guarded);
             if is_removed {
-                is_crowded = self.apply(change, guarded, &mut &self.blocks);
+                crowded = self.apply(change, guarded, &mut &self.blocks);
             }
             is_removed
         });
-        if is_crowded {
-            self.drop_stale_hints(key);
-        }
+        self.drop_stale_hints(key, crowded);
         if is_gone {
             self.records.shrink_shard_of(key);
         }
     }
 
-    /// Looks at a few hints in the shard of `key`, and removes the stale ones. O(1).
-    pub(super) fn drop_stale_hints(&self, key: ShortId) {
-        for (slot, hint) in self.free.suspects(key).into_iter().flatten() {
-            let now = Timestamp::default();
-            let live = self.records.with(hint.key, now, |guarded| guarded.hint(hint.key));
-            if live.flatten() != Some(hint) {
-                self.free.remove_stale(slot, hint);
+    /// Looks at a few hints in the shard of `key`, in each of the vectors that are crowded, and removes the stale
+    /// ones. O(1).
+    pub(super) fn drop_stale_hints(&self, key: ShortId, crowded: Crowded) {
+        for labeled in crowded {
+            let free = labeled.as_ref().map_or(&self.free, |labeled| &labeled.free);
+            for (slot, hint) in free.suspects(key).into_iter().flatten() {
+                let now = Timestamp::default();
+                let live = self.records.with(hint.key, now, |guarded| guarded.hint(hint.key));
+                if live.flatten() != Some(hint) {
+                    free.remove_stale(slot, hint);
+                }
             }
         }
     }

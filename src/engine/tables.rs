@@ -44,12 +44,12 @@ impl Tables {
         }
     }
 
-    /// Adds the record that `make` makes for the shard's time, and calls `then` under its guard. False, and
-    /// nothing happens, if the key has a record. O(1) amortised.
+    /// See [`Records::add`]. O(1) amortised.
     pub(super) fn add(
         &self,
         key: ShortId,
         now: Timestamp,
+        claim: impl FnOnce() -> bool,
         make: impl FnOnce(Timestamp) -> Record,
         then: impl FnOnce(&mut Guarded<'_>),
     ) -> bool {
@@ -57,7 +57,7 @@ impl Tables {
             let lapse_cooldown_ms = self.lapse_cooldown_ms.lock();
             self.halves.make(key, |sharding| Records::new(sharding, *lapse_cooldown_ms))
         });
-        table.add(key, now, make, then)
+        table.add(key, now, claim, make, then)
     }
 
     /// Removes a record if it is there and `is_removed`, which runs under the guard, says so. O(1).

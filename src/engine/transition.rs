@@ -2,27 +2,36 @@
 //!
 //! A key's state is in its record, and the counters, the free vectors, the indexes and the journal follow it.
 //! [`Pool::apply`] changes them together, under the record's guard. Nothing else writes a record, which
-//! `tests/it/source.rs` checks.
+//! `tests/it/source.rs` checks. What a key has of its own is given to it here, too, just before the change
+//! that it comes with.
 
+use std::hash::BuildHasher;
+use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::expiry::Arm;
 use super::fail_point::FailPoint;
 use super::free::Hint;
 use super::guarded::Guarded;
+use super::hold::Hold;
 use super::journal::{Entry, Journal};
+use super::labels::{Labeled, LabelsOfKey, Vectors};
 use super::pool::Pool;
+use super::record::Part;
 use super::shard::Event;
 use super::short_id::ShortId;
+use super::side::remove;
+use crate::key::Value;
 use crate::time::Timestamp;
 
 /// A change of one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+#[derive(Clone, Copy)]
+pub(super) enum Change<'a> {
     /// A key is new, and free.
     Create,
-    /// A free key, whose hint was drawn, is leased until then.
-    Lease { until: Timestamp },
+    /// A free key, of which a hint was drawn, is leased until then.
+    Lease { until: Timestamp, drawn: Vectors<'a> },
     /// A leased key is leased until then instead.
     Renew { until: Timestamp },
     /// A leased key was given back, and is free.
@@ -35,8 +44,21 @@ pub(super) enum Change {
     Lapse { until: Timestamp },
     /// The life ends then instead.
     KeepAlive { life_ends: Timestamp },
-    /// The key is about to leave the table.
-    Remove { why: Removal, hint: HintOf },
+    /// The key is about to leave the table, perhaps because a hint of it was drawn, though it is dead.
+    Remove { why: Removal, drawn: Option<Vectors<'a>> },
+}
+
+impl Change<'_> {
+    /// Whether a lease, if there is one, is over afterwards.
+    fn ends_lease(self) -> bool {
+        match self {
+            Self::Create | Self::Lease { .. } | Self::Renew { .. } | Self::KeepAlive { .. } => {
+                false
+            }
+            Self::Unblock | Self::Lapse { .. } => !FailPoint::LapseKeepsHolder.is_on(),
+            Self::Release | Self::CoolDown { .. } | Self::Remove { .. } => true,
+        }
+    }
 }
 
 /// Why a key leaves the pool.
@@ -48,36 +70,35 @@ pub(super) enum Removal {
     Deleted,
 }
 
-/// Where the hint of a key is when the key is removed, if it has one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum HintOf {
-    /// In its free vector, where it becomes stale.
-    Vector,
-    /// Out of the vector, as it was drawn.
-    Drawn,
-}
+/// The labels in whose vectors, for the shard of a key, stale hints prevail; `None` stands for the pool's vectors.
+/// For each, the caller has to drop some once the guard is released.
+pub(super) type Crowded = Vec<Option<Arc<Labeled>>>;
 
 impl<J: Journal> Pool<J> {
-    /// Makes a change: record, counters, hint, indexes and journal together. True if the shard now has more
-    /// stale hints than live ones: then the caller has to drop some once the guard is released. O(1), or
-    /// O(log n) where an entry of an index is added, moved or removed.
+    /// Makes a change: record, counters, hint, indexes and journal together. Returns
+    /// where stale hints prevail now: then the caller has to drop some once the guard is released. O(1), or
+    /// O(log n) where an entry of an index is added, moved or removed, and O(l) for a key with l labels.
     pub(super) fn apply(
         &self,
-        change: Change,
+        change: Change<'_>,
         guarded: &mut Guarded<'_>,
         blocks: &mut impl Arm,
-    ) -> bool {
+    ) -> Crowded {
         let now = guarded.now;
-        let mut is_crowded = false;
+        let mut crowded = Crowded::new();
+        if guarded.has(Part::Holder) && change.ends_lease() {
+            self.take_holder(guarded);
+        }
         match change {
             Change::Create => {
                 guarded.shard.count(Event::Created);
-                self.free.push(hint(guarded));
+                self.offer(guarded);
             }
-            Change::Lease { until } => {
+            Change::Lease { until, drawn } => {
                 // Armed before the record says so: no lease is ever without an entry that ends it.
                 self.arm_block(guarded, until, blocks);
                 guarded.record_mut().start_lease(now, until);
+                crowded = self.outdate(guarded, Some(drawn));
                 guarded.shard.count(Event::Leased);
             }
             Change::Renew { until } => {
@@ -100,7 +121,9 @@ impl<J: Journal> Pool<J> {
                 if was_leased || was_free {
                     guarded.shard.count(Event::CoolDown);
                 }
-                is_crowded = was_free && self.free.add_stale(guarded.key);
+                if was_free {
+                    crowded = self.outdate(guarded, None);
+                }
             }
             Change::Lapse { until } => {
                 // Its entry is at or before the end of the lease, and moves when it comes due.
@@ -115,21 +138,28 @@ impl<J: Journal> Pool<J> {
                     self.move_life_entry(guarded, life_ends);
                 }
             }
-            Change::Remove { why, hint } => {
+            Change::Remove { why, drawn } => {
                 // Before the entry goes: a creation that finds no room relies on an entry or on the count.
                 self.keys.fetch_sub(1, SeqCst);
-                let is_offered = guarded.block().is_none() && hint == HintOf::Vector;
-                is_crowded = is_offered && self.free.add_stale(guarded.key);
+                if guarded.block().is_none() {
+                    crowded = self.outdate(guarded, drawn);
+                }
                 count_removal(guarded, why);
+                if guarded.has_own() {
+                    self.take_labels(guarded);
+                    self.take_value(guarded);
+                }
                 self.disarm(guarded);
             }
         }
         self.journal.append(|| {
             let id = guarded.key.join(guarded.id());
-            let is_removed = matches!(change, Change::Remove { .. });
-            Entry { id, after: (!is_removed).then(|| guarded.info()) }
+            if matches!(change, Change::Remove { .. }) {
+                return Entry { id, after: None, value: None };
+            }
+            Entry { id, after: Some(guarded.info()), value: guarded.value() }
         });
-        is_crowded
+        crowded
     }
 
     /// Makes a key free, and offers it.
@@ -137,8 +167,98 @@ impl<J: Journal> Pool<J> {
         guarded.shard.count(event);
         guarded.record_mut().end_block();
         if !FailPoint::UnblockOffersNothing.is_on() {
-            self.free.push(hint(guarded));
+            self.offer(guarded);
         }
+    }
+
+    /// Pushes the hints of a key that is free.
+    fn offer(&self, guarded: &Guarded<'_>) {
+        let hint = hint(guarded);
+        self.free.push(hint);
+        if !FailPoint::LabelNotOffered.is_on() {
+            guarded.each_label(|labeled| labeled.free.push(hint));
+        }
+    }
+
+    /// Notes that the hints of a key that was free are stale, but for the one that was drawn.
+    fn outdate(&self, guarded: &Guarded<'_>, drawn: Option<Vectors<'_>>) -> Crowded {
+        let mut crowded = Crowded::new();
+        if !matches!(drawn, Some(Vectors::Pool)) && self.free.add_stale(guarded.key) {
+            crowded.push(None);
+        }
+        guarded.each_label(|labeled| {
+            let is_drawn = matches!(drawn, Some(Vectors::Label(drawn)) if ptr::eq(drawn, &raw const **labeled));
+            let is_counted = !is_drawn && !FailPoint::StaleHintOfLabelNotCounted.is_on();
+            if is_counted && labeled.free.add_stale(guarded.key) {
+                crowded.push(Some(Arc::clone(labeled)));
+            }
+        });
+        crowded
+    }
+
+    /// Gives a new key its value, which the index of values has already. O(1) amortised.
+    pub(super) fn give_value(guarded: &mut Guarded<'_>, value: Value) {
+        guarded.change_own(|own| own.values.insert(guarded.key, value));
+        guarded.record_mut().set(Part::Value, true);
+    }
+
+    /// Takes the value of a key that is being removed, also out of the index of values. O(1) amortised, and
+    /// O(b) for a value of b bytes.
+    #[cold]
+    pub(super) fn take_value(&self, guarded: &mut Guarded<'_>) {
+        if !guarded.has(Part::Value) {
+            return;
+        }
+        let value = guarded.change_own(|own| remove(&mut own.values, &guarded.key));
+        guarded.record_mut().set(Part::Value, false);
+        if let Some(value) = value {
+            self.values.forget(self.values.digest(&value), guarded.key);
+            self.values.give_bytes(value.reveal().len());
+        }
+    }
+
+    /// Gives a new key its labels, which are counted already. O(1) amortised.
+    pub(super) fn give_labels(guarded: &mut Guarded<'_>, labels: LabelsOfKey) {
+        if !labels.is_empty() {
+            guarded.change_own(|own| own.labels.insert(guarded.key, labels));
+            guarded.record_mut().set(Part::Labels, true);
+        }
+    }
+
+    /// Takes the labels of a key that is being removed. O(l) for l labels.
+    #[cold]
+    pub(super) fn take_labels(&self, guarded: &mut Guarded<'_>) {
+        if !guarded.has(Part::Labels) {
+            return;
+        }
+        let labels = guarded.change_own(|own| remove(&mut own.labels, &guarded.key));
+        guarded.record_mut().set(Part::Labels, false);
+        self.labels.forget(&labels.unwrap_or_default());
+    }
+
+    /// Gives a key that is about to be leased, or whose lease is restored, its holder. O(log n).
+    pub(super) fn give_holder(&self, guarded: &mut Guarded<'_>, hold: Hold) {
+        let hash = self.secret.hash_one(hold.holder().name());
+        guarded.change_own(|own| {
+            own.by_holder.insert((hash, guarded.key));
+            own.holds.insert(guarded.key, hold);
+        });
+        guarded.record_mut().set(Part::Holder, true);
+    }
+
+    /// Takes the holder of a key whose lease is over; it no longer counts against a quota. O(log n).
+    #[cold]
+    pub(super) fn take_holder(&self, guarded: &mut Guarded<'_>) {
+        if !guarded.has(Part::Holder) {
+            return;
+        }
+        guarded.change_own(|own| {
+            if let Some(hold) = remove(&mut own.holds, &guarded.key) {
+                let hash = self.secret.hash_one(hold.holder().name());
+                own.by_holder.remove(&(hash, guarded.key));
+            }
+        });
+        guarded.record_mut().set(Part::Holder, false);
     }
 
     /// Makes sure that the key has an entry of a block at or before `until`.

@@ -48,7 +48,9 @@ mod wire;
 
 pub use self::api::Timeouts;
 pub use self::audit::AuditLog;
-pub use self::auth::{Access, Pools, Role, TokenHash, check_name, new_token};
+pub use self::auth::{
+    Access, Pools, Role, TokenHash, check_name, check_quota, new_token, parse_max_held,
+};
 pub use self::net::{Heartbeat, Tls};
 pub use self::serve::{Listeners, ServeOptions, serve};
-pub use self::wire::{BODY_BYTES_MAX, COUNT_MAX};
+pub use self::wire::{BATCH_BYTES_MAX, BODY_BYTES_MAX, COUNT_MAX};

@@ -40,6 +40,7 @@ routes! {
     LeaseOrWait: "GET" "/keys?wait", Use;
     LeaseOnce: "POST" "/leases", Use;
     LeaseOnceOrWait: "POST" "/leases?wait", Use;
+    TakeBack: "DELETE" "/leases", Manage;
     ReleaseMany: "PUT" "/keys", Use;
     Show: "GET" "/keys/{id}", Use;
     Release: "PUT" "/keys/{id}", Use;
@@ -87,7 +88,7 @@ impl Route {
 
     /// The pool that a request is about, if it is about a single one. Other requests take a token for all pools.
     pub(super) fn pool(self) -> Option<&'static str> {
-        let is_of_keys = matches!(self, Self::Create | Self::Delete | Self::Stats);
+        let is_of_keys = matches!(self, Self::Create | Self::Delete | Self::TakeBack | Self::Stats);
         (self.need() == Need::Use || is_of_keys).then_some(PoolName::DEFAULT)
     }
 
@@ -95,6 +96,11 @@ impl Route {
     pub(super) fn is_audited(self) -> bool {
         matches!(self.need(), Need::Use | Need::Manage)
             && !matches!(self, Self::Show | Self::Unknown)
+    }
+
+    /// Whether it leases keys.
+    pub(super) fn leases(self) -> bool {
+        self.is_lease_once() || matches!(self, Self::Lease | Self::LeaseOrWait)
     }
 
     /// Whether a lease is answered with 201.
@@ -107,7 +113,7 @@ impl Route {
         let path = in_pool(target.path()).map_or(target.path(), |(_, path)| path);
         let template = match path {
             "/keys" if has_wait(target) && method == Method::GET => "/keys?wait",
-            "/leases" if has_wait(target) => "/leases?wait",
+            "/leases" if has_wait(target) && method != Method::DELETE => "/leases?wait",
             "/keys/" => "/keys/{id}",
             "/keepalive/" => "/keepalive/{id}",
             _ => template(path),
@@ -214,6 +220,8 @@ mod tests {
             ("POST", "/leases?lease=1s", Route::LeaseOnce),
             ("POST", "/leases?wait=1s", Route::LeaseOnceOrWait),
             ("GET", "/leases?wait=1s", Route::Unknown),
+            ("DELETE", "/leases?holder=a", Route::TakeBack),
+            ("DELETE", "/pools/a/leases?holder=a", Route::TakeBack),
             ("GET", "/pools", Route::ListPools),
             ("GET", "/pools/", Route::Unknown),
             ("HEAD", "/pools/a", Route::ShowPool),

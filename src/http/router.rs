@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::api::{
     Api, audited, batches, check_parameters, creation, inventory, keys, leases, pools, stats,
+    take_back,
 };
 use super::audit::{AuditLog, Entry};
 use super::auth::{Access, authorization, guard};
@@ -57,7 +58,7 @@ impl Gate {
     /// This is no axum middleware: each would add half a kilobyte or more to a request that waits.
     fn admit(
         self: &Arc<Self>,
-        request: Request,
+        mut request: Request,
         route: Route,
         entry: Option<&mut Entry>,
     ) -> impl Future<Output = Response> + Send + use<> {
@@ -74,9 +75,15 @@ impl Gate {
                 None => check_parameters(request.uri(), route),
             })
             .err();
-        if let Some(entry) = entry {
+        if entry.is_some() || route.leases() {
             let token = self.access.token(authorization(request.headers()), cached.as_deref());
-            entry.token = token.map(|token| Arc::clone(&token.name));
+            let of_token = token.map(|token| (Arc::clone(&token.name), token.holder.clone()));
+            if let Some((name, holder)) = of_token {
+                request.extensions_mut().insert(holder);
+                if let Some(entry) = entry {
+                    entry.token = Some(name);
+                }
+            }
         }
         if problem.is_none() && request.body().is_end_stream() {
             return Either::Left(self.route(request));
@@ -114,9 +121,9 @@ impl Handler for Gate {
 }
 
 /// The largest body of a request, in bytes. The body of every request is read, also of those that need none.
-fn body_bytes_max(route: Route) -> usize {
+pub(super) fn body_bytes_max(route: Route) -> usize {
     match route {
-        Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
+        Route::Create | Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
         _ => BODY_BYTES_MAX,
     }
 }
@@ -131,6 +138,7 @@ fn body_bytes_max(route: Route) -> usize {
 /// | `POST /keys` | [`Operation::Create`] | O(log n) a key |
 /// | `GET /keys` | [`Operation::Lease`] | O(log n) a key |
 /// | `POST /leases` | [`Operation::LeaseOnce`] | O(log n) a key |
+/// | `DELETE /leases` | [`Store::take_back_from`] | O(s + l log n) for s shards and l leases |
 /// | `PUT /keys` | [`Operation::Release`] | O(1) a key |
 /// | `GET /keys/{id}` | [`Operation::Show`] | O(1) |
 /// | `PUT /keys/{id}` | [`Operation::Release`] | O(1); O(log n) with a cool-down |
@@ -148,13 +156,14 @@ fn of_pool<S: Store>() -> Router<Api<S>> {
     let key = get(keys::show::<S>).put(keys::release::<S>).delete(keys::delete::<S>);
     let key = methods(key, "GET, HEAD, PUT, DELETE");
     let lease = methods(put(keys::renew::<S>), "PUT");
+    let leases = post(leases::lease_once::<S>).delete(take_back::take_back::<S>);
     let life = methods(put(keys::keep_alive::<S>), "PUT");
     let lives = methods(put(batches::keep_alive::<S>), "PUT");
     Router::new()
         .route("/keys", methods(whole, POOL_METHODS))
         .route("/keys/{id}", key.clone())
         .route("/keys/{id}/lease", lease)
-        .route("/leases", methods(post(leases::lease_once::<S>), "POST"))
+        .route("/leases", methods(leases, "POST, DELETE"))
         .route("/keepalive", lives)
         .route("/keepalive/{id}", life.clone())
         .route("/stats", show(get(stats::show::<S>)))

@@ -14,7 +14,7 @@ use super::operation::{
 };
 use super::port::{Complete, Later, Stats, Store};
 use crate::error::Error;
-use crate::key::{Fence, KeyId, KeyInfo, Lease};
+use crate::key::{Fence, KeyId, KeyInfo, Lease, Leased};
 use crate::pool::PoolId;
 use crate::time::Timestamp;
 
@@ -66,7 +66,8 @@ pub trait StoreExt: Sync {
     /// Executes a batch for this pool, and waits for all outcomes.
     fn call_all(&self, operations: &[Operation<'_>]) -> impl Future<Output = Vec<Outcome>> + Send {
         let (store, pool) = self.place();
-        let operations: Vec<_> = operations.iter().map(|operation| (pool, *operation)).collect();
+        let operations: Vec<_> =
+            operations.iter().map(|operation| (pool, operation.clone())).collect();
         // Begun here, so that the future does not borrow the operations.
         let call = Call::begin(store, &operations);
         async move {
@@ -105,7 +106,7 @@ pub trait StoreExt: Sync {
     /// # Errors
     ///
     /// [`Error::Exhausted`], [`Error::TooManyWaiters`], [`Error::Unavailable`]
-    fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Lease, Error>> + Send {
+    fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Leased, Error>> + Send {
         one(self.place(), Operation::Lease(leasing), |reply| match reply {
             Reply::Leased(lease) => Some(lease),
             _ => None,
@@ -121,7 +122,7 @@ pub trait StoreExt: Sync {
         &self,
         leasing: Leasing,
         request: Option<RequestKey>,
-    ) -> impl Future<Output = Result<Lease, Error>> + Send {
+    ) -> impl Future<Output = Result<Leased, Error>> + Send {
         one(self.place(), lease_with(leasing, request), |reply| match reply {
             Reply::Leased(lease) => Some(lease),
             _ => None,
@@ -138,7 +139,7 @@ pub trait StoreExt: Sync {
         &self,
         leasing: Leasing,
         count: usize,
-    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send {
+    ) -> impl Future<Output = Result<Vec<Leased>, Error>> + Send {
         self.lease_many_once(leasing, count, None)
     }
 
@@ -152,17 +153,17 @@ pub trait StoreExt: Sync {
         leasing: Leasing,
         count: usize,
         request: Option<RequestKey>,
-    ) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send {
+    ) -> impl Future<Output = Result<Vec<Leased>, Error>> + Send {
         async move {
             let mut given =
                 Given { store: self.place().0, leases: Vec::with_capacity(count.min(BATCH)) };
-            let at_once = Leasing { wait_ms: 0, ..leasing };
+            let at_once = leasing.at_once();
             while given.leases.len() < count {
                 let begin = given.leases.len();
                 // The first one tells whether the request key is another's.
                 let batch = if request.is_some() && begin == 0 { 1 } else { BATCH };
                 let operations: Vec<_> = (begin..count.min(begin + batch))
-                    .map(|n| lease_with(at_once, request.map(|request| request.nth(n))))
+                    .map(|n| lease_with(at_once.clone(), request.map(|request| request.nth(n))))
                     .collect();
                 let mut refusal = None;
                 for outcome in self.call_all(&operations).await {
@@ -176,7 +177,7 @@ pub trait StoreExt: Sync {
                     None => give_way().await,
                     Some(_) if !given.leases.is_empty() => break,
                     Some(Error::Exhausted { .. }) if leasing.wait_ms > 0 => {
-                        given.leases.push(self.lease_once(leasing, request).await?);
+                        given.leases.push(self.lease_once(leasing.clone(), request).await?);
                     }
                     Some(error) => return Err(error),
                 }
@@ -387,13 +388,13 @@ impl<S: Store> Drop for Call<'_, S> {
 /// Leases that go back to the store if they are dropped: the client may go away before it receives them.
 struct Given<'a, S: Store> {
     store: &'a S,
-    leases: Vec<Lease>,
+    leases: Vec<Leased>,
 }
 
 impl<S: Store> Drop for Given<'_, S> {
     fn drop(&mut self) {
         if !self.leases.is_empty() {
-            self.store.give_back(take(&mut self.leases));
+            self.store.give_back(self.leases.drain(..).map(|leased| leased.lease).collect());
         }
     }
 }

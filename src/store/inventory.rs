@@ -1,6 +1,6 @@
 //! Lists of keys, a page at a time.
 
-use crate::key::{KeyId, KeyInfo, State};
+use crate::key::{KeyId, KeyInfo, Label, State};
 
 /// What a page of a list of keys is to have.
 #[derive(Clone, Copy, Debug)]
@@ -11,6 +11,8 @@ pub struct Wanted<'a> {
     pub limit: usize,
     /// Only keys in this state.
     pub state: Option<StateKind>,
+    /// Only keys with this label.
+    pub label: Option<&'a Label>,
 }
 
 impl Wanted<'_> {

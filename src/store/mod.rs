@@ -6,6 +6,7 @@
 
 mod calls;
 mod give_way;
+mod import;
 mod inventory;
 mod memory;
 mod operation;
@@ -13,6 +14,7 @@ mod port;
 
 pub use self::calls::{InPool, StoreExt};
 pub(crate) use self::give_way::give_way;
+pub use self::import::{Imported, OwnKey};
 pub use self::inventory::{Inventory, StateKind, Wanted};
 pub use self::memory::{Memory, Options};
 pub(crate) use self::operation::lease_of;

@@ -1,12 +1,12 @@
 //! The operations of a store, and their outcomes.
 
 use crate::error::Error;
-use crate::key::{Fence, KeyId, KeyInfo, Lease};
+use crate::key::{Fence, Holder, KeyId, KeyInfo, Label, Lease, Leased};
 use crate::pool::PoolId;
 use crate::time::Timestamp;
 
 /// One operation.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Operation<'a> {
     /// Creates free keys, or none if there is no room for all of them. [`Error::Full`].
     Create {
@@ -14,7 +14,7 @@ pub enum Operation<'a> {
         count: usize,
     },
     /// Leases a random free key. If none is free, waits for one for up to [`Leasing::wait_ms`].
-    /// [`Error::Exhausted`], [`Error::TooManyWaiters`].
+    /// [`Error::Exhausted`], [`Error::TooManyWaiters`], [`Error::TooManyHeld`].
     Lease(Leasing),
     /// As [`Operation::Lease`], but as long as the lease of an earlier request with the same key lasts, the answer
     /// is that lease. Also [`Error::RequestInProgress`], [`Error::RequestReused`].
@@ -51,12 +51,39 @@ impl Operation<'_> {
 }
 
 /// How a key is leased.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leasing {
     /// How long the lease lasts, in milliseconds, 1 at least; by default the lease TTL.
     pub lease_ms: Option<u32>,
     /// How long to wait for a free key, in milliseconds; 0 for not at all.
     pub wait_ms: u32,
+    /// A label that the key must have. Without one, any key will do.
+    pub label: Option<Label>,
+    /// Who leases it.
+    pub holder: Option<Holder>,
+}
+
+impl Leasing {
+    /// How any key is leased, by nobody in particular. O(1).
+    #[must_use]
+    pub const fn of_any(lease_ms: Option<u32>, wait_ms: u32) -> Self {
+        Self { lease_ms, wait_ms, label: None, holder: None }
+    }
+
+    /// Lets the holder of a client's token hold the lease, unless the client has named another one. It counts against the
+    /// quota of the token either way. O(1).
+    pub(crate) fn hold_with(&mut self, of_token: &Holder) {
+        self.holder = match &self.holder {
+            Some(named) => Holder::new(named.name(), of_token.quota().cloned()),
+            None => Some(of_token.clone()),
+        };
+    }
+
+    /// The same without waiting. O(1).
+    #[must_use]
+    pub(crate) fn at_once(&self) -> Self {
+        Self { wait_ms: 0, ..self.clone() }
+    }
 }
 
 /// Names the request for a lease, so that a retry is known as one.
@@ -65,7 +92,7 @@ pub struct RequestKey {
     /// What the client calls it, and who the client is.
     pub digest: [u8; Self::DIGEST_BYTES],
     /// What it asks for: a retry must ask for the same.
-    pub parameters: [u32; 3],
+    pub parameters: [u32; 5],
 }
 
 impl RequestKey {
@@ -85,7 +112,10 @@ impl RequestKey {
 /// The operation that leases a key, once if it has a request key. O(1).
 #[must_use]
 pub(crate) fn lease_with(leasing: Leasing, request: Option<RequestKey>) -> Operation<'static> {
-    request.map_or(Operation::Lease(leasing), |request| Operation::LeaseOnce(leasing, request))
+    match request {
+        None => Operation::Lease(leasing),
+        Some(request) => Operation::LeaseOnce(leasing, request),
+    }
 }
 
 /// How a key is taken back.
@@ -112,7 +142,7 @@ pub enum Reply {
     /// The keys were created.
     Created(Created),
     /// A key was leased.
-    Leased(Lease),
+    Leased(Leased),
     /// The lease was renewed.
     Renewed(Lease),
     /// The key was taken back.
@@ -140,7 +170,7 @@ pub type Outcome = Result<Reply, Error>;
 /// The lease in an outcome. It must be given back if its client does not receive it.
 pub(crate) fn lease_of(outcome: &Outcome) -> Option<Lease> {
     match outcome {
-        Ok(Reply::Leased(lease)) => Some(*lease),
+        Ok(Reply::Leased(leased)) => Some(leased.lease),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::import::{Imported, OwnKey};
 use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Outcome, Ticket};
 use crate::engine::{IndexSizes, Totals};
@@ -145,6 +146,37 @@ pub trait Store: Send + Sync + 'static {
         wanted: Wanted<'_>,
     ) -> impl Future<Output = Result<Inventory, Error>> + Send {
         let _ = (pool, wanted);
+        async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
+    }
+
+    /// Adds keys with values, or none. A value that a living key of the pool has is not added once more: that key stays
+    /// as it is, with its labels. O(log n) a key. If its future is dropped, some keys may have been added.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::Full`], [`Error::ValuesFull`], [`Error::TooManyLabels`], [`Error::Unavailable`].
+    /// Nothing was added then, but for keys that clients have leased meanwhile.
+    fn import(
+        &self,
+        pool: PoolId,
+        keys: &[OwnKey],
+    ) -> impl Future<Output = Result<Imported, Error>> + Send {
+        let _ = (pool, keys);
+        async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
+    }
+
+    /// Takes back all leases of a pool that have a holder of this name, and returns how many. Their keys are free then.
+    /// Leases that begin meanwhile may go on. O(s + l log n) for s shards and l leases.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::Unavailable`]
+    fn take_back_from(
+        &self,
+        pool: PoolId,
+        holder: &str,
+    ) -> impl Future<Output = Result<u64, Error>> + Send {
+        let _ = (pool, holder);
         async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
     }
 

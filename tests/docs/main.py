@@ -157,7 +157,7 @@ def check(paths, program, root=ROOT, updates=False):
             if not any(block.language in ("console", "sh") for block in page.blocks):
                 continue
             changes = []
-            with Session(program) as session:
+            with Session(program, root) as session:
                 for what, outputs in check_blocks(page, session):
                     wrong.append(f"{name}, {what}")
                     changes += outputs

@@ -37,13 +37,15 @@ def free_port():
 class Session:
     """To be used in a `with`: at its end shell, server and files go."""
 
-    def __init__(self, program):
+    def __init__(self, program, root):
         self.folder = Path(tempfile.mkdtemp(prefix="docs-"))
         self.home = self.folder / "home"
         self.home.mkdir()
+        # A reader is in the folder of the project, as far as its examples go.
+        (self.home / "examples").symlink_to(root / "examples")
         (self.folder / "bin").mkdir()
         (self.folder / "bin" / "token-orchestrator").symlink_to(program)
-        self.ports = {"8080": free_port(), "9090": free_port()}
+        self.ports = {port: free_port() for port in ("8080", "9000", "9090")}
         self.environment = {
             "HOME": str(self.home),
             "LANG": "C.UTF-8",

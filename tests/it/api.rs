@@ -1,6 +1,6 @@
 //! Each route and ruling over a real socket.
 
-use token_orchestrator::http::{BODY_BYTES_MAX, ServeOptions};
+use token_orchestrator::http::{BATCH_BYTES_MAX, BODY_BYTES_MAX, ServeOptions};
 use token_orchestrator::pool::Settings;
 use token_orchestrator::store::{Options, StoreExt};
 
@@ -262,7 +262,11 @@ async fn a_parameter_that_a_path_does_not_know_is_refused_with_the_nearest_one()
             "/keys?lease=5s&Wait=1s",
             "There is no parameter \"Wait\" here; did you mean wait?",
         ),
-        ("GET", "/keys?x=1", "There is no parameter \"x\" here; use count, lease, wait."),
+        (
+            "GET",
+            "/keys?x=1",
+            "There is no parameter \"x\" here; use count, holder, label, lease, wait.",
+        ),
         ("GET", "/keys?l%65es=1", "There is no parameter \"lees\" here; did you mean lease?"),
         ("POST", "/keys?count=3", "There is no parameter \"count\" here; this path has none."),
         (
@@ -306,24 +310,22 @@ async fn other_paths_are_unknown() {
 #[tokio::test]
 async fn bodies_that_are_too_large_are_refused() {
     let server = Server::default().await;
-    let large = format!(r#"{{"count":1{}}}"#, " ".repeat(BODY_BYTES_MAX));
     let id = server.create().await;
-    for (method, path) in [("POST", "/keys".to_owned()), ("PUT", format!("/keys/{id}"))] {
+    let of_key = format!("/keys/{id}");
+    for (method, path, max) in
+        [("POST", "/keys", BATCH_BYTES_MAX), ("PUT", &of_key, BODY_BYTES_MAX)]
+    {
+        let large = format!(r#"{{"count":1{}}}"#, " ".repeat(max));
         let mut client = server.connect().await;
-        assert_problem(&client.send(method, &path, &large).await, 413, "body-too-large");
+        assert_problem(&client.send(method, path, &large).await, 413, "body-too-large");
+        let mut client = server.connect().await;
+        let head = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        client.write(&format!("{method} {path} {head}")).await;
+        client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
+        assert_problem(&client.read(method).await, 413, "body-too-large");
     }
-    let just = format!(r#"{{"count":1{}}}"#, " ".repeat(BODY_BYTES_MAX - 11));
-    assert_eq!(just.len(), BODY_BYTES_MAX);
+    let just = format!(r#"{{"count":1{}}}"#, " ".repeat(BATCH_BYTES_MAX - 11));
+    assert_eq!(just.len(), BATCH_BYTES_MAX);
     assert_eq!(server.send("POST", "/keys", &just).await.status, 201);
-    let mut client = server.connect().await;
-    client.write("POST /keys HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
-    assert_problem(&client.read("POST").await, 413, "body-too-large");
-    let mut client = server.connect().await;
-    client
-        .write(&format!("PUT /keys/{id} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"))
-        .await;
-    client.write(&format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len())).await;
-    assert_problem(&client.read("PUT").await, 413, "body-too-large");
     assert_eq!(server.store.stats().await.unwrap().keys, 2);
 }

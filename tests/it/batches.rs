@@ -95,7 +95,7 @@ async fn a_hundred_thousand_fit_and_no_more() {
     let large = " ".repeat(4 * 1024 * 1024 + 1);
     assert_problem(&server.send("PUT", "/keys", &large).await, 413, "body-too-large");
     let large = " ".repeat(BODY_BYTES_MAX + 1);
-    assert_problem(&server.send("POST", "/keys", &large).await, 413, "body-too-large");
+    assert_problem(&server.send("POST", "/leases", &large).await, 413, "body-too-large");
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ fn filled(arguments: &[&str]) -> (Server, BTreeSet<String>) {
 /// Lines with words at the columns of the headings.
 fn rows(table: &str) -> Vec<Vec<&str>> {
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let headings = ["id", "state", "since", "until", "created", "expires", "leases"];
+    let headings =
+        ["id", "state", "since", "until", "created", "expires", "leases", "holder", "labels"];
     assert_eq!(lines.next().unwrap(), headings);
     lines.inspect(|row| assert_eq!(row.len(), headings.len(), "{row:?}")).collect()
 }

@@ -156,6 +156,7 @@ const OF_KEYS: &[(&[&str], &str)] = &[
     (&["renew", ID], "no such key"),
     (&["release", ID], "no such key"),
     (&["release", ID, OTHER_ID], "no such keys"),
+    (&["take-back", "--holder", "worker-7"], ""),
     (&["keep-alive", ID], "no such key"),
     (&["keep-alive", ID, OTHER_ID], "no such keys"),
     (&["delete", ID], "no such key"),

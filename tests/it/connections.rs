@@ -110,7 +110,7 @@ async fn an_announced_body_that_is_too_large_is_refused_before_it_is_sent() {
     let server = Server::default().await;
     let mut client = server.connect().await;
     let head =
-        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\nExpect: 100-continue\r\n\r\n";
+        "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 4200000\r\nExpect: 100-continue\r\n\r\n";
     client.write(head).await;
     assert_problem(&client.read("POST").await, 413, "body-too-large");
 }

@@ -5,6 +5,7 @@
 mod batches;
 mod leases;
 mod lives;
+mod own;
 mod pool;
 mod pools;
 mod requests;
@@ -45,7 +46,7 @@ trait Fixture: Sized + Send + Sync + 'static {
     }
 
     async fn lease(&self) -> Lease {
-        self.store().lease(Leasing::default()).await.unwrap()
+        self.store().lease(Leasing::default()).await.unwrap().lease
     }
 
     /// How many clients wait.
@@ -169,6 +170,27 @@ macro_rules! contract {
             pools::deadlines_are_kept_in_all_pools
             pools::a_request_key_is_for_one_pool
             pools::a_batch_may_be_for_several_pools
+            own::an_import_can_be_repeated
+            own::ids_come_in_the_order_of_their_values
+            own::an_import_has_room_for_all_or_none
+            own::values_have_room_for_all_or_none
+            own::labels_have_room_for_all_or_none
+            own::each_pool_has_values_of_its_own
+            own::each_lease_gives_the_value
+            own::a_lease_by_a_label_finds_only_keys_with_it
+            own::a_key_goes_to_the_first_who_can_take_it
+            own::a_label_that_no_key_has_holds_up_nobody
+            own::nobody_overtakes_those_that_wait_for_a_label
+            own::a_wait_for_a_label_ends
+            own::those_that_wait_for_a_label_go_with_their_pool
+            own::many_labels_are_waited_for
+            own::a_holder_is_shown_while_its_lease_lasts
+            own::all_leases_of_a_holder_are_taken_back
+            own::a_retry_after_a_take_back_leases_anew
+            own::a_quota_is_for_all_pools
+            own::a_refusal_counts_against_no_quota
+            own::a_waiter_beyond_its_quota_takes_no_key
+            own::each_lease_counts_against_its_own_quota
         }
     };
     (@run $fixture:ty; $($part:ident::$test:ident)*) => {

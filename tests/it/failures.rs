@@ -19,6 +19,8 @@ const TWO: &str = r#"{"keyIds":["936da01f-9abd-4d9d-80c7-02af85c822a8",
 const REQUESTS: &[(&str, &str, &str)] = &[
     ("POST", "/keys", ""),
     ("POST", "/keys", r#"{"count":3}"#),
+    ("POST", "/keys", r#"{"keys":[{"value":"a"}]}"#),
+    ("DELETE", "/leases?holder=a", ""),
     ("POST", "/keys", r#"{"count":1000}"#),
     ("GET", "/keys", ""),
     ("GET", "/keys?lease=1s", ""),

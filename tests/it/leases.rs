@@ -66,7 +66,7 @@ async fn a_lease_may_be_asked_for_again() {
         assert!(twice.body.contains("wait is given twice; give it once."), "{twice:?}");
         let get = plain.ask("GET", "/leases", path).await;
         assert_problem(&get, 405, "method-not-allowed");
-        assert_eq!(get.header("allow"), Some("POST"));
+        assert_eq!(get.header("allow"), Some("POST, DELETE"));
         server.clock.advance_ms(5000);
         let next = lease("/leases?lease=5s", "\"a\"").await;
         assert_eq!(next.status, 201);

@@ -245,7 +245,7 @@ fn only_http_names_axum_and_json_stays_at_the_edges() {
         for (library, is_allowed) in [
             ("axum::", is_http),
             ("hyper", is_http || is_cli),
-            ("serde::", is_http),
+            ("serde::", is_http || is_cli),
             ("serde_json::", is_http || is_cli),
             ("rustls::", is_http || is_cli),
         ] {

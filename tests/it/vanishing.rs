@@ -51,7 +51,7 @@ async fn leased(server: &Server, what: &str) -> Lease {
         yield_now().await;
         lease = server.store.lease(Leasing::default()).await;
     }
-    lease.unwrap()
+    lease.unwrap().lease
 }
 
 /// Resets a connection at once. To drop it would not do: a process that another test has just forked may still have

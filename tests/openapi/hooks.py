@@ -4,6 +4,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+import uuid
 
 import schemathesis
 from hypothesis import strategies
@@ -41,6 +42,12 @@ KNOWN = create("", 1000)
 IDS = strategies.one_of(*[strategies.sampled_from(KNOWN)] * 3, strategies.uuids().map(str))
 schemathesis.openapi.format("uuid", IDS)
 
+# Mostly labels that keys have.
+LABELS = {"plan": "pro", "region": "eu"}
+KEPT = strategies.sampled_from([f"{name}:{value}" for name, value in LABELS.items()])
+ANY_LABEL = strategies.from_regex(r"[^:]{1,63}:.{1,63}", fullmatch=True)
+schemathesis.openapi.format("label", strategies.one_of(*[KEPT] * 3, ANY_LABEL))
+
 # The lease of a key's first holder, or any list of tags, almost all of which name no lease.
 FIRST = strategies.sampled_from(["*", '"0"', '"1"', '"0", "1"'])
 ANY = strategies.from_regex(r'(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)', fullmatch=True)
@@ -49,7 +56,7 @@ schemathesis.openapi.format("entity-tags", strategies.one_of(FIRST, ANY))
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Lets a known id name a key of the pool. Other requests delete keys, or give a pool's keys a short life."""
+    """Lets a known id name a key of the pool, and a lease find one. Other requests delete keys, or give a pool's keys a short life."""
     parameters = case.path_parameters or {}
     pool = parameters.get("pool", "default")
     if pool in POOLS and case.path != "/pools/{pool}":
@@ -60,3 +67,8 @@ def before_call(context, case, kwargs):
         if case.method == "PUT":
             # It is to be leased, or there is nothing to release or to renew.
             parameters["id"] = send("GET", f"/pools/{pool}/keys", {})["keyId"]
+    leases = case.method == "GET" and case.path.endswith("/keys") or case.method == "POST" and case.path.endswith("/leases")
+    if leases and pool in [*POOLS, "default"]:
+        # There is to be a key to lease, also by a label.
+        send("PUT", f"/pools/{pool}", {})
+        send("POST", f"/pools/{pool}/keys", {"keys": [{"value": str(uuid.uuid4()), "labels": LABELS}]})

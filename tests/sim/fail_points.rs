@@ -44,6 +44,8 @@ impl Attack {
             | FailPoint::UnevenHalves => &[Self::Draw],
             FailPoint::ReleaseServesNobody => &[Self::Waiting],
             FailPoint::WalkSkipsBucket | FailPoint::WalkLooksBack => &[Self::Walk],
+            // It only lets memory grow.
+            FailPoint::StaleHintOfLabelNotCounted => &[Self::Inside],
             _ => &[Self::Inside, Self::Outside],
         }
     }

@@ -45,6 +45,7 @@ fn compare(pool: &Pool<Recorder>, restored: &Pool, now: Timestamp) -> Result<(),
     same(&restored_ids, &ids)?;
     for id in &ids {
         same(&restored.get(id, now), &pool.get(id, now))?;
+        same(&restored.value_of(id, now), &pool.value_of(id, now))?;
     }
     // A lease that was over when its key was last noted is restored as over, and counts as such.
     same(&restored.stats().keys, &pool.stats().keys)

@@ -7,6 +7,7 @@
 mod fail_points;
 mod journal;
 mod model;
+mod own;
 mod steps;
 mod uniform;
 mod waiting;

@@ -1,10 +1,12 @@
 //! The obvious pool: a map, and scans through all of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use token_orchestrator::engine::Settings;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Fence, KeyId, KeyInfo, Lease, State};
+use token_orchestrator::key::{
+    Fence, Holder, KeyId, KeyInfo, Label, Lease, Leased, OwnInfo, State, Value,
+};
 use token_orchestrator::pool::PoolId;
 use token_orchestrator::time::Timestamp;
 
@@ -15,6 +17,8 @@ pub(crate) struct Model {
     /// As they were when they were last changed. Keys that are dead stay until they are removed,
     /// as in the pool.
     keys: BTreeMap<KeyId, KeyInfo>,
+    /// What keys have of their own.
+    values: BTreeMap<KeyId, Value>,
     /// Created, expired, deleted, leases, stale refusals.
     pub(crate) created: u64,
     pub(crate) expired: u64,
@@ -25,11 +29,12 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(settings: Settings) -> Self {
-        let keys = BTreeMap::new();
+        let (keys, values) = (BTreeMap::new(), BTreeMap::new());
         Self {
             settings,
             lapse_cooldowns: vec![(Timestamp::default(), settings.lapse_cooldown_ms)],
             keys,
+            values,
             created: 0,
             expired: 0,
             deleted: 0,
@@ -57,21 +62,69 @@ impl Model {
 
     pub(crate) fn create(&mut self, id: KeyId, now: Timestamp) {
         let life_ends = self.settings.ttl.life_ends(now);
-        let key = KeyInfo { created_at: now, life_ends, generation: 0, state: State::Free };
+        let (state, own) = (State::Free, None);
+        let key = KeyInfo { created_at: now, life_ends, generation: 0, state, own };
         self.keys.insert(id, key);
         self.created += 1;
+    }
+
+    pub(crate) fn create_with(
+        &mut self,
+        id: KeyId,
+        now: Timestamp,
+        value: Option<Value>,
+        labels: Vec<Label>,
+    ) {
+        self.create(id, now);
+        self.values.extend(value.map(|value| (id, value)));
+        let info = self.keys.get_mut(&id).expect("it was just created");
+        info.own = OwnInfo { labels, holder: None }.boxed();
+    }
+
+    /// The labels of all keys.
+    pub(crate) fn labels(&self) -> BTreeSet<Label> {
+        self.keys.values().flat_map(|info| info.labels().iter().cloned()).collect()
+    }
+
+    /// The keys with leases that last and have such a holder.
+    pub(crate) fn held_by(&self, now: Timestamp, is_meant: impl Fn(&Holder) -> bool) -> Vec<KeyId> {
+        let is_held = |id: &&KeyId| {
+            let info = self.get(id, now);
+            info.is_ok_and(|info| info.holder().is_some_and(&is_meant))
+        };
+        self.keys.keys().filter(is_held).copied().collect()
+    }
+
+    /// The free keys that have this label.
+    pub(crate) fn free_with(&self, label: &Label, now: Timestamp) -> Vec<KeyId> {
+        let mut free = self.free(now);
+        free.retain(|id| self.keys[id].labels().contains(label));
+        free
+    }
+
+    /// The living key that has this value.
+    pub(crate) fn key_with(&self, value: &Value, now: Timestamp) -> Option<KeyId> {
+        let mut keys = self.values.iter().filter(|(_, other)| *other == value).map(|(id, _)| id);
+        keys.find(|id| self.get(id, now).is_ok()).copied()
+    }
+
+    /// The bytes of all values.
+    pub(crate) fn value_bytes(&self) -> usize {
+        self.values.values().map(|value| value.reveal().len()).sum()
     }
 
     /// A key as it is at `now`.
     pub(crate) fn get(&self, id: &KeyId, now: Timestamp) -> Result<KeyInfo, Error> {
         let info = self.keys.get(id).filter(|info| info.life_ends > now).ok_or(Error::NotFound)?;
+        let info = info.clone();
         Ok(match info.state {
             State::Leased(lease) if lease.until <= now => {
                 let state = self.lapsed(lease.until, now);
-                KeyInfo { state, generation: info.generation + 1, ..*info }
+                let (generation, own) = (info.generation + 1, with_holder(&info, None));
+                KeyInfo { generation, state, own, ..info }
             }
-            State::Cooling { until, .. } if until <= now => KeyInfo { state: State::Free, ..*info },
-            _ => *info,
+            State::Cooling { until, .. } if until <= now => KeyInfo { state: State::Free, ..info },
+            _ => info,
         })
     }
 
@@ -92,15 +145,18 @@ impl Model {
         id: &KeyId,
         now: Timestamp,
         lease_ms: u32,
-    ) -> Result<Lease, Error> {
+        holder: Option<&Holder>,
+    ) -> Result<Leased, Error> {
         let generation = self.get(id, now)?.generation + 1;
         let until = now.plus_ms(u64::from(lease_ms));
         let lease = Lease { pool: PoolId::DEFAULT, id: *id, generation, since: now, until };
         self.leases += 1;
         self.change(id, now, Fence::Any, |info| {
             (info.generation, info.state) = (generation, State::Leased(lease));
-            Ok(lease)
-        })
+            info.own = with_holder(info, holder);
+            Ok(())
+        })?;
+        Ok(Leased { lease, value: self.values.get(id).cloned() })
     }
 
     pub(crate) fn release(
@@ -123,6 +179,7 @@ impl Model {
                 }
                 State::Cooling { .. } => (info.generation, rest),
             };
+            info.own = with_holder(info, None);
             Ok(())
         })
     }
@@ -159,6 +216,7 @@ impl Model {
     ) -> Result<(), Error> {
         self.change(id, now, fence, |_| Ok(()))?;
         self.keys.remove(id);
+        self.values.remove(id);
         self.deleted += 1;
         Ok(())
     }
@@ -167,6 +225,7 @@ impl Model {
     pub(crate) fn bury(&mut self, now: Timestamp, kept: &[KeyId]) {
         let before = self.keys.len();
         self.keys.retain(|id, info| info.life_ends > now || kept.contains(id));
+        self.values.retain(|id, _| self.keys.contains_key(id));
         self.expired += (before - self.keys.len()) as u64;
     }
 
@@ -204,4 +263,9 @@ impl Model {
         self.keys.insert(*id, info);
         result
     }
+}
+
+/// What a key has of its own, with this holder.
+fn with_holder(info: &KeyInfo, holder: Option<&Holder>) -> Option<Box<OwnInfo>> {
+    OwnInfo { labels: info.labels().to_vec(), holder: holder.cloned() }.boxed()
 }

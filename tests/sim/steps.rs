@@ -1,15 +1,18 @@
 //! Steps, and a world in which the pool and the model take them together.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::{Pool, Settings, Size};
+use token_orchestrator::engine::{OwnOptions, Pool, Settings, Size, ValueBytes};
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Fence, KeyId, Lease, Ttl};
+use token_orchestrator::key::{Fence, Holder, KeyId, Leased, Quota, Ttl};
 use token_orchestrator::time::Timestamp;
 
 use super::journal::Recorder;
 use super::model::Model;
+use super::own::{OwnStep, own_step};
 use super::same;
 
 /// One step. Keys are named by a number, modulo how many were ever created, so that the dead and
@@ -17,6 +20,7 @@ use super::same;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     Create(usize),
+    Own(OwnStep),
     Lease {
         ms: u32,
     },
@@ -60,6 +64,9 @@ pub(crate) enum Aim {
 pub(crate) struct Options {
     settings: Settings,
     size: Size,
+    value_bytes_max: usize,
+    pub(super) labels_max: usize,
+    quota_max: usize,
     seed: u64,
 }
 
@@ -87,27 +94,37 @@ fn settings() -> impl Strategy<Value = Settings> {
 
 /// Worlds, each with its own mix of steps: some have no deletes, some hardly any keep-alives, and so on.
 pub(crate) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
-    let options = (settings(), sizes(), any::<u64>()).prop_map(|(settings, size, seed)| Options {
-        settings,
-        size,
-        seed,
-    });
-    let weights = proptest::array::uniform10(0..10_u32);
+    let value_bytes_max = prop_oneof![1 => 0..40_usize, 1 => Just(usize::MAX)];
+    let maxima = (value_bytes_max, 1..6_usize, 1..6_usize);
+    let options = (settings(), sizes(), maxima, any::<u64>()).prop_map(
+        |(settings, size, (value_bytes_max, labels_max, quota_max), seed)| Options {
+            settings,
+            size,
+            value_bytes_max,
+            labels_max,
+            quota_max,
+            seed,
+        },
+    );
+    let weights = proptest::array::uniform11(0..10_u32);
     (options, weights).prop_flat_map(|(options, weights)| {
         let steps = proptest::collection::vec(step(weights, options.settings.keys_max), 50..120);
         (Just(options), steps)
     })
 }
 
-fn step(weights: [u32; 10], keys_max: usize) -> impl Strategy<Value = Step> {
+fn step(weights: [u32; 11], keys_max: usize) -> impl Strategy<Value = Step> {
     let key = 0..1000_usize;
     let ms = 1..300_u32;
     let fence = prop_oneof![3 => Just(Aim::Any), 3 => Just(Aim::Off(0)), 1 => (-3..3_i64).prop_map(Aim::Off)];
     let cooldown = prop_oneof![2 => Just(0_u32), 1 => 1..300_u32];
-    let [create, lease, release, renew, keep_alive, delete, look, expire, advance, deadline] =
+    let [create, own, lease, release, renew, keep_alive, delete, look, expire, advance, deadline] =
         weights;
     prop_oneof![
-        1 + create => (1..6 + keys_max / 4).prop_map(Step::Create),
+        1 + create + own => prop_oneof![
+            1 + create => (1..6 + keys_max / 4).prop_map(Step::Create),
+            own => own_step().prop_map(Step::Own),
+        ],
         1 + lease => prop_oneof![
             2 => ms.clone().prop_map(|ms| Step::Lease { ms }),
             1 => (0..8_usize, ms.clone()).prop_map(|(count, ms)| Step::LeaseGroup { count, ms }),
@@ -130,27 +147,35 @@ fn step(weights: [u32; 10], keys_max: usize) -> impl Strategy<Value = Step> {
 }
 
 pub(crate) struct World {
-    pool: Pool<Recorder>,
-    model: Model,
+    pub(super) pool: Pool<Recorder>,
+    pub(super) model: Model,
     /// What the pool's journal has noted.
     recorder: Recorder,
-    size: Size,
-    now: Timestamp,
-    rng: StdRng,
-    created: Vec<KeyId>,
+    pub(super) options: Options,
+    pub(super) now: Timestamp,
+    pub(super) rng: StdRng,
+    pub(super) created: Vec<KeyId>,
+    pub(super) value_bytes: Arc<ValueBytes>,
+    /// That of some holders.
+    pub(super) quota: Arc<Quota>,
     /// Whether the pool's own invariants are checked, or only what it answers.
     looks_inside: bool,
 }
 
 impl World {
     pub(crate) fn new(options: &Options, looks_inside: bool) -> Self {
-        let Options { settings, size, seed } = *options;
+        let Options { settings, size, value_bytes_max, labels_max, quota_max, seed } = *options;
         let recorder = Recorder::default();
+        let shared = Arc::new(ValueBytes::new(value_bytes_max));
+        let value_bytes = Arc::clone(&shared);
+        let own = OwnOptions { secret: [7; 16], value_bytes, labels_max };
         Self {
-            pool: Pool::with_journal(settings, size, recorder.clone()),
+            pool: Pool::with_journal(settings, size, recorder.clone()).with_own(own),
+            value_bytes: shared,
+            quota: Arc::new(Quota::new(quota_max)),
             model: Model::new(settings),
             recorder,
-            size,
+            options: options.clone(),
             now: Timestamp::default(),
             rng: StdRng::seed_from_u64(seed),
             created: Vec::new(),
@@ -166,9 +191,10 @@ impl World {
             }
             self.bury()?;
             self.check_totals()?;
+            self.check_own()?;
         }
         if self.looks_inside {
-            let restored = self.recorder.check(&self.pool, self.size, self.now);
+            let restored = self.recorder.check(&self.pool, self.options.size, self.now);
             restored.map_err(|what| format!("restored: {what}"))?;
         }
         self.all_things_end()
@@ -186,22 +212,25 @@ impl World {
         same(&is_done, &true)?;
         self.bury()?;
         self.check_totals()?;
+        self.check_own()?;
         let stats = self.pool.stats();
         let sizes = self.pool.index_sizes();
         let left = (stats.keys, stats.leased, sizes.life_entries, sizes.block_entries);
-        same(&left, &(0, 0, 0, 0))
+        same(&left, &(0, 0, 0, 0))?;
+        same(&self.quota.held(), &0)
     }
 
     fn take(&mut self, step: &Step) -> Result<(), String> {
         let now = self.now;
         match step {
             Step::Create(count) => self.create(*count)?,
+            Step::Own(step) => self.take_own(step)?,
             Step::Lease { ms } => self.lease(*ms)?,
             Step::LeaseGroup { count, ms } => {
                 let mut leases = Vec::new();
                 self.pool.lease_group(now, *ms, &mut self.rng, *count, &mut leases);
                 same(&(leases.len() <= *count), &true)?;
-                leases.into_iter().try_for_each(|lease| self.leased(lease, *ms))?;
+                leases.into_iter().try_for_each(|lease| self.leased(lease, *ms, None))?;
             }
             Step::Release { key, fence, cooldown_ms: ms } => {
                 let Some(id) = self.key(*key) else { return Ok(()) };
@@ -287,14 +316,20 @@ impl World {
                 same(&error, &Error::EXHAUSTED)?;
                 same(&Vec::new(), &free)
             }
-            Ok(lease) => self.leased(lease, ms),
+            Ok(lease) => self.leased(lease, ms, None),
         }
     }
 
     /// The pool gave this lease.
-    fn leased(&mut self, lease: Lease, ms: u32) -> Result<(), String> {
+    pub(super) fn leased(
+        &mut self,
+        lease: Leased,
+        ms: u32,
+        holder: Option<&Holder>,
+    ) -> Result<(), String> {
         same(&self.model.free(self.now).contains(&lease.id), &true)?;
-        same(&Ok(lease), &self.model.lease(&lease.id, self.now, ms))
+        let leased = self.model.lease(&lease.id, self.now, ms, holder);
+        same(&Ok(lease), &leased)
     }
 
     /// The pool names it in time, and exactly if nothing is free, dead or overdue.
@@ -330,7 +365,7 @@ impl World {
     }
 
     /// The pool may remove dead keys at any time, and nothing else.
-    fn bury(&mut self) -> Result<(), String> {
+    pub(super) fn bury(&mut self) -> Result<(), String> {
         let mut kept = self.pool.ids();
         kept.sort();
         self.model.bury(self.now, &kept);

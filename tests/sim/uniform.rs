@@ -4,13 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::{Pool, Settings, Size};
-use token_orchestrator::key::{Fence, KeyId, Ttl};
+use token_orchestrator::engine::{Creation, NewKey, Pool, Settings, Size, Terms};
+use token_orchestrator::key::{Fence, KeyId, Label, Ttl};
 use token_orchestrator::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_ms(1);
 const LEASE_MS: u32 = 60_000;
-/// Exceeded by chance once in 1.7 million tries, and there are 35 a seed.
+/// Exceeded by chance once in 1.7 million tries, and there are 38 a seed.
 const DEVIATIONS_MAX: f64 = 5.0;
 
 /// A pool of `keys` free keys and as many that are leased, in shards that are filled as unevenly as
@@ -98,6 +98,32 @@ fn release(pool: &Pool, id: &KeyId) {
     pool.release(id, NOW, Fence::Any, 0).expect("a living key");
 }
 
+/// Draws each of `keys` keys with a label `times` times on average, by the label, in turn with draws from all keys,
+/// which make hints of the label stale. There are as many keys without the label.
+fn unevenness_of_labeled(keys: usize, times: u32, rng: &mut StdRng) -> f64 {
+    let pool = Pool::new(Ttl::default(), 2 * keys, 256);
+    let mut room = pool.reserve(2 * keys, NOW).unwrap();
+    let label = Label::new("plan", "pro").unwrap();
+    let mut drawn = HashMap::new();
+    for _ in 0..keys {
+        let id = KeyId::from_random_bytes(rng.random());
+        let own = NewKey { labels: std::slice::from_ref(&label), ..NewKey::default() };
+        assert_eq!(room.create_with(id, NOW, own), Ok(Creation::New));
+        drawn.insert(id, 0_u32);
+        assert!(room.create(KeyId::from_random_bytes(rng.random()), NOW));
+    }
+    let terms = Terms { label: Some(&label), ..Terms::from(LEASE_MS) };
+    for _ in 0..times * u32::try_from(keys).unwrap() {
+        let id = pool.lease(NOW, terms, rng).expect("a free key").id;
+        *drawn.get_mut(&id).expect("a key with the label") += 1;
+        release(&pool, &id);
+        if rng.random_bool(0.1) {
+            release(&pool, &pool.lease(NOW, LEASE_MS, rng).expect("a free key").id);
+        }
+    }
+    deviations(&drawn, times)
+}
+
 /// Draws from pools of several shapes.
 ///
 /// # Errors
@@ -142,6 +168,15 @@ pub(crate) fn attack(seed: u64) -> Result<u64, String> {
             return Err(format!(
                 "{keys} keys whose leases have lapsed: chi-square is {unevenness:.1} standard \
                  deviations off"
+            ));
+        }
+    }
+    for (keys, times) in [(10, 20_000), (1_000, 400), (100_000, 10)] {
+        let unevenness = unevenness_of_labeled(keys, times, &mut rng);
+        draws += u64::from(times) * keys as u64;
+        if unevenness.abs() > DEVIATIONS_MAX {
+            return Err(format!(
+                "{keys} keys with a label: chi-square is {unevenness:.1} standard deviations off"
             ));
         }
     }

@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Fence, KeyId, Lease};
+use token_orchestrator::key::{Fence, KeyId, Lease, Leased};
 use token_orchestrator::pool::Settings;
 use token_orchestrator::store::{Leasing, Memory, Options, Release, Renewal, StoreExt};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
@@ -63,7 +63,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type Task = Pin<Box<dyn Future<Output = Result<Lease, Error>>>>;
+type Task = Pin<Box<dyn Future<Output = Result<Leased, Error>>>>;
 
 struct Waiter {
     task: Task,
@@ -128,7 +128,7 @@ impl World {
                 self.free.extend(created.map_err(|error| error.to_string())?.ids);
             }
             Step::Wait { wait_ms, lease_ms } => {
-                let leasing = Leasing { lease_ms: Some(lease_ms), wait_ms };
+                let leasing = Leasing::of_any(Some(lease_ms), wait_ms);
                 let mut task: Task = Box::pin(async move { store.lease(leasing).await });
                 match poll(&mut task) {
                     Poll::Ready(Err(error)) => {
@@ -147,7 +147,7 @@ impl World {
                 }
             }
             Step::Lease { lease_ms } => {
-                let leasing = Leasing { lease_ms: Some(lease_ms), wait_ms: 0 };
+                let leasing = Leasing::of_any(Some(lease_ms), 0);
                 match store.lease(leasing).now_or_never().ok_or("it waits")? {
                     Ok(lease) => self.leased(&lease, lease_ms)?,
                     Err(error) => same(&(is_exhausted(error), self.free.len()), &(true, 0))?,

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::engine::{Pool, Settings, Size, WalkCursor};
-use token_orchestrator::key::{Fence, KeyId, Ttl};
+use token_orchestrator::engine::{Creation, NewKey, Pool, Settings, Size, WalkCursor};
+use token_orchestrator::key::{Fence, KeyId, Label, Ttl, Value};
 use token_orchestrator::time::Timestamp;
 
 use super::{Tries, same, seed, try_cases};
@@ -79,7 +79,15 @@ impl World {
         let mut room = self.pool.reserve(count, self.now).expect("room");
         for _ in 0..count {
             let id = room.fit(KeyId::from_random_bytes(self.rng.random()));
-            assert!(room.create(id, self.now));
+            // What a key has of its own is noted in its record, beside the half of the id that is there.
+            if self.rng.random_ratio(1, 3) {
+                let value = Value::new(&id.to_string()).expect("a short text");
+                let label = Label::new("a", "1").expect("short texts");
+                let own = NewKey { value: Some(&value), labels: &[label] };
+                assert_eq!(room.create_with(id, self.now, own), Ok(Creation::New));
+            } else {
+                assert!(room.create(id, self.now));
+            }
             self.keys.insert(id, TTL.life_ends(self.now));
         }
         self.now = self.now.plus_ms(1);
@@ -117,7 +125,7 @@ impl World {
             let page = self.pool.walk(cursor, step.limit, self.now);
             same(&(page.keys.len() <= step.limit), &true)?;
             for (id, info) in &page.keys {
-                same(&self.pool.get(id, self.now), &Ok(*info))?;
+                same(&self.pool.get(id, self.now), &Ok(info.clone()))?;
                 same(&self.keys.get(id), &Some(&info.life_ends))?;
                 if !seen.insert(*id) {
                     return Err(format!("page {number}: {id:?} came twice"));

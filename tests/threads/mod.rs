@@ -2,6 +2,7 @@
 
 #[path = "../checker/mod.rs"]
 mod checker;
+mod own;
 mod waiters;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use token_orchestrator::engine::{Pool, Settings, Size};
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Fence, KeyId, Lease, State, Ttl};
+use token_orchestrator::key::{Fence, KeyId, Leased, State, Ttl};
 use token_orchestrator::time::Timestamp;
 use uuid::Uuid;
 
@@ -156,7 +157,7 @@ fn race(size: Size) {
     let operations = Mutex::new(creations.collect::<Vec<_>>());
     let created = Mutex::new(created);
     on_threads(|mut rng| {
-        let (mut own, mut leases) = (Vec::new(), Vec::<Lease>::new());
+        let (mut own, mut leases) = (Vec::new(), Vec::<Leased>::new());
         for _ in 0..20_000 {
             if rng.random_ratio(1, 40) {
                 *now.write().unwrap() += 1;
@@ -178,11 +179,11 @@ fn race(size: Size) {
                 }
                 1..4 => {
                     let result = pool.lease(at, LEASE_MS, &mut rng);
-                    if let Ok(lease) = result {
+                    if let Ok(lease) = &result {
                         assert_eq!(lease.until, at.plus_ms(LEASE_MS.into()));
-                        leases.push(lease);
+                        leases.push(lease.clone());
                     }
-                    let id = result.ok().map(|lease| lease.id);
+                    let id = result.as_ref().ok().map(|lease| lease.id);
                     let lease = noted(What::Lease, id, at, &result.map(|lease| lease.generation));
                     own.push(Operation { ms: LEASE_MS, ..lease });
                 }
@@ -204,7 +205,7 @@ fn race(size: Size) {
                 }
                 10.. if !leases.is_empty() => {
                     // A holder that may be late, and must then end no later lease.
-                    let lease = leases[rng.random_range(0..leases.len())];
+                    let lease = &leases[rng.random_range(0..leases.len())];
                     let fence = Fence::One(lease.generation);
                     let released = pool.release(&lease.id, at, fence, 0).map(|()| 0);
                     let release = noted(What::Release, Some(lease.id), at, &released);
@@ -217,7 +218,7 @@ fn race(size: Size) {
                 }
                 8 => {
                     let info = pool.get(&key, at);
-                    let is_blocked = info.is_ok_and(|info| info.state != State::Free);
+                    let is_blocked = info.as_ref().is_ok_and(|info| info.state != State::Free);
                     let look = noted(What::Look, Some(key), at, &info.map(|info| info.generation));
                     own.push(Operation { is_blocked, ..look });
                 }

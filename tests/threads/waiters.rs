@@ -28,7 +28,7 @@ async fn waiters_share_no_key_and_none_is_lost() {
         async move {
             for _ in 0..200 {
                 let wait_ms = rng.random_range(0..20);
-                let waiting = store.lease(Leasing { wait_ms, lease_ms: None });
+                let waiting = store.lease(Leasing::of_any(None, wait_ms));
                 let patience = Duration::from_micros(rng.random_range(0..20_000));
                 // A client that gives up must not take a key with it.
                 let Ok(Ok(lease)) = timeout(patience, waiting).await else { continue };
@@ -65,7 +65,7 @@ async fn no_wake_up_is_lost() {
             let (store, start) = (store.clone(), Arc::clone(&start));
             async move {
                 start.wait();
-                store.lease(Leasing { wait_ms: 60_000, lease_ms: None }).await
+                store.lease(Leasing::of_any(None, 60_000)).await
             }
         });
         start.wait();

@@ -4,12 +4,15 @@ use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use hyper::Method;
+use serde_json::Value;
 use tokio::time::sleep;
+use zeroize::Zeroizing;
 
 use super::clock::{left, now, since, sleep_until};
 use super::grace::Grace;
-use crate::cli::client::{Answer, ApiRequest, Client, Failure};
-use crate::cli::commands::NO_FREE_KEY;
+use crate::cli::choice::Choice;
+use crate::cli::client::{Answer, ApiRequest, Client};
+use crate::cli::failure::Failure;
 use crate::cli::report::report_at_once;
 use crate::config::parse_max_ms;
 use crate::key::KeyId;
@@ -29,8 +32,10 @@ pub(super) const KEY_GONE: &str =
     "the key has expired or was deleted, or the server has lost its keys in a restart.";
 
 /// How the key is leased. Times are in milliseconds.
-#[derive(clap::Args, Clone, Copy)]
+#[derive(clap::Args, Clone)]
 pub(in crate::cli) struct LeaseOptions {
+    #[command(flatten)]
+    choice: Choice,
     /// How long the lease lasts without a renewal, such as 30s. If this program is killed, the key is free
     /// after that time
     #[arg(long, value_name = "DURATION", value_parser = parse_max_ms)]
@@ -60,6 +65,8 @@ pub(super) struct Keeper {
     client: Client,
     options: LeaseOptions,
     id: String,
+    /// What the key stands for, if it has a value. It is a secret.
+    value: Option<Zeroizing<String>>,
     etag: String,
     /// How long the lease lasts from a renewal on.
     length: Duration,
@@ -91,8 +98,12 @@ impl Keeper {
         let waited = u32::try_from(since(began).as_millis()).unwrap_or(u32::MAX);
         let wait = options.wait.map(|ms| ms.saturating_sub(waited).max(1));
         let request = ApiRequest::new(Method::GET, "keys").ms("lease", options.lease).wait(wait);
-        let message = |failure: Failure| failure.message(NO_FREE_KEY);
-        let lease = client.send(request).await.map_err(message)?;
+        let message = |failure: Failure| failure.message(&options.choice.no_free_key());
+        let mut lease = client.send(options.choice.of(request)).await.map_err(message)?;
+        let value = match lease.body.get_mut("value").map(Value::take) {
+            Some(Value::String(value)) => Some(Zeroizing::new(value)),
+            _ => None,
+        };
         let (id, etag) = (lease.text("keyId"), lease.header("etag"));
         // The id becomes part of paths, so it is checked.
         let id = id.filter(|id| id.parse::<KeyId>().is_ok());
@@ -102,11 +113,16 @@ impl Keeper {
                 .to_owned());
         };
         let (length, ends, grace) = (Duration::ZERO, Cell::new(now() + PATIENCE), Grace::NONE);
-        Ok(Self { client, options, id, etag, length, ends, grace })
+        Ok(Self { client, options, id, value, etag, length, ends, grace })
     }
 
     pub(super) fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The value of the key, if it has one.
+    pub(super) fn value(&self) -> Option<&str> {
+        self.value.as_deref().map(String::as_str)
     }
 
     /// When the command gets SIGTERM, unless the lease is renewed before. O(1).

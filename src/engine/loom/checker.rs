@@ -11,9 +11,11 @@ use ::loom::thread;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use super::super::create::{Creation, NewKey};
+use super::super::lease::Terms;
 use super::super::pool::Pool;
 use crate::error::Error;
-use crate::key::{KeyId, Lease, Ttl};
+use crate::key::{Holder, KeyId, Label, Lease, Quota, Ttl, Value};
 use crate::time::Timestamp;
 
 pub(super) const TTL: Ttl = Ttl { key_ttl_ms: 100, lease_ttl_ms: 10 };
@@ -30,7 +32,7 @@ pub(super) fn id(n: u8) -> KeyId {
 }
 
 pub(super) fn lease(pool: &Pool, ms: u64) -> Result<Lease, Error> {
-    pool.lease(at(ms), LEASE_MS, &mut SmallRng::seed_from_u64(7))
+    pool.lease(at(ms), LEASE_MS, &mut SmallRng::seed_from_u64(7)).map(|leased| leased.lease)
 }
 
 /// A pool with so many keys, created at 0.
@@ -102,4 +104,44 @@ pub(super) fn drains(pool: &Pool, ms: u64, keys: usize) {
 pub(super) fn entries(pool: &Pool) -> (u64, u64) {
     let sizes = pool.index_sizes();
     (sizes.life_entries, sizes.block_entries)
+}
+
+/// Creates the key number `n` with the value `a`.
+pub(super) fn import(pool: &Pool, n: u8, ms: u64) -> Creation {
+    let own = NewKey { value: Some(&Value::new("a").unwrap()), ..NewKey::default() };
+    let mut room = pool.reserve(1, at(ms)).unwrap();
+    room.create_with(id(n), at(ms), own).unwrap()
+}
+
+fn label() -> Label {
+    Label::new("a", "1").unwrap()
+}
+
+/// Creates the key number `n` with the label `a:1`.
+pub(super) fn label_key(pool: &Pool, n: u8, ms: u64) -> Creation {
+    let own = NewKey { labels: &[label()], ..NewKey::default() };
+    pool.reserve(1, at(ms)).unwrap().create_with(id(n), at(ms), own).unwrap()
+}
+
+/// Leases a key with the label `a:1`.
+pub(super) fn lease_by_label(pool: &Pool, ms: u64) -> Result<Lease, Error> {
+    let terms = Terms { label: Some(&label()), ..Terms::from(LEASE_MS) };
+    pool.lease(at(ms), terms, &mut SmallRng::seed_from_u64(7)).map(|leased| leased.lease)
+}
+
+thread_local! {
+    /// A quota of one lease. loom runs its threads on one of the system's.
+    static QUOTA: std::sync::Arc<Quota> = std::sync::Arc::new(Quota::new(1));
+}
+
+/// Leases a key for the holder `a`, who may have one at a time.
+pub(super) fn lease_for_holder(pool: &Pool, ms: u64) -> Result<Lease, Error> {
+    let holder = Holder::new("a", Some(QUOTA.with(std::sync::Arc::clone))).unwrap();
+    let terms = Terms { holder: Some(&holder), ..Terms::from(LEASE_MS) };
+    pool.lease(at(ms), terms, &mut SmallRng::seed_from_u64(7)).map(|leased| leased.lease)
+}
+
+/// How many leases the holder `a` has, by its quota.
+pub(super) fn held(_: &Pool) -> usize {
+    QUOTA.with(|quota| quota.held())
 }

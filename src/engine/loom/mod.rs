@@ -6,6 +6,7 @@ mod leases;
 mod lives;
 mod lock;
 mod once;
+mod own;
 
 pub(super) use self::lock::Mutex;
 pub(super) use self::once::OnceLock;

@@ -48,17 +48,18 @@ impl Records {
         &self,
         key: ShortId,
         now: Timestamp,
+        claim: impl FnOnce() -> bool,
         make: impl FnOnce(Timestamp) -> Record,
         then: impl FnOnce(&mut Guarded<'_>),
     ) -> bool {
         let mut locked = self.shard_of(key);
         let (map, shard) = &mut *locked;
-        let is_new = !map.contains_key(&key);
-        if is_new {
-            let now = shard.observe(now);
-            then(&mut Guarded::new(key, map.entry(key).or_insert(make(now)), shard, now));
+        if map.contains_key(&key) || !claim() {
+            return false;
         }
-        is_new
+        let now = shard.observe(now);
+        then(&mut Guarded::new(key, map.entry(key).or_insert(make(now)), shard, now));
+        true
     }
 
     pub(in crate::engine) fn remove_if(

@@ -1,28 +1,27 @@
-//! The handler that creates keys.
+//! The handler that creates keys, or imports those that are given.
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
+use super::import::{self, NewKey};
 use super::of_pool::OfPool;
+use super::room::{CREATED_BYTES, refusal};
 use super::state::{Api, answer};
-use crate::error::Error;
 use crate::http::audit::Subject;
 use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, WholeBody, list};
-use crate::key::KeyId;
-use crate::pool::PoolId;
 use crate::store::{Store, StoreExt};
 
-/// The size of a created key and its text, in bytes.
-const CREATED_BYTES: usize = size_of::<KeyId>() + KeyId::TEXT_LEN + 3;
 /// The right form of the body of `POST /keys`.
-pub(in crate::http) const EXPECTED: &str = "Send an object with the field count, a number from 1 to 100000, such as {\"count\":3}, or no \
-     body for one key. No other field is allowed.";
+pub(in crate::http) const EXPECTED: &str = "Send an object with the field count, a number from 1 to 100000, such as {\"count\":3}; or with the \
+     field keys, a list of up to 100000 keys to import, such as \
+     {\"keys\":[{\"value\":\"sk-1\",\"labels\":{\"plan\":\"pro\"}}]}; or no body for one key. No other field is \
+     allowed.";
 
-/// How many keys to create.
+/// How many keys to create, or which ones to import.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::http) struct Create {
@@ -30,6 +29,10 @@ pub(in crate::http) struct Create {
     #[serde(default, deserialize_with = "whole")]
     #[schema(nullable = false, minimum = 1, maximum = 100_000, example = 3)]
     count: Option<u64>,
+    /// Keys to import, instead of `count`.
+    #[serde(default, deserialize_with = "import::few")]
+    #[schema(nullable = false, min_items = 1, max_items = 100_000)]
+    keys: Option<Vec<NewKey>>,
 }
 
 /// A whole number in JSON, which may be written as 3.0. The field may be left out, but not be `null`.
@@ -38,15 +41,16 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, 
     number.to_string().parse().map(Some).map_err(|_| D::Error::custom("not a whole number"))
 }
 
-/// Creates keys
+/// Creates or imports keys
 ///
-/// Creates all keys, or none if the pool has no room for all. The body is optional.
+/// Creates all keys, or none if the pool has no room for all. The body is optional. A value that the pool has already
+/// keeps its key, and is not added once more: so an import can be repeated.
 #[utoipa::path(
     post, path = "/keys", operation_id = "createKeys", tag = "pool",
     request_body(content = Create, content_type = "application/json"),
     responses((
         status = 201, description = "Created", body = Created,
-        headers(("Location" = String), ("Key-Expires-At" = String)),
+        headers(("Location" = String), ("Key-Expires-At" = String), ("Keys-Created" = u64)),
         examples(
             ("one" = (value = json!({"keyId": "936da01f-9abd-4d9d-80c7-02af85c822a8"}))),
             ("several" = (value = json!({"keyIds": ["936da01f-9abd-4d9d-80c7-02af85c822a8"]}))),
@@ -64,6 +68,12 @@ pub(in crate::http) async fn create<S: Store>(
         Ok(create) => create,
         Err(problem) => return problem.response(),
     };
+    if let Some(keys) = create.keys {
+        if create.count.is_some() || keys.is_empty() {
+            return Problem::InvalidBody { expected: EXPECTED }.response();
+        }
+        return Box::pin(import::import(&api, pool, keys)).await;
+    }
     let count = match create.count.map(usize::try_from) {
         None => 1,
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
@@ -90,15 +100,4 @@ pub(in crate::http) async fn create<S: Store>(
     let mut response = answer(&api, StatusCode::CREATED, &fields, body);
     api.note(&mut response, Subject::One(id));
     response
-}
-
-/// The answer to a creation that was refused. One that is larger than the pool never has room.
-async fn refusal<S: Store>(api: &Api<S>, pool: PoolId, count: usize, error: Error) -> Response {
-    if matches!(error, Error::Full { .. })
-        && let Ok(stats) = api.store.stats_of(pool).await
-        && count as u64 > stats.keys_max
-    {
-        return Problem::LargerThanPool { max: stats.keys_max }.response();
-    }
-    error.into_response()
 }

@@ -1,5 +1,7 @@
 //! The list of the keys of a pool.
 
+use std::collections::BTreeMap;
+
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -9,11 +11,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::of_pool::OfPool;
 use super::pools::{LIMIT, PoolPath, limit};
-use super::query::{read, shown};
+use super::query::{read, read_label, shown};
 use super::state::Api;
 use crate::http::audit::Subject;
 use crate::http::wire::{Problem, json, time_text};
-use crate::key::{KeyId, KeyInfo};
+use crate::key::{KeyId, KeyInfo, Label};
 use crate::store::{Inventory, StateKind, Store, Wanted};
 
 /// The size of a listed key and its text, in bytes.
@@ -26,6 +28,14 @@ pub(in crate::http) struct InventoryQuery {
     /// Only keys in this state: `free`, `blocked` or `cooling`
     #[param(nullable = false, pattern = "^(free|blocked|cooling)$", example = "blocked")]
     state: Option<String>,
+    /// Only keys with this label: its name, a colon, and its value
+    #[param(
+        nullable = false,
+        format = "label",
+        pattern = "^[^:]{1,63}:.{1,63}$",
+        example = "plan:pro"
+    )]
+    label: Option<String>,
     /// The cursor of the page before
     #[param(nullable = false, example = "AAWA")]
     cursor: Option<String>,
@@ -43,6 +53,9 @@ struct ListedKey {
     /// `free`, `blocked` or `cooling`
     #[schema(example = "blocked")]
     state: &'static str,
+    /// Who has leased the key; `null` if that was not said, or while it is not leased.
+    #[schema(required, example = "worker-7")]
+    holder: Option<String>,
     /// Since when the key is blocked or cooling; `null` while it is free.
     #[schema(required, format = DateTime, example = "2026-11-22T18:19:31.246Z")]
     blocked_at: Option<String>,
@@ -54,6 +67,8 @@ struct ListedKey {
     /// When the key expires unless it is kept alive; `null` if it does not.
     #[schema(required, format = DateTime, example = "2026-11-22T18:24:02.610Z")]
     key_expires_at: Option<String>,
+    /// The labels of the key.
+    labels: BTreeMap<String, String>,
     /// How often the key was leased. A cool-down of a key that was free counts as well.
     #[schema(example = 1)]
     leases: u64,
@@ -81,13 +96,13 @@ pub(in crate::http) struct KeyList {
 pub(in crate::http) async fn list<S: Store>(
     State(api): State<Api<S>>,
     OfPool(pool): OfPool,
-    Page { state, cursor, limit }: Page,
+    Page { state, label, cursor, limit }: Page,
 ) -> Response {
     let permit = match api.budget.answer(limit * LISTED_BYTES).await {
         Ok(permit) => permit,
         Err(problem) => return problem.into_response(),
     };
-    let wanted = Wanted { cursor: cursor.as_deref(), limit, state };
+    let wanted = Wanted { cursor: cursor.as_deref(), limit, state, label: label.as_ref() };
     let Inventory { keys, cursor } = match api.store.inventory(pool, wanted).await {
         Ok(inventory) => inventory,
         Err(error) => return error.into_response(),
@@ -111,18 +126,25 @@ fn listed(store: &impl Store, id: &KeyId, info: &KeyInfo) -> ListedKey {
             StateKind::Leased => "blocked",
             StateKind::Cooling => "cooling",
         },
+        holder: info.holder().map(|holder| holder.name().to_owned()),
         blocked_at: blocked.map(|(since, _)| text(since)),
         lease_expires_at: blocked.map(|(_, until)| text(until)),
         created_at: text(info.created_at),
         key_expires_at: info.life_ends.unless_never().map(text),
+        labels: info.labels().iter().map(split).collect(),
         // A lease and its end raise the generation by one each.
         leases: info.generation.div_ceil(2),
     }
 }
 
-/// `state`, `cursor` and `limit`.
+fn split(label: &Label) -> (String, String) {
+    (label.name().to_owned(), label.value().to_owned())
+}
+
+/// `state`, `label`, `cursor` and `limit`.
 pub(in crate::http) struct Page {
     state: Option<StateKind>,
+    label: Option<Label>,
     cursor: Option<String>,
     limit: usize,
 }
@@ -144,6 +166,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
             }
         };
         let limit = query.limit.as_deref().map_or(Ok(LIMIT), limit)?;
-        Ok(Self { state, cursor: query.cursor, limit })
+        let label = query.label.as_deref().map(read_label).transpose()?;
+        Ok(Self { state, label, cursor: query.cursor, limit })
     }
 }

@@ -33,7 +33,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     responses(
         (
             status = 200, description = "The state of the key", body = Info,
-            headers(("ETag" = String), ("Lease-Expires-At" = String), ("Key-Expires-At" = String)),
+            headers(
+                ("ETag" = String), ("Lease-Expires-At" = String), ("Lease-Holder" = String), ("Key-Expires-At" = String),
+            ),
         ),
         (status = 404, description = "No such key", body = Empty),
     ),

@@ -16,12 +16,14 @@ use crate::http::audit::Subject;
 use crate::http::wire::{
     self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, WholeBody, list,
 };
-use crate::key::{KeyId, Lease};
+use crate::key::{self, KeyId, Lease};
 use crate::pool::PoolId;
 use crate::store::{Leasing, RequestKey, Store, StoreExt};
 
 /// The size of a leased key and its text, in bytes.
 const LEASED_BYTES: usize = size_of::<Lease>() + KeyId::TEXT_LEN + 40;
+/// The most bytes of values in one answer, each counted as if it were escaped. A request for more gets fewer keys.
+const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The most keys for a request that had to wait.
 const WAITED_MAX: usize = 100;
 
@@ -49,8 +51,9 @@ pub(in crate::http) async fn lease<S: Store>(
     State(api): State<Api<S>>,
     OfPool(pool): OfPool,
     Extension(client): Extension<Client>,
-    LeaseRequest { leasing, count }: LeaseRequest,
+    request: LeaseRequest,
 ) -> Response {
+    let (count, leasing) = (request.count, request.held());
     if let Some(count) = count {
         // Boxed, so that requests that wait for one key need no memory for many.
         return Box::pin(lease_many(&api, pool, &client, leasing, count, None)).await;
@@ -98,7 +101,7 @@ pub(in crate::http) async fn lease_once<S: Store>(
     OfPool(pool): OfPool,
     Extension(client): Extension<Client>,
     key: IdempotencyKey,
-    LeaseRequest { leasing, count }: LeaseRequest,
+    asked: LeaseRequest,
     WholeBody(body): WholeBody,
 ) -> Response {
     if !body.is_empty()
@@ -106,10 +109,12 @@ pub(in crate::http) async fn lease_once<S: Store>(
     {
         return problem.response();
     }
-    let request = match key.request_key(pool, leasing, count.unwrap_or(0)) {
+    let count = asked.count;
+    let request = match key.request_key(pool, &asked.leasing, count.unwrap_or(0)) {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
+    let leasing = asked.held();
     if let Some(count) = count {
         let leased = Box::pin(lease_many(&api, pool, &client, leasing, count, request));
         let mut response = leased.await;
@@ -135,19 +140,20 @@ async fn lease_one<S: Store>(
     client: &Client,
     leasing: Leasing,
     request: Option<RequestKey>,
-) -> Result<Lease, Response> {
+) -> Result<key::Leased, Response> {
     let turn = if leasing.wait_ms > 0 { client.turns.take() } else { None };
-    let wait_ms = if turn.is_some() { leasing.wait_ms } else { 0 };
+    let asked_ms = leasing.wait_ms;
+    let wait_ms = if turn.is_some() { asked_ms } else { 0 };
     let pool = api.store.pool(pool);
     let lease = pool.lease_once(Leasing { wait_ms, ..leasing }, request);
     // A client that has closed only its sending half gets a key that is free at once.
     let leased = if wait_ms == 0 {
         unless_reset(client, lease).await
     } else {
-        let waited = api.while_connected(client, lease, |lease| vec![*lease]).await;
+        let waited = api.while_connected(client, lease, |leased| vec![leased.lease]).await;
         waited.map_err(IntoResponse::into_response)?
     };
-    leased.map_err(|error| refusal(error, leasing.wait_ms > wait_ms))
+    leased.map_err(|error| refusal(error, asked_ms > wait_ms))
 }
 
 /// The answer to a lease that was refused; `has_no_turn` if it could not wait.
@@ -163,13 +169,49 @@ fn answer_of<S: Store>(
     api: &Api<S>,
     status: StatusCode,
     fields: &Fields,
-    lease: &Lease,
+    lease: &key::Leased,
 ) -> Response {
     let mut body = Vec::new();
-    wire::key_id(&mut body, &lease.id);
+    wire::leased(&mut body, lease);
     let mut response = answer(api, status, fields, body);
     api.note(&mut response, Subject::One(lease.id));
     response
+}
+
+/// As many of these leases as may be in one answer with their values, and a permit for them. How long the values are is
+/// known only now. The others go back.
+///
+/// # Errors
+///
+/// [`Problem::Busy`], and all leases go back.
+async fn with_values<S: Store>(
+    api: &Api<S>,
+    mut leases: Vec<key::Leased>,
+    permit: AnswerPermit,
+) -> Result<(Vec<key::Leased>, AnswerPermit), Problem> {
+    let (mut bytes, mut fitting) = (0, 0);
+    for leased in &leases {
+        bytes += leased.value.as_ref().map_or(0, wire::value_bytes_max);
+        if bytes > VALUE_BYTES_MAX {
+            break;
+        }
+        fitting += 1;
+    }
+    if bytes == 0 {
+        return Ok((leases, permit));
+    }
+    let others = leases.split_off(fitting);
+    api.store.give_back(others.iter().map(|leased| leased.lease).collect());
+    // What it has goes back first: requests that have some and want more would wait for one another.
+    drop(permit);
+    let permit = api.budget.answer(leases.len() * LEASED_BYTES + bytes.min(VALUE_BYTES_MAX)).await;
+    match permit {
+        Ok(permit) => Ok((leases, permit)),
+        Err(problem) => {
+            api.store.give_back(leases.iter().map(|leased| leased.lease).collect());
+            Err(problem)
+        }
+    }
 }
 
 /// Leases up to `count` keys, fewer if fewer are free.
@@ -186,7 +228,7 @@ async fn lease_many<S: Store>(
         Err(problem) => return problem.into_response(),
     };
     // A client that has closed only its sending half gets the keys that are free at once.
-    let at_once = Leasing { wait_ms: 0, ..leasing };
+    let at_once = leasing.at_once();
     let pool = api.store.pool(pool);
     let at_once = pool.lease_many_once(at_once, count, request);
     let mut result = unless_reset(client, at_once).await;
@@ -196,7 +238,9 @@ async fn lease_many<S: Store>(
         // A request that waits for a key must not keep others from the budget.
         permit = AnswerPermit::default();
         let waiting = pool.lease_many_once(leasing, count.min(WAITED_MAX), request);
-        result = match api.while_connected(client, waiting, Clone::clone).await {
+        let leases_of =
+            |leases: &Vec<key::Leased>| leases.iter().map(|leased| leased.lease).collect();
+        result = match api.while_connected(client, waiting, leases_of).await {
             Ok(result) => result,
             Err(problem) => return problem.into_response(),
         };
@@ -204,6 +248,10 @@ async fn lease_many<S: Store>(
     let leases = match result {
         Ok(leases) => leases,
         Err(error) => return refusal(error, waits && turn.is_none()),
+    };
+    let (leases, permit) = match with_values(api, leases, permit).await {
+        Ok(leases) => leases,
+        Err(problem) => return problem.into_response(),
     };
     let body = permit.into_body(list("keys", &leases, wire::lease).await);
     let first_end = leases.iter().map(|lease| lease.until).min();

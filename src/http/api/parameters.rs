@@ -16,10 +16,11 @@ impl Route {
     fn parameters(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Lease | Self::LeaseOrWait | Self::LeaseOnce | Self::LeaseOnceOrWait => {
-                Some(&["count", "lease", "wait"])
+                Some(&["count", "holder", "label", "lease", "wait"])
             }
             Self::Release => Some(&["cooldown"]),
             Self::Renew => Some(&["lease"]),
+            Self::TakeBack => Some(&["holder"]),
             Self::Create
             | Self::ReleaseMany
             | Self::Show
@@ -31,7 +32,7 @@ impl Route {
             | Self::Stats => Some(&[]),
             Self::ListPools => Some(&["cursor", "limit"]),
             Self::DeletePool => Some(&["keys"]),
-            Self::ListKeys => Some(&["cursor", "limit", "state"]),
+            Self::ListKeys => Some(&["cursor", "label", "limit", "state"]),
             Self::Metrics
             | Self::Health
             | Self::Ready

@@ -11,6 +11,7 @@ use super::of_pool::limits;
 use super::state::Api;
 use crate::config;
 use crate::http::wire::{COUNT_MAX, Problem};
+use crate::key::{Holder, Label};
 use crate::store::{Leasing, Store};
 
 /// The query of `GET /keys`.
@@ -23,6 +24,17 @@ pub(in crate::http) struct LeaseQuery {
     /// How long to wait if no key is free. A request that had to wait gets at most 100 keys. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     wait: Option<String>,
+    /// A label that the key must have: its name, a colon, and its value
+    #[param(
+        nullable = false,
+        format = "label",
+        pattern = "^[^:]{1,63}:.{1,63}$",
+        example = "plan:pro"
+    )]
+    label: Option<String>,
+    /// Who leases the key, to be shown as its holder. Without it, the name of the token
+    #[param(nullable = false, pattern = "^[!-~]{1,64}$", example = "worker-7")]
+    holder: Option<String>,
     /// How many keys to lease. Without it, one key is leased, and the answer has another form
     #[param(
         nullable = false,
@@ -58,9 +70,23 @@ pub(in crate::http) struct LeaseMs(pub(in crate::http) Option<u32>);
 
 /// `lease`, `wait` and `count`: how many keys to lease, and how.
 pub(in crate::http) struct LeaseRequest {
+    /// As the request says; its key is that of what it says.
     pub(in crate::http) leasing: Leasing,
+    /// Who holds the lease if the request names nobody.
+    of_token: Option<Holder>,
     /// How many keys to lease. Without it, one key is leased, and the answer has another form.
     pub(in crate::http) count: Option<usize>,
+}
+
+impl LeaseRequest {
+    /// How the keys are leased, with the holder that the token names.
+    pub(in crate::http) fn held(self) -> Leasing {
+        let Self { mut leasing, of_token, .. } = self;
+        if let Some(holder) = &of_token {
+            leasing.hold_with(holder);
+        }
+        leasing
+    }
 }
 
 /// `cooldown`: how long the key cools down, in milliseconds; 0 for no cool-down.
@@ -79,7 +105,7 @@ impl<S: Store> FromRequestParts<Api<S>> for LeaseRequest {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
-        let LeaseQuery { lease, wait, count } = read(parts).await?;
+        let LeaseQuery { lease, wait, label, holder, count } = read(parts).await?;
         let limits = limits(parts, api).await?;
         let lease_ms = duration("lease", lease.as_deref(), limits.lease_ms_max)?;
         let wait_ms = duration("wait", wait.as_deref(), limits.wait_ms_max)?.unwrap_or(0);
@@ -93,7 +119,11 @@ impl<S: Store> FromRequestParts<Api<S>> for LeaseRequest {
                 Err(Problem::InvalidParameter { detail })
             }
         });
-        Ok(Self { leasing: Leasing { lease_ms, wait_ms }, count: count.transpose()? })
+        let label = label.as_deref().map(read_label).transpose()?;
+        let holder = holder.as_deref().map(read_holder).transpose()?;
+        let leasing = Leasing { lease_ms, wait_ms, label, holder };
+        let of_token = parts.extensions.get().cloned();
+        Ok(Self { leasing, count: count.transpose()?, of_token })
     }
 }
 
@@ -112,6 +142,37 @@ pub(super) async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Pr
     let query = Query::<T>::from_request_parts(parts, &()).await;
     query.map(|Query(parameters)| parameters).map_err(|rejection: QueryRejection| {
         Problem::InvalidParameter { detail: rejection.body_text() }
+    })
+}
+
+/// Reads a label. O(length).
+///
+/// # Errors
+///
+/// [`Problem::InvalidParameter`]
+pub(super) fn read_label(text: &str) -> Result<Label, Problem> {
+    Label::parse(text).ok_or_else(|| Problem::InvalidParameter {
+        detail: format!(
+            "label must be a name, a colon and a value, the name and the value with 1 to {} characters each, such as \
+             plan:pro, not {}.",
+            Label::CHARS_MAX,
+            shown(text)
+        ),
+    })
+}
+
+/// Reads the name of a holder. O(length).
+///
+/// # Errors
+///
+/// [`Problem::InvalidParameter`]
+pub(super) fn read_holder(text: &str) -> Result<Holder, Problem> {
+    Holder::new(text, None).ok_or_else(|| Problem::InvalidParameter {
+        detail: format!(
+            "holder must have 1 to {} ASCII characters without spaces, such as worker-7, not {}.",
+            Holder::CHARS_MAX,
+            shown(text)
+        ),
     })
 }
 

@@ -4,9 +4,10 @@ use axum::extract::FromRequestParts;
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256, digest};
 
 use crate::http::wire::Problem;
+use crate::key::Label;
 use crate::pool::PoolId;
 use crate::store::{Leasing, RequestKey};
 
@@ -22,7 +23,7 @@ pub(in crate::http) fn request_key(
     value: &[u8],
     authorization: Option<&[u8]>,
     pool: PoolId,
-    leasing: Leasing,
+    leasing: &Leasing,
     count: usize,
 ) -> Option<RequestKey> {
     let is_visible = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
@@ -44,8 +45,24 @@ pub(in crate::http) fn request_key(
     digest.copy_from_slice(&context.finish().as_ref()[..RequestKey::DIGEST_BYTES]);
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     // Neither a lease nor a count is ever zero, so zero stands for none.
-    let parameters = [leasing.lease_ms.unwrap_or(0), leasing.wait_ms, count];
+    let [label, holder] = texts(leasing).map(checksum);
+    let parameters = [leasing.lease_ms.unwrap_or(0), leasing.wait_ms, count, label, holder];
     Some(RequestKey { digest, parameters })
+}
+
+/// The label and the name of the holder, as far as there are any.
+fn texts(leasing: &Leasing) -> [Option<String>; 2] {
+    let holder = leasing.holder.as_ref().map(|holder| holder.name().to_owned());
+    [leasing.label.as_ref().map(Label::to_string), holder]
+}
+
+/// Tells texts apart, but for one in 2^31; 0 stands for none.
+fn checksum(text: Option<String>) -> u32 {
+    let Some(text) = text else { return 0 };
+    let digest = digest(&SHA256, text.as_bytes());
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&digest.as_ref()[..4]);
+    u32::from_le_bytes(bytes) | 1
 }
 
 /// `Idempotency-Key` and `Authorization` of a request.
@@ -76,7 +93,7 @@ impl IdempotencyKey {
     pub(super) fn request_key(
         &self,
         pool: PoolId,
-        leasing: Leasing,
+        leasing: &Leasing,
         count: usize,
     ) -> Result<Option<RequestKey>, Problem> {
         let Some(key) = &self.key else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ids::{Sent, Trace};
 use crate::http::route::Route;
-use crate::key::{Fence, KeyId};
+use crate::key::{Fence, KeyId, Leased};
 use crate::pool::PoolName;
 use crate::store::{Operation, Outcome, Release, Reply};
 
@@ -64,7 +64,7 @@ impl Entry {
     /// Notes what an operation has given. O(1).
     pub(in crate::http) fn set_outcome(&mut self, outcome: &Outcome) {
         match outcome {
-            Ok(Reply::Leased(lease) | Reply::Renewed(lease)) => {
+            Ok(Reply::Leased(Leased { lease, .. }) | Reply::Renewed(lease)) => {
                 self.subject = Some(Subject::One(lease.id));
                 self.generation = Some(lease.generation);
             }

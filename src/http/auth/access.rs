@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockUpgradableReadGuard};
 use subtle::ConstantTimeEq;
 
 use super::hosts::Hosts;
@@ -56,7 +56,7 @@ impl Access {
     }
 
     /// Allows the requests that carry a token of a file. Each line of the file has the name, the role and
-    /// the SHA-256 of a token, and perhaps its pools. O(length of the file).
+    /// the SHA-256 of a token, and perhaps its pools and its quota. O(length of the file).
     ///
     /// # Errors
     ///
@@ -89,9 +89,12 @@ impl Access {
     /// tokens are revoked.
     pub fn reload(&self) -> io::Result<usize> {
         let Some(guard) = &self.guard else { return Ok(0) };
-        let tokens = read(&guard.path)?;
+        let mut tokens = read(&guard.path)?;
         let count = tokens.len();
-        *guard.tokens.write() = tokens;
+        // Requests go on meanwhile; another reload waits.
+        let before = guard.tokens.upgradable_read();
+        tokens.inherit(&before);
+        *RwLockUpgradableReadGuard::upgrade(before) = tokens;
         guard.generation.fetch_add(1, SeqCst);
         Ok(count)
     }
@@ -148,7 +151,7 @@ impl Access {
         checked
     }
 
-    /// The token in the `Authorization` that [`Access::check`] has just checked, with its name, if it is
+    /// The token in the `Authorization` that [`Access::check`] has just checked, with its name and its quota, if it is
     /// known. O(1) if the value is the one that the connection has cached, else O(t) for t tokens.
     pub(in crate::http) fn token<'a>(
         &self,
@@ -228,5 +231,31 @@ mod tests {
         access.reload().unwrap();
         assert_eq!(check(Some("openai"), &mut cached), Err(Some("openai".to_owned())));
         assert_eq!(check(Some("default"), &mut cached), Ok(()));
+    }
+
+    #[test]
+    fn a_request_has_the_quota_of_its_token() {
+        let file = File::new("quota", "max-held=1");
+        let access = Access::by_tokens(file.0.clone()).unwrap();
+        let padded = format!("Bearer {}x", " ".repeat(CACHED_BYTES_MAX));
+        let quota = |value: &[u8], cached: &mut Option<Box<CachedRole>>| {
+            assert!(access.check(Some(value), Need::Use, Some("default"), cached).is_ok());
+            let token = access.token(Some(value), cached.as_deref()).unwrap();
+            assert_eq!(&*token.name, "a");
+            token.quota.clone().unwrap()
+        };
+        let mut cached = None;
+        assert!(quota(b"Bearer x", &mut cached).take());
+        assert!(!quota(b"Bearer x", &mut cached).take(), "by the cached token");
+        assert!(!quota(padded.as_bytes(), &mut cached).take(), "by one that is not cached");
+        file.write("default max-held=2");
+        access.reload().unwrap();
+        assert!(quota(b"Bearer x", &mut cached).take(), "the new maximum applies at once");
+        assert!(!quota(b"Bearer x", &mut cached).take(), "and what was taken before still counts");
+        // A malformed file keeps the quotas as they are.
+        file.write("max-held=100 default");
+        assert!(access.reload().unwrap_err().to_string().contains("line 1: \"default\" is not"));
+        assert!(!quota(b"Bearer x", &mut cached).take());
+        assert!(Access::open().token(VALUE, cached.as_deref()).is_none());
     }
 }

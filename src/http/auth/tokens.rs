@@ -1,12 +1,14 @@
 //! The file that lists tokens.
 
+use std::collections::HashMap;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use super::hash::TokenHash;
 use super::token::Token;
+use crate::key::Quota;
 
 /// The most tokens in a file. The token of a request is compared with all of them.
 const TOKENS_MAX: usize = 1000;
@@ -15,6 +17,9 @@ const TOKENS_MAX: usize = 1000;
 #[derive(Default)]
 pub(super) struct Tokens {
     tokens: Vec<Arc<Token>>,
+    /// The quotas by the names of their tokens, also those that were taken out of the file while leases count
+    /// against them: if such a name comes back, they still count.
+    quotas: HashMap<Arc<str>, Weak<Quota>>,
 }
 
 impl Tokens {
@@ -31,6 +36,25 @@ impl Tokens {
             found.conditional_assign(&index, is_equal);
         }
         self.tokens.get(usize::try_from(found).ok()?)
+    }
+
+    /// Takes over the quotas of `before`, with what is taken of them. The maxima of this file apply at once. To
+    /// be called before a token is given out. O(t) for t tokens, and for those before whose leases last.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        for (name, quota) in &before.quotas {
+            if quota.strong_count() > 0 {
+                self.quotas.insert(Arc::clone(name), Weak::clone(quota));
+            }
+        }
+        for token in self.tokens.iter_mut().filter_map(Arc::get_mut) {
+            let Some(mut quota) = token.quota.clone() else { continue };
+            if let Some(kept) = self.quotas.get(&token.name).and_then(Weak::upgrade) {
+                kept.set_max(quota.max());
+                token.set_quota(Arc::clone(&kept));
+                quota = kept;
+            }
+            self.quotas.insert(Arc::clone(&token.name), Arc::downgrade(&quota));
+        }
     }
 }
 
@@ -57,7 +81,9 @@ impl FromStr for Tokens {
             }
             tokens.push(Arc::new(new));
         }
-        Ok(Self { tokens })
+        let mut new = Self { tokens, ..Self::default() };
+        new.inherit(&Self::default());
+        Ok(new)
     }
 }
 
@@ -98,7 +124,7 @@ mod tests {
             (&format!("\n{good}0"), "line 2: a SHA-256 has 64 hexadecimal digits"),
             (&good.replace("a client", "a/b client"), "line 1: a name has 1 to 64 letters"),
             (&format!("{good}\n{good} OpenAI"), "line 2: \"OpenAI\" cannot be the name of a pool"),
-            (&format!("{good} a max=1"), "line 1: \"max=1\" is unknown"),
+            (&format!("{good} a max-held=0"), "line 1: \"max-held=0\": max-held must be"),
             (&format!("{good}\n{good}"), "line 2: another token has this name"),
             (&format!("{good}\n{}", line("b", Role::Admin, "x")), "line 2: another token has"),
         ];
@@ -110,5 +136,35 @@ mod tests {
         let many: Vec<_> = many.collect();
         assert!(many[..TOKENS_MAX].join("\n").parse::<Tokens>().is_ok());
         assert!(many.join("\n").parse::<Tokens>().is_err());
+    }
+
+    /// The quota of the token `name` after a reload that says `max` of it.
+    fn reloaded(tokens: &mut Tokens, name: &str, max: Option<usize>) -> Option<Arc<Quota>> {
+        let end = max.map(|max| format!(" max-held={max}")).unwrap_or_default();
+        let text = format!("{}{end}", line(name, Role::Client, "x"));
+        let mut after: Tokens = text.parse().unwrap();
+        after.inherit(tokens);
+        *tokens = after;
+        tokens.find(b"x").unwrap().quota.clone()
+    }
+
+    #[test]
+    fn a_quota_survives_reloads_by_the_name_of_its_token() {
+        let mut tokens = Tokens::default();
+        let quota = reloaded(&mut tokens, "a", Some(2)).unwrap();
+        assert!(quota.take() && quota.take());
+        let same = reloaded(&mut tokens, "a", Some(1)).unwrap();
+        assert_eq!((same.held(), same.max(), same.take()), (2, 1, false));
+        assert!(Arc::ptr_eq(&quota, &same));
+        assert_eq!(reloaded(&mut tokens, "b", Some(2)).unwrap().held(), 0);
+        assert!(reloaded(&mut tokens, "a", None).is_none());
+        // What it has leased still counts when it comes back.
+        let back = reloaded(&mut tokens, "a", Some(3)).unwrap();
+        assert_eq!((back.held(), back.max()), (2, 3));
+        // Nobody has the quota of `b` any more.
+        assert_eq!(tokens.quotas.keys().map(|name| &**name).collect::<Vec<_>>(), ["a"]);
+        drop((quota, same, back));
+        assert!(reloaded(&mut tokens, "b", None).is_none());
+        assert!(reloaded(&mut tokens, "a", Some(3)).unwrap().take(), "its leases have ended");
     }
 }

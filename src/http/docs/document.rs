@@ -20,7 +20,9 @@ use utoipa::{IntoParams, OpenApi};
 use super::pattern;
 use crate::http::api::pools::PoolPath;
 use crate::http::api::settings::Given;
-use crate::http::api::{Limits, batches, creation, inventory, keys, leases, pools, query, stats};
+use crate::http::api::{
+    Limits, batches, creation, inventory, keys, leases, pools, query, stats, take_back,
+};
 use crate::http::auth::Role;
 use crate::http::route::{Route, in_pool};
 use crate::http::wire::{BATCH_BYTES_MAX, BODY_BYTES_MAX, Details, PROBLEM_JSON, Problem};
@@ -45,6 +47,7 @@ const POOL_PATH: &str = "/pools/{pool}";
         creation::create,
         leases::lease,
         leases::lease_once,
+        take_back::take_back,
         keys::show,
         keys::release,
         keys::renew,
@@ -211,6 +214,16 @@ fn describe_header(name: &str) -> Header {
             json!("\"1\""),
         ),
         "Lease-Expires-At" => ("When the lease or the cool-down ends", time, json!(at)),
+        "Lease-Holder" => (
+            "Who has leased the key, if that was said",
+            json!({"type": "string", "pattern": "^[!-~]{1,64}$"}),
+            json!("worker-7"),
+        ),
+        "Keys-Created" => (
+            "How many keys of an import are new",
+            json!({"type": "integer", "minimum": 0}),
+            json!(2),
+        ),
         "Key-Expires-At" => ("When the key expires unless it is kept alive", time, json!(at)),
         "Location" => (
             "The path of the key, if the request creates one without `count`",
@@ -247,11 +260,24 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         Route::Create => {
             let larger = Problem::LargerThanPool { max: 50_000 };
             let full = Problem::PoolFull { retry_after_ms: 1 };
-            vec![Problem::InvalidBody { expected: creation::EXPECTED }, larger, full]
+            let detail =
+                "Nothing was imported, because keys[2] is invalid: it may have 8 labels at most.";
+            vec![
+                Problem::InvalidBody { expected: creation::EXPECTED },
+                Problem::InvalidKey { detail: detail.to_owned() },
+                larger,
+                full,
+                Problem::ValuesFull,
+                Problem::TooManyLabels,
+            ]
         }
         Route::Lease | Route::LeaseOnce => {
-            let waiting =
-                [Problem::TooManyWaiters, Problem::TooManyWaitersOfClient, Problem::Stopping];
+            let waiting = [
+                Problem::TooManyHeld,
+                Problem::TooManyWaiters,
+                Problem::TooManyWaitersOfClient,
+                Problem::Stopping,
+            ];
             let of_key = [
                 Problem::InvalidBody { expected: leases::EXPECTED },
                 Problem::MalformedRequestKey,
@@ -278,6 +304,10 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
                 r#"keys must be delete, to delete a pool with its keys, not "x"."#.to_owned();
             vec![Problem::InvalidParameter { detail }, Problem::PoolNotEmpty, Problem::DefaultPool]
         }
+        Route::TakeBack => {
+            let detail = "Say whose leases are to end, such as ?holder=worker-7.".to_owned();
+            vec![Problem::InvalidParameter { detail }]
+        }
         Route::ListPools | Route::ListKeys => {
             let detail =
                 r#"limit must be a number from 1 to 1000, such as 100, not "0"."#.to_owned();
@@ -290,7 +320,7 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
     };
     // The body of every request is read, also of those that need none.
     let max = match route {
-        Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
+        Route::Create | Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
         _ => BODY_BYTES_MAX,
     };
     let role = Role::least_for(route.need()).name();

@@ -131,7 +131,7 @@ impl Answers {
     ) -> Fields {
         match reply {
             Reply::Leased(lease) => {
-                wire::key_id(&mut self.body, &lease.id);
+                wire::leased(&mut self.body, lease);
                 if route.is_lease_once() {
                     return Fields::of_lease_once(lease);
                 }

@@ -16,6 +16,7 @@ use crate::http::audit::Entry;
 use crate::http::auth::{Access, CachedRole};
 use crate::http::route::Route;
 use crate::http::wire::HeadPermit;
+use crate::key::Holder;
 use crate::key::Lease;
 use crate::store::Ticket;
 
@@ -86,6 +87,12 @@ impl Connection {
     pub(super) fn may(&mut self, access: &Access, route: Route, fields: &Fields<'_>) -> bool {
         let pool = fields.pool.or(route.pool());
         access.check(fields.authorization, route.need(), pool, &mut self.cached_role).is_ok()
+    }
+
+    /// Who holds the leases of a request, as its token says.
+    pub(super) fn holder(&self, access: &Access, fields: &Fields<'_>) -> Option<Holder> {
+        let token = access.token(fields.authorization, self.cached_role.as_deref())?;
+        Some(token.holder.clone())
     }
 
     /// Whether an answer can be its last one: nothing that has come is left to answer. O(1).

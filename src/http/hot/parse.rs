@@ -17,6 +17,10 @@ use crate::http::wire::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 const FIELDS_MAX: usize = 100;
 
 /// What input begins with.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it was made, and never kept"
+)]
 pub(super) enum Parsed<'a> {
     /// A request, its length, and its fields with a meaning.
     Hot(Hot, usize, Fields<'a>),

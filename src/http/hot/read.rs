@@ -74,10 +74,13 @@ impl<S: Store> Loop<S> {
         let mut pools = self.known_pool.of(&*self.store);
         loop {
             match parse(input, &mut pools, self.answers.is_audited()) {
-                Parsed::Hot(request, length, fields)
+                Parsed::Hot(mut request, length, fields)
                     if self.known_host.admits(&self.access, fields.host)
                         && connection.may(&self.access, request.route, &fields) =>
                 {
+                    if let Some(holder) = connection.holder(&self.access, &fields) {
+                        request.set_holder(&holder);
+                    }
                     let may_wait = request.route.may_wait();
                     let turn = may_wait.then(|| connection.place.turns().take());
                     // The router refuses to wait where too many do.

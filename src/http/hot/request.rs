@@ -7,12 +7,11 @@ use crate::http::api::if_match::only_generation;
 use crate::http::api::query::duration;
 use crate::http::api::request_key::request_key;
 use crate::http::route::{Route, in_pool};
-use crate::key::{Fence, KeyId};
+use crate::key::{Fence, Holder, KeyId, Label};
 use crate::pool::PoolId;
 use crate::store::{Leasing, Operation, Release, Renewal};
 
 /// A request that this path answers.
-#[derive(Clone, Copy)]
 pub(super) struct Hot {
     pub(super) route: Route,
     pub(super) pool: PoolId,
@@ -21,6 +20,16 @@ pub(super) struct Hot {
 }
 
 impl Hot {
+    /// Lets a lease have the holder of a token, unless the request says another; then it counts against the quota of the
+    /// token all the same.
+    pub(super) fn set_holder(&mut self, of_token: &Holder) {
+        let (Operation::Lease(leasing) | Operation::LeaseOnce(leasing, _)) = &mut self.operation
+        else {
+            return;
+        };
+        leasing.hold_with(of_token);
+    }
+
     /// The request with this method, target and fields, if it is hot. What is malformed, unknown or beyond
     /// a limit is not: the router refuses it. O(length).
     pub(super) fn of(
@@ -79,7 +88,7 @@ impl Hot {
                 let Some(key) = fields.request_key else {
                     return hot(route, Operation::Lease(leasing));
                 };
-                let key = request_key(key, fields.authorization, pool, leasing, 0)?;
+                let key = request_key(key, fields.authorization, pool, &leasing, 0)?;
                 hot(route, Operation::LeaseOnce(leasing, key))
             }
             ("POST", "/keys") if query.is_none() => {
@@ -94,11 +103,35 @@ impl Hot {
     }
 }
 
-/// What the query asks of a lease, and whether it says how long to wait.
+/// What the query asks of a lease, and whether it says how long to wait. The holder counts against no quota yet.
 fn leasing(query: Option<&str>, limits: &Limits) -> Option<(Leasing, bool)> {
-    let known = [("lease", limits.lease_ms_max), ("wait", limits.wait_ms_max)];
-    let [lease_ms, wait_ms] = parameters(query, known)?;
-    Some((Leasing { lease_ms, wait_ms: wait_ms.unwrap_or(0) }, wait_ms.is_some()))
+    let (mut leasing, mut waits) = (Leasing::default(), false);
+    for parameter in query.into_iter().flat_map(|query| query.split('&')) {
+        let (name, text) = parameter.split_once('=')?;
+        let is_new = match name {
+            "lease" => {
+                let ms = duration(name, Some(text), limits.lease_ms_max).ok()?;
+                leasing.lease_ms.replace(ms?).is_none()
+            }
+            "wait" => {
+                leasing.wait_ms = duration(name, Some(text), limits.wait_ms_max).ok()??;
+                !std::mem::replace(&mut waits, true)
+            }
+            "label" => leasing.label.replace(Label::parse(plain(text)?)?).is_none(),
+            "holder" => leasing.holder.replace(Holder::new(plain(text)?, None)?).is_none(),
+            _ => false,
+        };
+        if !is_new {
+            return None;
+        }
+    }
+    Some((leasing, waits))
+}
+
+/// A value that needs no decoding, of characters that any target may have. The router decodes or refuses others.
+fn plain(text: &str) -> Option<&str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?@!$'()*,;=".contains(&byte);
+    text.bytes().all(is_plain).then_some(text)
 }
 
 /// The generation that `If-Match` names. A list, or a tag that is no generation, is left to the router.
@@ -164,7 +197,7 @@ mod tests {
 
     #[test]
     fn every_request_for_one_key_without_a_body_is_hot() {
-        let leasing = |lease_ms, wait_ms| Operation::Lease(Leasing { lease_ms, wait_ms });
+        let leasing = |lease_ms, wait_ms| Operation::Lease(Leasing::of_any(lease_ms, wait_ms));
         let id: KeyId = ID.parse().unwrap();
         let release = |fence, cooldown_ms| Operation::Release(id, Release { fence, cooldown_ms });
         let renew = |fence, lease_ms| Operation::Renew(id, Renewal { fence, lease_ms });
@@ -229,6 +262,16 @@ mod tests {
             ("GET", "/keys?l%65ase=1s", ""),
             ("GET", "/keys?lease=%31s", ""),
             ("GET", "/keys?lease=1m+30s", ""),
+            ("GET", "/keys?label=plan%3Apro", ""),
+            ("GET", "/keys?label=plan:a+b", ""),
+            ("GET", "/keys?label=plan:\"pro\"", ""),
+            ("GET", "/keys?label=plan:pro#x", ""),
+            ("GET", "/keys?label=plan:größe", ""),
+            ("GET", "/keys?label=plan", ""),
+            ("GET", "/keys?label=a:b&label=a:b", ""),
+            ("GET", "/keys?holder=", ""),
+            ("GET", "/keys?holder=<a>", ""),
+            ("GET", "/keys?holder=a&holder=a", ""),
             ("POST", "/keys?count=3", ""),
             ("PUT", "/keys", ""),
             ("GET", "/keys/ID?x=1", ""),

@@ -74,7 +74,10 @@ async fn a_thread_that_has_ended_takes_nothing_more() {
     assert_eq!(refused.read, b"GET", "it comes back as it was");
     let lease = store.lease(Leasing::default()).await.unwrap();
     let completions = Completions::new(&mailbox);
-    assert!(!completions.complete(0, Ok(Reply::Leased(lease))), "so the store takes it back");
+    assert!(
+        !completions.complete(0, Ok(Reply::Leased(lease.clone()))),
+        "so the store takes it back"
+    );
     assert_eq!(lease.id, id);
 }
 

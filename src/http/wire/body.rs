@@ -11,14 +11,15 @@ use axum::response::Response;
 use http_body_util::{BodyExt, Collected, Limited};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use tokio::time::timeout;
+use zeroize::Zeroize;
 
 use super::budget::{BodyPermit, Budget, SMALL_BODY_BYTES};
 use super::problem::Problem;
 
 /// The largest body that is read, in bytes, except for batches.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-/// The largest body of a batch, in bytes: enough for 100,000 ids.
-pub(in crate::http) const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest body of a batch or an import, in bytes: enough for 100,000 ids.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a refused body is read and discarded. A client that sends its whole body before it reads
@@ -77,6 +78,13 @@ impl<S: Sync> FromRequest<S> for WholeBody {
 struct Counted {
     bytes: Vec<u8>,
     permit: BodyPermit,
+}
+
+/// It may have values of keys.
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.bytes.zeroize();
+    }
 }
 
 impl AsRef<[u8]> for Counted {

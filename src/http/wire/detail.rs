@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::problem::Problem;
+use crate::key::Label;
 use crate::pool::PoolName;
 
 impl Problem {
@@ -13,7 +14,9 @@ impl Problem {
             Self::MethodNotAllowed { allowed } => {
                 format!("Use a method that this path allows: {allowed}.").into()
             }
-            Self::InvalidParameter { detail } | Self::InvalidSettings { detail } => {
+            Self::InvalidParameter { detail }
+            | Self::InvalidSettings { detail }
+            | Self::InvalidKey { detail } => {
                 detail.clone().into()
             }
             Self::MalformedBody { detail } => {
@@ -128,6 +131,21 @@ impl Problem {
             Self::Stale => {
                 "Nothing was done, because the key no longer has the lease that If-Match \
                  names. Lease a key with GET /keys."
+                    .into()
+            }
+            Self::ValuesFull => {
+                "No key was added, because all values together may have no more bytes than --max-value-bytes. \
+                 Delete keys that are not needed, or try again after the time in Retry-After."
+                    .into()
+            }
+            Self::TooManyLabels => format!(
+                "No key was added, because the keys of a pool may have {} different labels, a name and a value \
+                 each. Use fewer, or another pool.",
+                Label::DIFFERENT_MAX
+            ).into(),
+            Self::TooManyHeld => {
+                "No key was leased, because the clients with this token have as many as its max-held allows. Release \
+                 one, or try again after the time in Retry-After."
                     .into()
             }
             Self::BodyTimeout => "Send the whole body right after the head.".into(),

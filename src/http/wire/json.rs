@@ -1,6 +1,6 @@
 //! Bodies and header fields that describe keys, written byte by byte. Both paths of a request use them.
 
-use crate::key::{KeyId, KeyInfo, Lease};
+use crate::key::{Holder, KeyId, KeyInfo, Lease, Leased, Value};
 use crate::pool::{PoolId, PoolName};
 use crate::store::Store;
 use crate::time::Timestamp;
@@ -12,13 +12,36 @@ pub(in crate::http) fn key_id(body: &mut Vec<u8>, id: &KeyId) {
     body.extend_from_slice(br#""}"#);
 }
 
-/// `{"keyId":"…","etag":"\"…\""}`
-pub(in crate::http) fn lease(body: &mut Vec<u8>, lease: &Lease) {
+/// `{"keyId":"…"}`, or `{"keyId":"…","value":"…"}` for a key with a value. O(length of the value).
+pub(in crate::http) fn leased(body: &mut Vec<u8>, leased: &Leased) {
+    let Some(of_key) = &leased.value else { return key_id(body, &leased.id) };
     body.extend_from_slice(br#"{"keyId":""#);
-    text(body, &lease.id);
+    text(body, &leased.id);
+    body.push(b'"');
+    value(body, of_key);
+    body.push(b'}');
+}
+
+/// `{"keyId":"…","etag":"\"…\""}`, with the value behind it if the key has one. O(length of the value).
+pub(in crate::http) fn lease(body: &mut Vec<u8>, leased: &Leased) {
+    body.extend_from_slice(br#"{"keyId":""#);
+    text(body, &leased.id);
     body.extend_from_slice(br#"","etag":"\""#);
-    body.extend_from_slice(itoa::Buffer::new().format(lease.generation).as_bytes());
-    body.extend_from_slice(br#"\""}"#);
+    body.extend_from_slice(itoa::Buffer::new().format(leased.generation).as_bytes());
+    body.extend_from_slice(br#"\"""#);
+    leased.value.iter().for_each(|of_key| value(body, of_key));
+    body.push(b'}');
+}
+
+/// `,"value":"…"`
+fn value(body: &mut Vec<u8>, value: &Value) {
+    body.extend_from_slice(br#","value":"#);
+    serde_json::to_writer(body, value.reveal()).expect("a string");
+}
+
+/// The most bytes that a value takes in a body, with its name: a control character has six. O(1).
+pub(in crate::http) fn value_bytes_max(value: &Value) -> usize {
+    6 * value.reveal().len() + 11
 }
 
 /// An id, with quotes.
@@ -63,6 +86,8 @@ pub(in crate::http) struct Fields {
     pub(in crate::http) life_ends: Option<Timestamp>,
     /// `Retry-After`, in milliseconds: the earliest time after which a retry may succeed.
     pub(in crate::http) retry_after_ms: Option<u64>,
+    /// `Lease-Holder`: who has leased it, if that was said.
+    pub(in crate::http) holder: Option<Holder>,
     /// `Location`: where a key is that was created or leased.
     pub(in crate::http) location: Option<(PoolId, KeyId)>,
 }
@@ -86,6 +111,7 @@ impl Fields {
             generation: Some(info.generation),
             blocked_until: info.state.blocked().map(|(_, until)| until),
             life_ends: Some(info.life_ends),
+            holder: info.holder().cloned(),
             ..Self::default()
         }
     }
@@ -122,6 +148,9 @@ impl Fields {
         }
         if let Some(at) = self.life_ends.and_then(Timestamp::unless_never) {
             write("key-expires-at", &time(store, at));
+        }
+        if let Some(holder) = &self.holder {
+            write("lease-holder", holder.name().as_bytes());
         }
         if let Some(ms) = self.retry_after_ms {
             write("retry-after", digits.format(retry_after_s(ms)).as_bytes());

@@ -11,11 +11,13 @@ mod problem;
 mod response;
 mod schema;
 
-pub use self::body::BODY_BYTES_MAX;
-pub(super) use self::body::{BATCH_BYTES_MAX, WholeBody, check_coding, object, read, refuse};
+pub use self::body::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
+pub(super) use self::body::{WholeBody, check_coding, object, read, refuse};
 pub(super) use self::budget::{AnswerPermit, Budget, HeadPermit};
 pub(super) use self::head::{HEAD_BYTES_MAX, HTTP2_PREFACE};
-pub(super) use self::json::{Fields, empty, info, key_id, lease, quoted, time_text};
+pub(super) use self::json::{
+    Fields, empty, info, key_id, lease, leased, quoted, time_text, value_bytes_max,
+};
 pub(super) use self::list::list;
 pub(super) use self::methods::{methods, not_allowed, show};
 pub(super) use self::problem::{Details, PROBLEM_JSON, Problem, Refusal};

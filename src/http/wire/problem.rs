@@ -49,6 +49,9 @@ impl Refusal {
             Error::PoolNotEmpty => Problem::PoolNotEmpty.refusal(),
             Error::DefaultPool => Problem::DefaultPool.refusal(),
             Error::TooManyPools => Problem::TooManyPools.refusal(),
+            Error::ValuesFull => Problem::ValuesFull.refusal(),
+            Error::TooManyLabels => Problem::TooManyLabels.refusal(),
+            Error::TooManyHeld => Problem::TooManyHeld.refusal(),
             Error::Unavailable { retry_after_ms } => {
                 Problem::Unavailable { retry_after_ms }.refusal()
             }
@@ -131,6 +134,10 @@ pub(in crate::http) enum Problem {
     InvalidBody { expected: &'static str },
     BodyTooLarge { max: usize },
     BodyTimeout,
+    InvalidKey { detail: String },
+    ValuesFull,
+    TooManyLabels,
+    TooManyHeld,
     PoolFull { retry_after_ms: u64 },
     LargerThanPool { max: u64 },
     Unavailable { retry_after_ms: u64 },
@@ -271,6 +278,22 @@ impl Problem {
             Self::BodyTimeout => {
                 ("body-timeout", StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time")
             }
+            Self::InvalidKey { .. } => {
+                ("invalid-key", StatusCode::UNPROCESSABLE_ENTITY, "A key to import is invalid")
+            }
+            Self::ValuesFull => {
+                ("values-full", StatusCode::SERVICE_UNAVAILABLE, "There is no room for more values")
+            }
+            Self::TooManyLabels => (
+                "too-many-labels",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The keys of the pool have too many different labels",
+            ),
+            Self::TooManyHeld => (
+                "too-many-held",
+                StatusCode::TOO_MANY_REQUESTS,
+                "The token has as many leases as it may have",
+            ),
             Self::LargerThanPool { .. } => {
                 ("larger-than-pool", StatusCode::UNPROCESSABLE_ENTITY, "The pool is not that large")
             }
@@ -311,6 +334,9 @@ impl Problem {
             | Self::TooManyViewers
             | Self::RequestInProgress
             | Self::TooManyPools
+            | Self::TooManyHeld
+            | Self::ValuesFull
+            | Self::TooManyLabels
             | Self::Stopping
             | Self::Busy => Some(("retry-after", "1".into())),
             _ => None,

@@ -119,6 +119,22 @@ pub(in crate::http) struct Lease {
     /// Names the lease, for `If-Match`.
     #[schema(example = "\"1\"", pattern = r#"^"[0-9]+"$"#)]
     etag: String,
+    /// What the key stands for, if it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "sk-1")]
+    value: Option<String>,
+}
+
+/// A leased key.
+#[derive(Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::http) struct LeasedKey {
+    #[schema(format = "uuid", example = "936da01f-9abd-4d9d-80c7-02af85c822a8")]
+    key_id: String,
+    /// What the key stands for, if it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "sk-1")]
+    value: Option<String>,
 }
 
 /// Leased keys.
@@ -133,7 +149,7 @@ pub(in crate::http) struct Leases {
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
 pub(in crate::http) enum Leased {
-    One(Key),
+    One(LeasedKey),
     Several(Leases),
 }
 
@@ -188,9 +204,16 @@ mod tests {
         is_whole::<Key>(|body| json::key_id(body, &id));
         is_whole::<Created>(|body| json::key_id(body, &id));
         is_whole::<Leased>(|body| json::key_id(body, &id));
-        is_whole::<Lease>(|body| json::lease(body, &lease));
+        let plain = key::Leased::from(lease);
+        let value = Some(key::Value::new("sk-\"\\\u{1}é").unwrap());
+        let own = key::Leased { value, ..plain.clone() };
+        for leased in [&plain, &own] {
+            is_whole::<Leased>(|body| json::leased(body, leased));
+            is_whole::<Lease>(|body| json::lease(body, leased));
+        }
         for state in [State::Free, State::Leased(lease)] {
-            let info = KeyInfo { created_at: since, life_ends: until, generation: 7, state };
+            let info =
+                KeyInfo { created_at: since, life_ends: until, generation: 7, state, own: None };
             is_whole::<Info>(|body| json::info(body, &store, &info));
         }
     }

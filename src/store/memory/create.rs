@@ -13,7 +13,7 @@ use crate::store::operation::{Answer, Created, Outcome, Reply, Ticket};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
 
-impl<C: Clock> OnePool<'_, C> {
+impl<'a, C: Clock> OnePool<'a, C> {
     /// Creates keys, or leaves it to the sweep if they are many or many dead keys still take their room.
     pub(super) fn create_or_defer(
         &self,
@@ -51,23 +51,8 @@ impl<C: Clock> OnePool<'_, C> {
 
     /// Creates `count` keys, or fewer if the creation is cancelled meanwhile.
     async fn create_all(&self, count: usize, ticket: Ticket) -> Outcome {
-        let (keys, creations) = (self.keys(), &self.shared.creations);
-        let mut room = loop {
-            let now = self.now();
-            if let Ok(room) = keys.reserve(count, now) {
-                break room;
-            }
-            // Dead keys take room until they are removed.
-            if keys.expire(now, Self::STEP) == 0 {
-                // Another thread may have removed some meanwhile.
-                match keys.reserve(count, now) {
-                    Err(_) if keys.is_closed() => return Err(Error::NoSuchPool),
-                    room => break room?,
-                }
-            }
-            self.serve_waiters();
-            give_way().await;
-        };
+        let creations = &self.shared.creations;
+        let mut room = self.reserve_all(count).await?;
         let mut created = Created { ids: Vec::with_capacity(count), life_ends: self.now() };
         while created.ids.len() < count && creations.lock().is_wanted(ticket) {
             self.create_some(&mut room, count, &mut created);
@@ -78,6 +63,24 @@ impl<C: Clock> OnePool<'_, C> {
             }
         }
         Ok(Reply::Created(created))
+    }
+
+    /// Reserves room for `count` keys. Dead keys take room until they are removed, so that may take a while.
+    pub(super) async fn reserve_all(&self, count: usize) -> Result<Reservation<'a>, Error> {
+        let keys = self.keys();
+        loop {
+            let now = self.now();
+            if let Ok(room) = keys.reserve(count, now) {
+                return Ok(room);
+            }
+            if keys.expire(now, Self::STEP) == 0 {
+                // Another thread may have removed some meanwhile.
+                let room = keys.reserve(count, now);
+                return room.map_err(|e| if keys.is_closed() { Error::NoSuchPool } else { e });
+            }
+            self.serve_waiters();
+            give_way().await;
+        }
     }
 
     /// Creates up to [`Memory::STEP`] of the keys that `created` still lacks.

@@ -1,10 +1,12 @@
 //! Executing a batch, in groups whose cache misses overlap.
 
+use std::sync::Arc;
+
 use super::one_pool::OnePool;
 use super::requests::Known;
 use super::state::Memory;
 use crate::error::Error;
-use crate::key::Lease;
+use crate::key::{Holder, Leased};
 use crate::pool::PoolId;
 use crate::store::operation::{Answer, Leasing, Operation, Release, Renewal, Reply, RequestKey};
 use crate::store::port::Later;
@@ -53,18 +55,18 @@ impl<C: Clock> OnePool<'_, C> {
             let now = self.now();
             let mut rest = group;
             while let Some(((_, operation), behind)) = rest.split_first() {
-                let done = match *operation {
+                let done = match operation {
                     Operation::Lease(leasing) => {
                         let run = run_of_leases(leasing, behind) + 1;
                         self.lease_run(leasing, run, now, answers, later, token);
                         run
                     }
                     Operation::LeaseOnce(leasing, request) => {
-                        answers.push(self.lease_once(leasing, request, now, later, token));
+                        answers.push(self.lease_once(leasing, *request, now, later, token));
                         1
                     }
                     Operation::Create { count } => {
-                        answers.push(self.create_or_defer(count, now, later, token));
+                        answers.push(self.create_or_defer(*count, now, later, token));
                         1
                     }
                     other => {
@@ -79,20 +81,20 @@ impl<C: Clock> OnePool<'_, C> {
     }
 
     /// Executes an operation on one key, which can always be answered at once.
-    fn act(&self, operation: Operation<'_>, now: Timestamp) -> Result<Reply, Error> {
+    fn act(&self, operation: &Operation<'_>, now: Timestamp) -> Result<Reply, Error> {
         let (keys, requests) = (self.keys(), &self.shared.requests);
-        match operation {
-            Operation::Show(id) => keys.get(&id, now).map(Reply::Shown),
-            Operation::KeepAlive(id) => keys.keep_alive(&id, now).map(Reply::KeptAlive),
-            Operation::Delete(id, fence) => {
-                keys.delete(&id, now, fence)?;
-                requests.ended(self.pool.id, &id, |held| self.lasting(held, now));
+        match *operation {
+            Operation::Show(ref id) => keys.get(id, now).map(Reply::Shown),
+            Operation::KeepAlive(ref id) => keys.keep_alive(id, now).map(Reply::KeptAlive),
+            Operation::Delete(ref id, fence) => {
+                keys.delete(id, now, fence)?;
+                requests.ended(self.pool.id, id, |held| self.lasting(held, now));
                 Ok(Reply::Deleted)
             }
-            Operation::Release(id, Release { fence, cooldown_ms }) => {
-                let released = keys.release(&id, now, fence, cooldown_ms);
+            Operation::Release(ref id, Release { fence, cooldown_ms }) => {
+                let released = keys.release(id, now, fence, cooldown_ms);
                 if released.is_ok() {
-                    requests.ended(self.pool.id, &id, |held| self.lasting(held, now));
+                    requests.ended(self.pool.id, id, |held| self.lasting(held, now));
                 }
                 if cooldown_ms > 0 {
                     self.note_deadline(now.plus_ms(u64::from(cooldown_ms)));
@@ -101,9 +103,9 @@ impl<C: Clock> OnePool<'_, C> {
                 self.serve_after_release();
                 released.map(|()| Reply::Released)
             }
-            Operation::Renew(id, Renewal { fence, lease_ms }) => {
+            Operation::Renew(ref id, Renewal { fence, lease_ms }) => {
                 let ms = lease_ms.unwrap_or_else(|| self.pool.settings().lease_ttl_ms);
-                let renewed = keys.renew(&id, now, fence, ms);
+                let renewed = keys.renew(id, now, fence, ms);
                 if let Ok(lease) = &renewed {
                     self.note_deadline(lease.until);
                 }
@@ -120,7 +122,7 @@ impl<C: Clock> OnePool<'_, C> {
     /// Executes `run` equal leases that follow one another. Together they are faster.
     fn lease_run(
         &self,
-        leasing: Leasing,
+        leasing: &Leasing,
         run: usize,
         now: Timestamp,
         answers: &mut Vec<Answer>,
@@ -136,11 +138,11 @@ impl<C: Clock> OnePool<'_, C> {
         let mut refusal: Option<Answer> = None;
         for n in found..run {
             let answer = match &refusal {
-                // At that moment no key was free for the rest of the run, either.
+                // At that moment there was no key for the rest of the run, either.
                 Some(refusal) => refusal.clone(),
                 None => self.lease_or_wait(leasing, None, now, later, first_token + n as u64),
             };
-            if let Answer::Now(Err(Error::Exhausted { .. })) = answer {
+            if let Answer::Now(Err(Error::Exhausted { .. } | Error::TooManyHeld)) = answer {
                 refusal = Some(answer.clone());
             }
             answers.push(answer);
@@ -152,7 +154,7 @@ impl<C: Clock> OnePool<'_, C> {
     /// Leases a key, unless the lease of an earlier request with the same key lasts.
     fn lease_once(
         &self,
-        leasing: Leasing,
+        leasing: &Leasing,
         request: RequestKey,
         now: Timestamp,
         later: &Later,
@@ -174,23 +176,37 @@ impl<C: Clock> OnePool<'_, C> {
     }
 
     /// Leases up to `count` keys, as far as they are found at once, unless clients wait.
-    fn lease_group(&self, leasing: Leasing, count: usize, now: Timestamp, leases: &mut Vec<Lease>) {
+    fn lease_group(
+        &self,
+        leasing: &Leasing,
+        count: usize,
+        now: Timestamp,
+        leases: &mut Vec<Leased>,
+    ) {
         if self.pool.waiters.is_empty() {
-            let ms = self.lease_ms(leasing);
-            self.keys().lease_group(now, ms, &mut rand::rng(), count, leases);
-            self.note_deadline(now.plus_ms(u64::from(ms)));
-            for lease in leases {
-                *lease = self.named(*lease);
+            let terms = self.terms(leasing);
+            self.keys().lease_group(now, terms, &mut rand::rng(), count, leases);
+            self.note_deadline(now.plus_ms(u64::from(terms.lease_ms)));
+            for leased in leases {
+                leased.lease = self.named(leased.lease);
             }
         }
     }
 }
 
-/// How many of the first operations are leases with the same arguments.
-fn run_of_leases(leasing: Leasing, operations: &[InPool<'_>]) -> usize {
+/// How many of the first operations are leases with the same arguments, that count against the same quota.
+fn run_of_leases(leasing: &Leasing, operations: &[InPool<'_>]) -> usize {
     let is_same = |(_, operation): &&InPool<'_>| match operation {
-        Operation::Lease(other) => *other == leasing,
+        Operation::Lease(other) => other == leasing && has_same_quota(other, leasing),
         _ => false,
     };
     operations.iter().take_while(is_same).count()
+}
+
+/// Whether two leases count against the same quota, or both against none: holders of the same name may have several.
+fn has_same_quota(one: &Leasing, other: &Leasing) -> bool {
+    match [one, other].map(|leasing| leasing.holder.as_ref().and_then(Holder::quota)) {
+        [Some(one), Some(other)] => Arc::ptr_eq(one, other),
+        [one, other] => one.is_none() && other.is_none(),
+    }
 }

@@ -4,7 +4,7 @@ use super::one_pool::OnePool;
 use super::state::Memory;
 use crate::engine::WalkCursor;
 use crate::error::Error;
-use crate::key::State;
+use crate::key::KeyInfo;
 use crate::pool::PoolId;
 use crate::store::give_way::give_way;
 use crate::store::inventory::{Inventory, StateKind, Wanted};
@@ -27,8 +27,10 @@ impl<C: Clock> Memory<C> {
             None => WalkCursor::default(),
             Some(text) => WalkCursor::decode(text).ok_or(Error::MalformedCursor)?,
         };
-        let is_wanted =
-            |state: &State| wanted.state.is_none_or(|kind| kind == StateKind::from(state));
+        let is_wanted = |info: &KeyInfo| {
+            wanted.state.is_none_or(|kind| kind == StateKind::from(&info.state))
+                && wanted.label.is_none_or(|label| info.labels().contains(label))
+        };
         let (mut found, mut next) = (Vec::new(), Some(cursor));
         let (mut left, mut looks) = (LOOKS_PER_KEY * wanted.limit + LOOKS_MIN, 0);
         while left > 0
@@ -39,7 +41,7 @@ impl<C: Clock> Memory<C> {
             // A walk through empty buckets takes as long as a full step.
             let seen = if page.keys.len() < limit { OnePool::<C>::STEP } else { limit };
             (left, looks) = (left.saturating_sub(seen), looks + seen);
-            found.extend(page.keys.into_iter().filter(|(_, info)| is_wanted(&info.state)));
+            found.extend(page.keys.into_iter().filter(|(_, info)| is_wanted(info)));
             next = page.next;
             if looks >= OnePool::<C>::STEP {
                 looks = 0;

@@ -5,9 +5,12 @@ mod alarm;
 mod create;
 mod creation;
 mod execute;
+mod import;
 mod inventory;
 mod one_pool;
 mod options;
+#[cfg(all(test, not(loom)))]
+mod own_tests;
 mod pools;
 mod queue;
 mod requests;
@@ -23,6 +26,8 @@ use self::one_pool::OnePool;
 pub use self::options::Options;
 use self::pools::PoolState;
 pub use self::state::Memory;
+use super::give_way;
+use super::import::{Imported, OwnKey};
 use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Ticket};
 use super::port::{Diagnose, Later, Listed, Stats, Store};
@@ -66,6 +71,24 @@ impl<C: Clock> Store for Memory<C> {
         self.page_of(pool, wanted).await
     }
 
+    async fn import(&self, pool: PoolId, keys: &[OwnKey]) -> Result<Imported, Error> {
+        let pool = self.shared.pools.get(pool).ok_or(Error::NoSuchPool)?;
+        OnePool { shared: &self.shared, pool: &pool }.import(keys).await
+    }
+
+    async fn take_back_from(&self, pool: PoolId, holder: &str) -> Result<u64, Error> {
+        let mut count = 0;
+        loop {
+            let step = self.shared.with(pool, |pool| pool.take_back_some(holder));
+            let (is_done, released) = step.ok_or(Error::NoSuchPool)?;
+            count += released;
+            if is_done {
+                return Ok(count);
+            }
+            give_way().await;
+        }
+    }
+
     fn unix_ms(&self, at: Timestamp) -> u64 {
         self.shared.clock.unix_ms(at)
     }
@@ -102,7 +125,7 @@ impl<C: Clock> Store for Memory<C> {
             // Dead keys do not count.
             let id = self.shared.pools.find(name).ok_or(Error::NoSuchPool)?;
             while self.shared.with(id, |pool| pool.remove_dead()) == Some(true) {
-                super::give_way().await;
+                give_way().await;
             }
         }
         let may_go = |pool: &PoolState| with_keys || pool.keys().close_if_empty();

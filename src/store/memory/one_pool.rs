@@ -5,9 +5,9 @@ use std::sync::Arc;
 use super::pools::PoolState;
 use super::requests::Held;
 use super::state::Shared;
-use crate::engine::Pool;
+use crate::engine::{Pool, Terms};
 use crate::error::Error;
-use crate::key::{Lease, State};
+use crate::key::{Lease, Leased};
 use crate::pool::PoolId;
 use crate::store::operation::Leasing;
 use crate::store::port::Stats;
@@ -50,9 +50,10 @@ impl<'a, C: Clock> OnePool<'a, C> {
         self.shared.alarm.ring(self.pool);
     }
 
-    /// How long a lease is to last, in milliseconds.
-    pub(super) fn lease_ms(&self, leasing: Leasing) -> u32 {
-        leasing.lease_ms.unwrap_or_else(|| self.pool.settings().lease_ttl_ms)
+    /// How a key is to be leased.
+    pub(super) fn terms<'b>(&self, leasing: &'b Leasing) -> Terms<'b> {
+        let lease_ms = leasing.lease_ms.unwrap_or_else(|| self.pool.settings().lease_ttl_ms);
+        Terms { lease_ms, label: leasing.label.as_ref(), holder: leasing.holder.as_ref() }
     }
 
     /// A lease as callers know it: the engine does not know which pool it is.
@@ -60,16 +61,19 @@ impl<'a, C: Clock> OnePool<'a, C> {
         Lease { pool: self.pool.id, ..lease }
     }
 
-    /// The lease that a request has got, if it lasts.
-    pub(super) fn lasting(&self, held: Held, now: Timestamp) -> Option<Lease> {
+    /// The same for a lease with the value that it gives.
+    pub(super) fn named_with_value(&self, leased: Leased) -> Leased {
+        Leased { lease: self.named(leased.lease), ..leased }
+    }
+
+    /// The lease that a request has got, with the key's value, if it lasts.
+    pub(super) fn lasting(&self, held: Held, now: Timestamp) -> Option<Leased> {
         if held.pool != self.pool.id {
             // A pool of the same name that was deleted.
             return None;
         }
-        match self.keys().get(&held.id, now).ok()?.state {
-            State::Leased(lease) if lease.generation == held.generation => Some(self.named(lease)),
-            _ => None,
-        }
+        let leased = self.keys().lasting(&held.id, held.generation, now)?;
+        Some(self.named_with_value(leased))
     }
 
     /// When the sweep must look at the pool again.

@@ -13,6 +13,8 @@ pub struct Options {
     pub waiters_max: usize,
     /// The most pools there may be at once, with the default pool.
     pub pools_max: usize,
+    /// The most bytes that the values of keys may have, in all pools together.
+    pub value_bytes_max: usize,
 }
 
 impl Options {
@@ -23,6 +25,8 @@ impl Options {
     pub const WAITERS_MAX: usize = 10_000;
     /// So many pools take about 4 MB while they are empty.
     pub const POOLS_MAX: usize = 1000;
+    /// 1 GiB: a million values of a thousand characters.
+    pub const VALUE_BYTES_MAX: usize = 1 << 30;
 }
 
 impl Default for Options {
@@ -32,6 +36,7 @@ impl Default for Options {
             shards: Self::SHARDS,
             waiters_max: Self::WAITERS_MAX,
             pools_max: Self::POOLS_MAX,
+            value_bytes_max: Self::VALUE_BYTES_MAX,
         }
     }
 }

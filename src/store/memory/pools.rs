@@ -11,7 +11,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::options::Options;
 use super::queue::Waiters;
-use crate::engine::{self, Pool, Size};
+use crate::engine::{self, OwnOptions, Pool, Size, ValueBytes};
 use crate::error::Error;
 use crate::key::Ttl;
 use crate::pool::{PoolId, PoolName, Settings};
@@ -40,9 +40,10 @@ impl PoolState {
         name: PoolName,
         settings: Settings,
         size: Size,
+        own: OwnOptions,
         waiters: Waiters,
     ) -> Arc<Self> {
-        let keys = Pool::with_journal(of_keys(settings), size, ());
+        let keys = Pool::with_journal(of_keys(settings), size, ()).with_own(own);
         let (settings, wakes_ms) = (AtomicCell::new(settings), AtomicU64::new(u64::MAX));
         let (changing, is_rung, is_deleted) = Default::default();
         Arc::new(Self {
@@ -92,6 +93,8 @@ fn of_keys(settings: Settings) -> engine::Settings {
 pub(super) struct Pools {
     default: Arc<PoolState>,
     options: Options,
+    /// The secret by which values are found, how many bytes those of all pools have, and how many labels a pool may.
+    own: OwnOptions,
     /// How many clients wait in all pools.
     waiting: Arc<AtomicUsize>,
     version: AtomicU64,
@@ -108,6 +111,8 @@ struct Table {
 impl Pools {
     pub(super) fn new(options: Options) -> Self {
         let waiting = Arc::<AtomicUsize>::default();
+        let value_bytes = Arc::new(ValueBytes::new(options.value_bytes_max));
+        let own = OwnOptions { secret: rand::random(), value_bytes, ..OwnOptions::default() };
         let name: PoolName = PoolName::DEFAULT.parse().expect("it is a name");
         let waiters = Waiters::new(options.waiters_max, Arc::clone(&waiting));
         let default = PoolState::new(
@@ -115,6 +120,7 @@ impl Pools {
             name.clone(),
             options.settings,
             Size::Fixed(options.shards),
+            own.clone(),
             waiters,
         );
         let table = Table {
@@ -123,7 +129,7 @@ impl Pools {
             next_serial: 1,
         };
         let (version, table) = (AtomicU64::new(0), RwLock::new(table));
-        Self { default, options, waiting, version, table }
+        Self { default, options, own, waiting, version, table }
     }
 
     pub(super) fn default(&self) -> &Arc<PoolState> {
@@ -196,8 +202,8 @@ impl Pools {
         table.next_serial = serial.wrapping_add(1);
         let id = PoolId { place: u32::try_from(place).expect("there are fewer pools"), serial };
         let waiters = Waiters::new(self.options.waiters_max, Arc::clone(&self.waiting));
-        let pool =
-            PoolState::new(id, name.clone(), settings, Size::growing(Options::SHARDS), waiters);
+        let (size, own) = (Size::growing(Options::SHARDS), self.own.clone());
+        let pool = PoolState::new(id, name.clone(), settings, size, own, waiters);
         table.by_place[place] = Some(Arc::clone(&pool));
         table.by_name.insert(name, Arc::clone(&pool));
         self.version.fetch_add(1, Release);

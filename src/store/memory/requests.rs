@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use parking_lot::Mutex;
 
 use crate::error::Error;
-use crate::key::{KeyId, Lease};
+use crate::key::{KeyId, Lease, Leased};
 use crate::pool::PoolId;
 use crate::store::operation::{Outcome, Reply, RequestKey};
 use crate::time::Timestamp;
@@ -30,7 +30,7 @@ pub(super) enum Known {
     /// Nothing. It is noted now, and must be settled.
     New,
     /// Its lease, which lasts.
-    Leased(Lease),
+    Leased(Leased),
 }
 
 #[derive(Default)]
@@ -63,7 +63,7 @@ impl Held {
 }
 
 struct Entry {
-    parameters: [u32; 3],
+    parameters: [u32; 5],
     until: Timestamp,
     /// `None` until the request is answered.
     lease: Option<Held>,
@@ -91,7 +91,7 @@ impl Requests {
         &self,
         request: &RequestKey,
         until: Timestamp,
-        find: impl Fn(Held) -> Option<Lease>,
+        find: impl Fn(Held) -> Option<Leased>,
     ) -> Result<Known, Error> {
         let mut stripe = self.stripe(&request.digest).lock();
         if let Some(entry) = stripe.entries.get_mut(&request.digest) {
@@ -153,7 +153,7 @@ impl Requests {
 
     /// Notes that a key was released or deleted; `find` finds a lease that lasts, because another thread has leased
     /// the key again meanwhile. O(1) if no lease has a request, else O(log l) for l that have.
-    pub(super) fn ended(&self, pool: PoolId, id: &KeyId, find: impl Fn(Held) -> Option<Lease>) {
+    pub(super) fn ended(&self, pool: PoolId, id: &KeyId, find: impl Fn(Held) -> Option<Leased>) {
         if self.len.load(Relaxed) == 0 {
             return;
         }
@@ -196,7 +196,7 @@ impl Requests {
 
     /// Removes entries whose leases have ended; `find` finds those that last, because they were renewed. O(1) if
     /// nothing is due.
-    pub(super) fn sweep(&self, now: Timestamp, find: impl Fn(Held) -> Option<Lease>) {
+    pub(super) fn sweep(&self, now: Timestamp, find: impl Fn(Held) -> Option<Leased>) {
         if self.len.load(Relaxed) == 0 {
             return;
         }
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
 
     fn request(name: u8) -> RequestKey {
-        RequestKey { digest: [name; 16], parameters: [0; 3] }
+        RequestKey { digest: [name; 16], parameters: [0; 5] }
     }
 
     /// Two leases of one key, the second of which began before all was noted of the first one.
@@ -312,13 +312,13 @@ mod tests {
     }
 
     fn settle(requests: &Requests, name: u8, lease: Lease) {
-        requests.settle(&request(name), &Ok(Reply::Leased(lease)));
+        requests.settle(&request(name), &Ok(Reply::Leased(lease.into())));
     }
 
     fn knows(requests: &Requests, name: u8, lease: Lease) -> bool {
-        let find = |held: Held| (held == Held::of(&lease)).then_some(lease);
+        let find = |held: Held| (held == Held::of(&lease)).then(|| lease.into());
         let known = requests.begin(&request(name), lease.until, find);
-        matches!(known, Ok(Known::Leased(known)) if known == lease)
+        matches!(known, Ok(Known::Leased(known)) if *known == lease)
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
         let (requests, [_, next]) = overtaken();
         settle(&requests, 2, next);
         // The release of the lease before, on another thread.
-        requests.ended(next.pool, &next.id, |held| (held.generation == 2).then_some(next));
+        requests.ended(next.pool, &next.id, |held| (held.generation == 2).then(|| next.into()));
         assert!(knows(&requests, 2, next));
         requests.ended(next.pool, &next.id, |_| None);
         assert_eq!(requests.len(), [0, 0]);

@@ -143,7 +143,7 @@ async fn a_creation_that_nobody_waits_for_stops() {
 async fn creations_take_turns_with_waiters() {
     let clock = ManualClock::default();
     let store = Memory::new(Options::default(), clock.clone());
-    let mut waiter = pin!(store.lease(Leasing { lease_ms: None, wait_ms: 50 }));
+    let mut waiter = pin!(store.lease(Leasing::of_any(None, 50)));
     let creations: Vec<_> = (0..200).map(|_| store.create(1000)).collect();
     let mut sweep = pin!(store.clone().sweep());
     // The first step serves the waiter, and creates no more than 64 keys.
@@ -200,9 +200,9 @@ fn serve_in_turns(store: &Memory<ManualClock>, changed: impl Fn(&Stats) -> u64, 
     let waiters = &pool.pool.waiters;
     for token in 0..16 {
         let until = Timestamp::MAX;
-        let waiter =
-            Waiter { lease_ms: 1000, until, request: None, receiver: Arc::new(Taker), token };
-        waiters.join(&mut waiters.lock(), waiter, true).unwrap();
+        let (holder, request, receiver) = (None, None, Arc::new(Taker));
+        let waiter = Waiter { lease_ms: 1000, holder, until, request, receiver, token };
+        waiters.join(&mut waiters.lock(), waiter, None, true).unwrap();
     }
     let mut turns = 0;
     while !waiters.is_empty() {
@@ -253,7 +253,7 @@ async fn requests_are_forgotten_with_their_leases() {
     let store = Memory::new(Options::default(), clock.clone());
     store.create(5).await.unwrap();
     let once = async |name: u8| {
-        let request = RequestKey { digest: [name; 16], parameters: [0; 3] };
+        let request = RequestKey { digest: [name; 16], parameters: [0; 5] };
         store.lease_once(Leasing::default(), Some(request)).await
     };
     let known = || store.shared.requests.len();
@@ -266,7 +266,7 @@ async fn requests_are_forgotten_with_their_leases() {
     assert_eq!(known(), [3, 3]);
     store.release(&released.id, Release::default()).await.unwrap();
     store.delete(&deleted.id, Fence::Any).await.unwrap();
-    store.give_back(vec![given_back]);
+    store.give_back(vec![*given_back]);
     assert_eq!(known(), [0, 0]);
     // One ends, one is renewed, and one is released, leased by others and then ends.
     let (ends, renewed) = (once(4).await.unwrap(), once(5).await.unwrap());
@@ -286,8 +286,8 @@ async fn requests_are_forgotten_with_their_leases() {
     // Nobody gets a key, and one who waited for one has gone.
     store.lease_many(Leasing::default(), 5).await.unwrap();
     assert!(once(6).await.is_err());
-    let request = RequestKey { digest: [7; 16], parameters: [0; 3] };
-    let waiting = Leasing { lease_ms: None, wait_ms: 1000 };
+    let request = RequestKey { digest: [7; 16], parameters: [0; 5] };
+    let waiting = Leasing::of_any(None, 1000);
     let mut waiter = Box::pin(store.lease_once(waiting, Some(request)));
     assert!(waiter.as_mut().now_or_never().is_none());
     assert_eq!(known(), [1, 0]);
@@ -300,9 +300,9 @@ async fn requests_are_forgotten_with_their_leases() {
 async fn requests_are_forgotten_with_dead_keys() {
     let (store, clock) = swept();
     store.create(1000).await.unwrap();
-    let long = Leasing { lease_ms: Some(3_600_000), wait_ms: 0 };
-    let request = RequestKey { digest: [1; 16], parameters: [0; 3] };
-    let leases = store.lease_many_once(long, 1000, Some(request)).await.unwrap();
+    let long = Leasing::of_any(Some(3_600_000), 0);
+    let request = RequestKey { digest: [1; 16], parameters: [0; 5] };
+    let leases = store.lease_many_once(long.clone(), 1000, Some(request)).await.unwrap();
     assert_eq!(store.shared.requests.len(), [1000, 1000]);
     clock.advance_ms(200_000);
     store.keep_alive(&leases[0].id).await.unwrap();
@@ -310,7 +310,7 @@ async fn requests_are_forgotten_with_dead_keys() {
     while store.stats().await.unwrap().keys > 1 || store.shared.requests.len() != [1, 1] {
         yield_now().await;
     }
-    assert_eq!(store.lease_once(long, Some(request)).await, Ok(leases[0]));
+    assert_eq!(store.lease_once(long, Some(request)).await, Ok(leases[0].clone()));
     assert!(store.shared.requests.capacity() < 2000, "the memory came back");
     // It is looked at again after the life that the key had when it was looked at before.
     clock.advance_ms(300_000);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::one_pool::OnePool;
 use super::queue::{Queue, Waiter};
+use crate::engine::Terms;
 use crate::engine::fail_point::FailPoint;
 use crate::error::Error;
-use crate::key::{Fence, Lease};
+use crate::key::{Fence, Label, Lease};
 use crate::store::operation::{Answer, Leasing, Outcome, Reply, RequestKey, Ticket};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
@@ -42,18 +43,55 @@ impl<C: Clock> OnePool<'_, C> {
             || !matches!(self.serve_queue(&mut waiters.lock()), Served::Unknown)
     }
 
+    /// Serves the waiter that came first of those for whom there is a key.
     fn serve_queue(&self, queue: &mut Queue) -> Served {
-        let mut steps = Self::SERVED_STEPS;
+        let (mut steps, mut from, now) = (Self::SERVED_STEPS, 0, self.now());
+        if queue.has_labels() {
+            // Only then a label tells that a key is free whose lease has just run out. Without that, one that takes
+            // any key would overtake those that wait for the label.
+            let ended = self.keys().end_blocks(now, steps);
+            steps -= ended.min(steps);
+            if steps == 0 {
+                return Served::Unknown;
+            }
+        }
         for _ in 0..Self::SERVED_MAX {
-            let Some(ms) = queue.next_lease_ms() else { return Served::All };
-            match self.keys().lease_within(self.now(), ms, &mut rand::rng(), &mut steps) {
+            let any = queue.first_of_any().map(|(number, _)| number);
+            let labeled = queue.first_of_label(from, |label| self.keys().pushes(label));
+            let (number, label) = match (any, &labeled) {
+                (None, None) if queue.is_empty() => return Served::All,
+                (None, None) => return Served::Exhausted,
+                (Some(any), Some((number, label, _))) if *number < any => (*number, Some(label)),
+                (None, Some((number, label, _))) => (*number, Some(label)),
+                (Some(any), _) => (any, None),
+            };
+            let waiter = match label {
+                Some(label) => queue.of_label(label, number),
+                None => queue.first_of_any().map(|(_, waiter)| waiter),
+            };
+            let Waiter { lease_ms, holder, .. } = waiter.expect("it is there");
+            let terms = Terms { lease_ms: *lease_ms, label, holder: holder.as_ref() };
+            match self.keys().lease_within(now, terms, &mut rand::rng(), &mut steps) {
                 None => return Served::Unknown,
-                Some(Err(_)) => return Served::Exhausted,
-                Some(Ok(lease)) => {
+                Some(Err(Error::Exhausted { .. })) => match &labeled {
+                    // Others may wait for other labels.
+                    Some((head, label, pushes)) if *head == number => {
+                        queue.note_search(label, *pushes);
+                        from = number + 1;
+                    }
+                    // No key is free at all.
+                    _ => return Served::Exhausted,
+                },
+                Some(Err(refusal)) => {
+                    let waiter = self.pool.waiters.pop(queue, number).expect("it was there");
+                    self.complete(&waiter, Err(refusal));
+                }
+                Some(Ok(leased)) => {
+                    let leased = self.named_with_value(leased);
+                    let lease = leased.lease;
                     self.note_deadline(lease.until);
-                    let lease = self.named(lease);
-                    let waiter = self.pool.waiters.pop_first(queue).expect("it was there");
-                    if self.complete(&waiter, Ok(Reply::Leased(lease))) {
+                    let waiter = self.pool.waiters.pop(queue, number).expect("it was there");
+                    if self.complete(&waiter, Ok(Reply::Leased(leased))) {
                         self.pool.waiters.count_granted();
                     } else {
                         self.take_back(&lease);
@@ -95,49 +133,67 @@ impl<C: Clock> OnePool<'_, C> {
         }
     }
 
+    /// Takes back some of the leases that have a holder of this name. Returns whether none is left, and how many it has
+    /// taken back.
+    pub(super) fn take_back_some(&self, holder: &str) -> (bool, u64) {
+        let (now, mut released) = (self.now(), Vec::new());
+        let seen = self.keys().release_all_of(holder, now, Self::STEP, &mut released);
+        for id in &released {
+            self.shared.requests.ended(self.pool.id, id, |held| self.lasting(held, now));
+        }
+        self.serve_waiters();
+        (seen < Self::STEP, released.len() as u64)
+    }
+
     /// Leases a key once all earlier waiters are served. The lease joins the queue if it has a waiting time
     /// and no key is free, or if it takes long to tell.
     pub(super) fn lease_or_wait(
         &self,
-        leasing: Leasing,
+        leasing: &Leasing,
         request: Option<RequestKey>,
         mut now: Timestamp,
         later: &Later,
         token: u64,
     ) -> Answer {
         let waiters = &self.pool.waiters;
-        let lease_ms = self.lease_ms(leasing);
-        let served =
-            if waiters.is_empty() { Served::All } else { self.serve_queue(&mut waiters.lock()) };
+        let (terms, label) = (self.terms(leasing), leasing.label.as_ref());
         let mut steps = Self::STEP;
-        let served = match served {
-            Served::All => loop {
-                match self.keys().lease_within(now, lease_ms, &mut rand::rng(), &mut steps) {
-                    Some(Ok(lease)) => {
-                        self.note_deadline(lease.until);
-                        return Answer::Now(Ok(Reply::Leased(self.named(lease))));
-                    }
-                    Some(Err(_)) => {
-                        // Another lease may have ended since `now` was read for the whole group.
-                        let latest = self.now();
-                        if latest == now {
-                            break Served::Exhausted;
-                        }
-                        now = latest;
-                    }
-                    // Many keys have just died: the sweep continues the search.
-                    None => break Served::Unknown,
+        let served = loop {
+            match self.serve_before(label) {
+                Served::All => {}
+                // It would be refused when its turn comes.
+                _ if !self.may_hold(leasing, now, &mut steps) => {
+                    return Answer::Now(Err(Error::TooManyHeld));
                 }
-            },
-            served => served,
+                served => break served,
+            }
+            match self.keys().lease_within(now, terms, &mut rand::rng(), &mut steps) {
+                Some(Ok(leased)) => {
+                    self.note_deadline(leased.until);
+                    return Answer::Now(Ok(Reply::Leased(self.named_with_value(leased))));
+                }
+                Some(Err(error @ Error::TooManyHeld)) => return Answer::Now(Err(error)),
+                Some(Err(_)) => {
+                    // Another lease may have ended since `now` was read for the whole group. Then its key is for
+                    // those that wait first.
+                    let latest = self.now();
+                    if latest == now {
+                        break Served::Exhausted;
+                    }
+                    now = latest;
+                }
+                // Many keys have just died: the sweep continues the search.
+                None => break Served::Unknown,
+            }
         };
         if leasing.wait_ms == 0 && matches!(served, Served::Exhausted) {
             return Answer::Now(Err(self.exhausted(now)));
         }
         let until = now.plus_ms(u64::from(leasing.wait_ms));
-        let waiter =
-            Waiter { lease_ms, until, request, receiver: Arc::clone(&later.receiver), token };
-        let joined = waiters.join(&mut waiters.lock(), waiter, leasing.wait_ms > 0);
+        let (lease_ms, holder) = (terms.lease_ms, leasing.holder.clone());
+        let receiver = Arc::clone(&later.receiver);
+        let waiter = Waiter { lease_ms, holder, request, until, receiver, token };
+        let joined = waiters.join(&mut waiters.lock(), waiter, label, leasing.wait_ms > 0);
         match joined {
             Ok(number) => {
                 self.note_deadline(until);
@@ -146,6 +202,27 @@ impl<C: Clock> OnePool<'_, C> {
             }
             Err(error) => Answer::Now(Err(error)),
         }
+    }
+
+    /// Serves those that come before a lease with this label, or of any key. [`Served::All`] if none of them waits for
+    /// what it could take.
+    fn serve_before(&self, label: Option<&Label>) -> Served {
+        let waiters = &self.pool.waiters;
+        if waiters.is_empty() {
+            return Served::All;
+        }
+        let mut queue = waiters.lock();
+        match self.serve_queue(&mut queue) {
+            // There may be keys that none of those who wait can take.
+            Served::Exhausted if !queue.competes_with(label) => Served::All,
+            served => served,
+        }
+    }
+
+    /// Whether the quota of the holder has room for one lease more, if it has one; also if that takes too long to tell.
+    fn may_hold(&self, leasing: &Leasing, now: Timestamp, steps: &mut usize) -> bool {
+        let holder = leasing.holder.as_ref();
+        holder.is_none_or(|holder| self.keys().may_hold(holder, now, steps))
     }
 
     /// The refusal when no key is free. It says when the next one may be.

@@ -13,7 +13,7 @@ use token_orchestrator::store::{
 
 use super::{Fixture, LIFE_MS};
 
-const LEASE: Operation<'_> = Operation::Lease(Leasing { lease_ms: None, wait_ms: 0 });
+const LEASE: Operation<'_> = Operation::Lease(Leasing::of_any(None, 0));
 
 pub(super) async fn a_batch_is_answered_in_its_order<F: Fixture>() {
     let f = F::make(Options::default()).await;
@@ -50,7 +50,7 @@ pub(super) async fn a_batch_is_answered_in_its_order<F: Fixture>() {
     assert_eq!(*life_ends, f.now().plus_ms(LIFE_MS));
     assert_eq!((two.ids.len(), many.ids.len()), (2, 200));
     assert_eq!(info.state, State::Free);
-    assert_eq!(f.store().get(&lease.id).await.unwrap().state, State::Leased(*lease));
+    assert_eq!(f.store().get(&lease.id).await.unwrap().state, State::Leased(lease.lease));
     assert_eq!(f.store().call_all(&[]).await, []);
 }
 
@@ -117,13 +117,13 @@ pub(super) async fn a_long_batch_is_answered_in_its_order<F: Fixture>() {
 pub(super) async fn leases_of_a_batch_are_distinct<F: Fixture>() {
     let f = F::make(Options::default()).await;
     let ids: HashSet<_> = f.store().create(300).await.unwrap().ids.into_iter().collect();
-    let short = Operation::Lease(Leasing { lease_ms: Some(9), wait_ms: 0 });
+    let short = Operation::Lease(Leasing::of_any(Some(9), 0));
     let show = Operation::Show(*ids.iter().next().unwrap());
     // In runs of all lengths, and others in between.
     let mut operations = Vec::new();
     for run in 0..24 {
         operations.extend(vec![LEASE; run]);
-        operations.extend([short, show]);
+        operations.extend([short.clone(), show.clone()]);
     }
     operations.extend(vec![LEASE; 100]);
     let outcomes = f.store().call_all(&operations).await;
@@ -154,7 +154,7 @@ pub(super) async fn a_lease_that_waits_holds_up_no_other_operation<F: Fixture>()
     f.lease().await;
     f.advance(5).await;
     let operations = [
-        Operation::Lease(Leasing { lease_ms: None, wait_ms: 1000 }),
+        Operation::Lease(Leasing::of_any(None, 1000)),
         Operation::KeepAlive(id),
         Operation::Show(id),
     ];

@@ -184,7 +184,7 @@ pub(super) async fn many_keys_are_leased_at_once<F: Fixture>() {
     leases.extend(f.store().lease_many(Leasing::default(), 1000).await.unwrap());
     assert_eq!(leases.iter().map(|lease| lease.id).collect::<HashSet<_>>(), ids);
     for lease in &leases {
-        assert_eq!(f.store().get(&lease.id).await.unwrap().state, State::Leased(*lease));
+        assert_eq!(f.store().get(&lease.id).await.unwrap().state, State::Leased(lease.lease));
         assert_eq!((lease.since, lease.until.ms_since(lease.since)), (f.now(), LEASE_MS));
     }
     f.assert_exhausted().await;

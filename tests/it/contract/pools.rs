@@ -11,7 +11,7 @@ use token_orchestrator::store::{
 
 use super::{Fixture, LEASE_MS, LIFE_MS};
 
-const WAIT: Leasing = Leasing { lease_ms: None, wait_ms: 10_000 };
+const WAIT: Leasing = Leasing::of_any(None, 10_000);
 
 fn name(text: &str) -> PoolName {
     text.parse().unwrap()
@@ -105,7 +105,7 @@ pub(super) async fn each_pool_has_keys_of_its_own<F: Fixture>() {
     assert_eq!((lease.id, Some(lease.pool)), (id, f.store().find_pool("a")));
     let leased = async |pool: InPool<'_, F::Store>| pool.stats().await.unwrap().leased;
     assert_eq!((leased(a).await, leased(b).await), (1, 0));
-    f.store().give_back(vec![lease]);
+    f.store().give_back(vec![*lease]);
     f.settle().await;
     assert_eq!(leased(a).await, 0);
 }
@@ -126,7 +126,7 @@ pub(super) async fn each_pool_has_settings_of_its_own<F: Fixture>() {
     assert!(matches!(a.create(1).await, Err(Error::Full { .. })));
     assert_eq!(a.stats().await.unwrap().keys_max, 2);
     b.create(3).await.unwrap();
-    let until = |lease: token_orchestrator::key::Lease| lease.until.ms_since(lease.since);
+    let until = |lease: token_orchestrator::key::Leased| lease.until.ms_since(lease.since);
     assert_eq!(until(a.lease(Leasing::default()).await.unwrap()), 1000);
     assert_eq!(until(b.lease(Leasing::default()).await.unwrap()), LEASE_MS);
     f.advance(50_000).await;
@@ -208,7 +208,7 @@ pub(super) async fn a_request_key_is_for_one_pool<F: Fixture>() {
     let f = F::make(Options::default()).await;
     let request = |n| {
         let digest = [n; RequestKey::DIGEST_BYTES];
-        Some(RequestKey { digest, parameters: [0; 3] })
+        Some(RequestKey { digest, parameters: [0; 5] })
     };
     let pool = put(&f, "p", Settings::default()).await;
     pool.create(2).await.unwrap();
@@ -230,9 +230,9 @@ pub(super) async fn a_batch_may_be_for_several_pools<F: Fixture>() {
     let operations = [
         (a, Operation::Show(of_a)),
         (b, Operation::Show(of_a)),
-        (b, lease),
-        (PoolId::DEFAULT, lease),
-        (a, lease),
+        (b, lease.clone()),
+        (PoolId::DEFAULT, lease.clone()),
+        (a, lease.clone()),
         (PoolId { serial: 999, ..a }, lease),
         (b, Operation::Release(of_b, Release::default())),
     ];

@@ -8,11 +8,11 @@ use token_orchestrator::store::{Leasing, Options, Release, Renewal, RequestKey, 
 
 use super::{Fixture, LEASE_MS};
 
-const ONCE: Leasing = Leasing { lease_ms: None, wait_ms: 0 };
-const WAIT: Leasing = Leasing { lease_ms: None, wait_ms: 10_000 };
+const ONCE: Leasing = Leasing::of_any(None, 0);
+const WAIT: Leasing = Leasing::of_any(None, 10_000);
 
 fn request(name: u8) -> RequestKey {
-    RequestKey { digest: [name; RequestKey::DIGEST_BYTES], parameters: [1, 2, 3] }
+    RequestKey { digest: [name; RequestKey::DIGEST_BYTES], parameters: [1, 2, 3, 4, 5] }
 }
 
 pub(super) async fn a_retry_gets_the_same_lease<F: Fixture>() {
@@ -20,14 +20,14 @@ pub(super) async fn a_retry_gets_the_same_lease<F: Fixture>() {
     f.store().create(3).await.unwrap();
     let first = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
     f.advance(10).await;
-    assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(first));
+    assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(first.clone()));
     let second = f.store().lease_once(ONCE, Some(request(2))).await.unwrap();
     assert_ne!(second.id, first.id);
     // A renewal moves its end.
     f.advance(LEASE_MS - 20).await;
     let renewed = f.store().renew(&first.id, Renewal::default()).await.unwrap();
     f.advance(LEASE_MS - 1).await;
-    assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(renewed));
+    assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(renewed.into()));
     assert_eq!(f.store().stats().await.unwrap().totals.leases, 2);
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn a_lease_that_has_ended_is_not_given_again<F: Fixture>() {
     let mut next = async || {
         let lease = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
         assert!(lease.generation > generation);
-        assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(lease));
+        assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(lease.clone()));
         generation = lease.generation;
         lease
     };
@@ -67,7 +67,7 @@ pub(super) async fn a_lease_that_has_ended_is_not_given_again<F: Fixture>() {
 pub(super) async fn a_request_key_is_for_one_request<F: Fixture>() {
     let f = Arc::new(F::make(Options::default()).await);
     f.create().await;
-    let other = RequestKey { parameters: [1, 2, 4], ..request(1) };
+    let other = RequestKey { parameters: [1, 2, 3, 4, 6], ..request(1) };
     let lease = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
     assert_eq!(f.store().lease_once(ONCE, Some(other)).await, Err(Error::RequestReused));
     f.store().release(&lease.id, Release::default()).await.unwrap();
@@ -79,7 +79,7 @@ pub(super) async fn a_request_key_is_for_one_request<F: Fixture>() {
     });
     f.settle().await;
     assert_eq!(f.store().lease_once(WAIT, Some(request(2))).await, Err(Error::RequestInProgress));
-    let other = RequestKey { parameters: [1, 2, 4], ..request(2) };
+    let other = RequestKey { parameters: [1, 2, 3, 4, 6], ..request(2) };
     assert_eq!(f.store().lease_once(WAIT, Some(other)).await, Err(Error::RequestReused));
     f.store().release(&lease.id, Release::default()).await.unwrap();
     f.settle().await;
@@ -101,7 +101,7 @@ pub(super) async fn a_request_that_got_nothing_may_be_repeated<F: Fixture>() {
     f.create().await;
     let lease = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
     // A lease that no client received goes back, and its request with it.
-    Store::give_back(f.store(), vec![lease]);
+    Store::give_back(f.store(), vec![*lease]);
     f.settle().await;
     let again = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
     assert!(again.generation > lease.generation);
@@ -125,9 +125,9 @@ pub(super) async fn a_retry_that_goes_away_takes_nothing_away<F: Fixture>() {
     let id = f.create().await;
     let lease = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
     let retry = f.store().lease_once(ONCE, Some(request(1))).await.unwrap();
-    Store::give_back(f.store(), vec![retry]);
+    Store::give_back(f.store(), vec![*retry]);
     f.settle().await;
-    assert_eq!(f.store().get(&id).await.unwrap().state, State::Leased(lease));
+    assert_eq!(f.store().get(&id).await.unwrap().state, State::Leased(*lease));
     assert_eq!(f.store().lease_once(ONCE, Some(request(1))).await, Ok(lease));
     f.store().release(&id, Release::default()).await.unwrap();
     assert!(!f.is_blocked(&id).await);

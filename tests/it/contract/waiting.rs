@@ -15,14 +15,14 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::{Fixture, LEASE_MS, LIFE_MS};
 
-const WAIT: Leasing = Leasing { lease_ms: None, wait_ms: 10_000 };
+const WAIT: Leasing = Leasing::of_any(None, 10_000);
 
 /// Starts to wait, and is in the queue when this returns.
 async fn wait<F: Fixture>(f: &Arc<F>, leasing: Leasing) -> JoinHandle<Result<Lease, Error>> {
     let before = f.waiting().await;
     let waiter = tokio::spawn({
         let f = Arc::clone(f);
-        async move { f.store().lease(leasing).await }
+        async move { f.store().lease(leasing).await.map(|leased| leased.lease) }
     });
     f.settle().await;
     assert!(waiter.is_finished() || f.waiting().await > before, "it neither waits nor has a key");
@@ -108,7 +108,7 @@ pub(super) async fn a_waiter_is_refused_when_its_time_is_up<F: Fixture>() {
     assert_eq!(f.waiting().await, 0);
     // A lease that ends at the same moment is in time.
     f.store().create(1).await.unwrap();
-    f.store().lease(Leasing { lease_ms: Some(10_000), wait_ms: 0 }).await.unwrap();
+    f.store().lease(Leasing::of_any(Some(10_000), 0)).await.unwrap();
     let waiter = wait(&f, WAIT).await;
     f.advance(10_000).await;
     soon(&*f, waiter).await.unwrap();
@@ -192,10 +192,8 @@ pub(super) async fn no_client_waits_while_a_key_is_free<F: Fixture>() {
         match rng.random_range(0..12) {
             0..5 => {
                 let (f, served) = (Arc::clone(&f), Arc::clone(&served));
-                let leasing = Leasing {
-                    lease_ms: Some(rng.random_range(1..2000)),
-                    wait_ms: rng.random_range(0..2000),
-                };
+                let leasing =
+                    Leasing::of_any(Some(rng.random_range(1..2000)), rng.random_range(0..2000));
                 let turns = rng.random_range(0..30);
                 waiters.push(tokio::spawn(async move {
                     let Ok(lease) = f.store().lease(leasing).await else { return };

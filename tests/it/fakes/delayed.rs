@@ -8,8 +8,8 @@ use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
 use token_orchestrator::pool::{PoolId, PoolName, Settings};
 use token_orchestrator::store::{
-    Answer, Complete, Inventory, Later, Listed, Operation, Outcome, Reply, Stats, Store, Ticket,
-    Wanted,
+    Answer, Complete, Imported, Inventory, Later, Listed, Operation, Outcome, OwnKey, Reply, Stats,
+    Store, Ticket, Wanted,
 };
 use token_orchestrator::time::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -103,7 +103,7 @@ async fn run<S: Store>(
         }
         counts.pending.fetch_sub(1, SeqCst);
         let lease = match &outcome {
-            Ok(Reply::Leased(lease)) => Some(*lease),
+            Ok(Reply::Leased(leased)) => Some(leased.lease),
             _ => None,
         };
         if !receiver.complete(token, outcome) {
@@ -200,6 +200,16 @@ impl<S: Store + Clone> Store for Delayed<S> {
     async fn inventory(&self, pool: PoolId, wanted: Wanted<'_>) -> Result<Inventory, Error> {
         sleep(DELAY).await;
         self.store.inventory(pool, wanted).await
+    }
+
+    async fn import(&self, pool: PoolId, keys: &[OwnKey]) -> Result<Imported, Error> {
+        sleep(DELAY).await;
+        self.store.import(pool, keys).await
+    }
+
+    async fn take_back_from(&self, pool: PoolId, holder: &str) -> Result<u64, Error> {
+        sleep(DELAY).await;
+        self.store.take_back_from(pool, holder).await
     }
 
     async fn put_pool(&self, name: PoolName, settings: Settings) -> Result<bool, Error> {

@@ -7,7 +7,7 @@ use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
 use token_orchestrator::pool::{PoolId, PoolName, Settings};
 use token_orchestrator::store::{
-    Answer, Inventory, Later, Listed, Operation, Stats, Store, Ticket, Wanted,
+    Answer, Imported, Inventory, Later, Listed, Operation, OwnKey, Stats, Store, Ticket, Wanted,
 };
 use token_orchestrator::time::Timestamp;
 
@@ -59,7 +59,11 @@ impl<S: Store> Store for Failing<S> {
             let receiver = Arc::clone(&later.receiver);
             match self.admit() {
                 Ok(()) => {
-                    self.store.execute(&[*operation], answers, &Later { receiver, first_token });
+                    self.store.execute(
+                        std::slice::from_ref(operation),
+                        answers,
+                        &Later { receiver, first_token },
+                    );
                 }
                 Err(error) => answers.push(Answer::Now(Err(error))),
             }
@@ -88,6 +92,16 @@ impl<S: Store> Store for Failing<S> {
     async fn inventory(&self, pool: PoolId, wanted: Wanted<'_>) -> Result<Inventory, Error> {
         self.admit()?;
         self.store.inventory(pool, wanted).await
+    }
+
+    async fn import(&self, pool: PoolId, keys: &[OwnKey]) -> Result<Imported, Error> {
+        self.admit()?;
+        self.store.import(pool, keys).await
+    }
+
+    async fn take_back_from(&self, pool: PoolId, holder: &str) -> Result<u64, Error> {
+        self.admit()?;
+        self.store.take_back_from(pool, holder).await
     }
 
     async fn put_pool(&self, name: PoolName, settings: Settings) -> Result<bool, Error> {

@@ -1,0 +1,80 @@
+//! Tests of what keys have of their own, in a store with several pools.
+
+use futures_util::FutureExt;
+use tokio::task::yield_now;
+
+use super::{Memory, Options};
+use crate::engine::{Creation, NewKey};
+use crate::error::Error;
+use crate::key::{KeyId, Leased, Value};
+use crate::pool::{PoolId, Settings};
+use crate::store::{Leasing, Release, RequestKey, Store, StoreExt};
+use crate::time::{Clock, ManualClock};
+
+/// A store whose values may have 10 bytes, and its pool `other`.
+async fn with_other() -> (Memory<ManualClock>, PoolId) {
+    let options = Options { value_bytes_max: 10, ..Options::default() };
+    let store = Memory::new(options, ManualClock::default());
+    store.put_pool("other".parse().unwrap(), Settings::default()).await.unwrap();
+    let other = store.find_pool("other").unwrap();
+    (store, other)
+}
+
+fn value(text: &str) -> Value {
+    Value::new(text).unwrap()
+}
+
+fn import(store: &Memory<ManualClock>, pool: PoolId, text: &str) -> Result<Creation, Error> {
+    let (pool, now) = (store.shared.pools.get(pool).unwrap(), store.shared.clock.now());
+    let mut room = pool.keys().reserve(1, now).unwrap();
+    let own = NewKey { value: Some(&value(text)), ..NewKey::default() };
+    room.create_with(KeyId::random(&mut rand::rng()), now, own)
+}
+
+#[tokio::test]
+async fn each_way_to_lease_gives_the_value_and_names_the_pool() {
+    let (store, other) = with_other().await;
+    assert_eq!(import(&store, other, "sk-1"), Ok(Creation::New));
+    let pool = StoreExt::pool(&store, other);
+    let check = |leased: &Leased| {
+        assert_eq!((leased.pool, &leased.value), (other, &Some(value("sk-1"))));
+    };
+    let release = async |leased: &Leased| {
+        check(leased);
+        pool.release(&leased.id, Release::default()).await.unwrap();
+    };
+    release(&pool.lease(Leasing::default()).await.unwrap()).await;
+    // In a run of leases.
+    let several = pool.lease_many(Leasing::default(), 3).await.unwrap();
+    assert_eq!(several.len(), 1);
+    release(&several[0]).await;
+    // With a request key, and once more by a retry.
+    let request = Some(RequestKey { digest: [1; 16], parameters: [0; 5] });
+    for _ in 0..2 {
+        check(&pool.lease_once(Leasing::default(), request).await.unwrap());
+    }
+    // After waiting.
+    let waiting = Leasing::of_any(None, 1000);
+    let mut waiter = Box::pin(pool.lease(waiting));
+    assert!(waiter.as_mut().now_or_never().is_none());
+    let held = pool.lease_once(Leasing::default(), request).await.unwrap();
+    release(&held).await;
+    check(&waiter.await.unwrap());
+}
+
+#[tokio::test]
+async fn the_values_of_all_pools_have_a_limit_together() {
+    let (store, other) = with_other().await;
+    tokio::spawn(store.clone().sweep());
+    // Each pool has it once.
+    for pool in [PoolId::DEFAULT, other] {
+        assert_eq!(import(&store, pool, "12345"), Ok(Creation::New));
+        assert!(matches!(import(&store, pool, "12345"), Ok(Creation::Known(_))));
+    }
+    assert_eq!(import(&store, PoolId::DEFAULT, "x"), Err(Error::ValuesFull));
+    // What a pool had is free once the sweep has dropped it, on a thread of its own.
+    store.delete_pool("other", true).await.unwrap();
+    while import(&store, PoolId::DEFAULT, "x") != Ok(Creation::New) {
+        yield_now().await;
+    }
+}
