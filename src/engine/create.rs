@@ -1,11 +1,13 @@
 //! Creating keys in room that was reserved before, so that all or none are created.
 
+use std::mem::{replace, take};
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use super::expiry::Cursor;
 use super::fail_point::FailPoint;
 use super::guarded::Guarded;
 use super::journal::Journal;
+use super::labels::LabelsOfKey;
 use super::pool::Pool;
 use super::record::Record;
 use super::short_id::ShortId;
@@ -19,6 +21,10 @@ use crate::time::Timestamp;
 pub struct Reservation<'a, J: Journal = ()> {
     pool: &'a Pool<J>,
     left: usize,
+    /// Room for bytes of values.
+    bytes_left: usize,
+    /// Labels for which there is room.
+    labels: LabelsOfKey,
     /// As it was when the room was reserved, so that all of the keys have the same.
     ttl: Ttl,
     lives: Cursor<'a>,
@@ -100,7 +106,35 @@ impl<J: Journal> Pool<J> {
 impl<'a, J: Journal> Reservation<'a, J> {
     /// Room for `left` keys, which the pool already counts.
     pub(super) fn new(pool: &'a Pool<J>, left: usize) -> Self {
-        Self { pool, left, ttl: pool.ttl(), lives: pool.lives.cursor() }
+        let (bytes_left, labels) = (0, LabelsOfKey::default());
+        Self { pool, left, bytes_left, labels, ttl: pool.ttl(), lives: pool.lives.cursor() }
+    }
+
+    /// Reserves room for `count` keys more, or none. O(1); O(log n) if there is too little.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::reserve`].
+    pub fn extend(&mut self, count: usize, now: Timestamp) -> Result<(), Error> {
+        let mut more = self.pool.reserve(count, now)?;
+        self.left += take(&mut more.left);
+        Ok(())
+    }
+
+    /// Reserves room for what the keys have of their own: so many bytes of values, and these labels. All of it, or
+    /// nothing. O(l²) for l labels.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ValuesFull`], [`Error::TooManyLabels`]. What dead keys have counts until they are removed, as
+    /// [`Pool::expire`] does.
+    pub fn reserve_own(&mut self, bytes: usize, labels: &[Label]) -> Result<(), Error> {
+        let Self { pool, .. } = *self;
+        let labels = pool.labels.count(labels)?;
+        pool.values.take_bytes(bytes).inspect_err(|_| pool.labels.forget(&labels))?;
+        pool.labels.forget(&replace(&mut self.labels, labels));
+        self.bytes_left += bytes;
+        Ok(())
     }
 
     /// For how many more keys there is room. O(1).
@@ -150,8 +184,7 @@ impl<'a, J: Journal> Reservation<'a, J> {
     ///
     /// # Errors
     ///
-    /// [`Error::ValuesFull`], [`Error::TooManyLabels`]. What dead keys have counts until they are removed, as
-    /// [`Pool::expire`] does.
+    /// As [`Reservation::reserve_own`], which makes sure that there is none.
     ///
     /// # Panics
     ///
@@ -172,7 +205,11 @@ impl<'a, J: Journal> Reservation<'a, J> {
             }
             let labels = pool.labels.count(own.labels)?;
             let bytes = own.value.map_or(0, |value| value.reveal().len());
-            pool.values.take_bytes(bytes).inspect_err(|_| pool.labels.forget(&labels))?;
+            if let Some(left) = self.bytes_left.checked_sub(bytes) {
+                self.bytes_left = left;
+            } else {
+                pool.values.take_bytes(bytes).inspect_err(|_| pool.labels.forget(&labels))?;
+            }
             let mut is_known = false;
             let claim = |key| {
                 is_known = value.is_some_and(|(_, digest)| !pool.values.claim(digest, key));
@@ -188,7 +225,7 @@ impl<'a, J: Journal> Reservation<'a, J> {
             if is_new {
                 return Ok(Creation::New);
             }
-            pool.values.give_bytes(bytes);
+            self.bytes_left += bytes;
             pool.labels.forget(&labels);
             if !is_known {
                 return Ok(Creation::IdTaken);
@@ -224,5 +261,7 @@ impl<'a, J: Journal> Reservation<'a, J> {
 impl<J: Journal> Drop for Reservation<'_, J> {
     fn drop(&mut self) {
         self.pool.keys.fetch_sub(self.left, SeqCst);
+        self.pool.values.give_bytes(self.bytes_left);
+        self.pool.labels.forget(&self.labels);
     }
 }

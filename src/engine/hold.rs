@@ -12,6 +12,15 @@ impl Hold {
         is_free.then(|| Self(holder.clone()))
     }
 
+    /// The part of a lease that may have a holder: `Some(None)` if it has none, and `None` if the quota is used up. O(1).
+    #[expect(clippy::option_option, reason = "a lease without a holder needs no part")]
+    pub(super) fn of(holder: Option<&Holder>) -> Option<Option<Self>> {
+        match holder {
+            None => Some(None),
+            Some(holder) => Self::take(holder).map(Some),
+        }
+    }
+
     /// A lease that is restored: it counts even if the quota is used up. O(1).
     pub(super) fn restored(holder: &Holder) -> Self {
         holder.quota().iter().for_each(|quota| quota.add());

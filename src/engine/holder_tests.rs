@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::holders::HolderCursor;
 use super::lease::Terms;
 use super::pool::Pool;
 use crate::error::Error;
@@ -120,15 +121,16 @@ fn all_leases_of_a_holder_are_taken_back_in_steps() {
     for name in ["a", "b", "a"] {
         (0..100).for_each(|_| drop(lease(&pool, &holder(name, None), 0).unwrap()));
     }
-    let mut released = Vec::new();
-    let looked: Vec<_> =
-        (0..4).map(|_| pool.release_all_of("a", at(1), 64, &mut released)).collect();
-    assert_eq!((looked, released.len()), (vec![64, 64, 64, 8], 200));
-    assert_eq!(pool.release_all_of("a", at(1), 64, &mut released), 0);
+    let (mut released, mut cursor) = (Vec::new(), HolderCursor::default());
+    let looked = [(); 4].map(|()| pool.release_all_of("a", at(1), 64, &mut cursor, &mut released));
+    assert_eq!((looked, released.len()), ([64, 64, 64, 8], 200));
+    assert_eq!(pool.release_all_of("a", at(1), 64, &mut HolderCursor::default(), &mut released), 0);
     assert_eq!((pool.stats().leased, pool.stats().totals.releases), (100, 200));
     // What is over is ended, and not taken back.
     released.clear();
-    assert_eq!(pool.release_all_of("b", at(LEASE_MS.into()), 200, &mut released), 100);
+    let mut cursor = HolderCursor::default();
+    let looked = pool.release_all_of("b", at(LEASE_MS.into()), 200, &mut cursor, &mut released);
+    assert_eq!(looked, 100);
     assert_eq!((released.len(), pool.stats().totals.lease_timeouts), (0, 100));
     pool.check_invariants();
     pool.records.each_shard(|shard| assert!(shard.own().is_none(), "something is left"));
@@ -138,7 +140,24 @@ fn all_leases_of_a_holder_are_taken_back_in_steps() {
 fn dead_keys_of_a_holder_do_not_hinder_a_take_back() {
     let pool = pool(10);
     (0..10).for_each(|_| drop(lease(&pool, &holder("a", None), 299_000).unwrap()));
-    let mut released = Vec::new();
-    let looked = [(); 3].map(|()| pool.release_all_of("a", at(300_000), 6, &mut released));
+    let (mut released, mut cursor) = (Vec::new(), HolderCursor::default());
+    let looked =
+        [(); 3].map(|()| pool.release_all_of("a", at(300_000), 6, &mut cursor, &mut released));
     assert_eq!((looked, released.len(), pool.stats().keys), ([6, 4, 0], 0, 0));
+}
+
+#[test]
+fn a_take_back_ends_though_its_holder_goes_on_to_lease() {
+    let pool = pool(100);
+    let holder = holder("a", None);
+    (0..100).for_each(|_| drop(lease(&pool, &holder, 0).unwrap()));
+    let mut cursor = HolderCursor::default();
+    // No key is looked at twice.
+    for left in [92, 84, 76, 68, 60, 52, 44, 36, 28, 20, 12, 4, 0] {
+        let mut released = Vec::new();
+        let looked = pool.release_all_of("a", at(1), 8, &mut cursor, &mut released);
+        assert_eq!((looked, released.len()), (8.min(left + 4), 8.min(left + 4)), "{left}");
+        (0..looked).for_each(|_| drop(lease(&pool, &holder, 1).unwrap()));
+    }
+    assert_eq!(pool.stats().leased, 100);
 }

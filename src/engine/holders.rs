@@ -5,8 +5,8 @@
 //! holder cost memory: some 70 bytes, and what the holder itself takes unless leases share it.
 
 use std::hash::BuildHasher;
+use std::ops::Bound::{Excluded, Included};
 
-use super::hold::Hold;
 use super::journal::Journal;
 use super::pool::Pool;
 use super::short_id::ShortId;
@@ -15,22 +15,36 @@ use crate::error::Error;
 use crate::key::{Holder, KeyId};
 use crate::time::Timestamp;
 
+/// How far taking back the leases of a holder has come. Each is looked at once at most, so it comes to an end even if the
+/// holder goes on to lease.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HolderCursor {
+    shard: usize,
+    /// The last key of that shard that was looked at.
+    after: Option<ShortId>,
+}
+
 impl<J: Journal> Pool<J> {
     /// How many due entries are handled at a time, by a lease whose quota is used up.
     const HOLD_SWEEP: usize = 32;
 
-    /// A lease for `holder`. Before its quota refuses, all that is over in this pool is ended, as that may count
-    /// against it. `None` if that takes more than `steps` entries.
-    pub(super) fn hold_within(
+    /// Whether the quota of `holder` has room for one lease more. Before it refuses, all that is over in this pool is
+    /// ended, as that may count against it. It takes nothing: a search that finds no key must not refuse another one.
+    /// `None` if it takes more than `steps` entries to tell. O(1) while there is room.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManyHeld`]
+    pub fn room_within(
         &self,
         holder: &Holder,
         now: Timestamp,
         steps: &mut usize,
-    ) -> Option<Result<Hold, Error>> {
+    ) -> Option<Result<(), Error>> {
         let mut is_clean = false;
         loop {
-            if let Some(hold) = Hold::take(holder) {
-                return Some(Ok(hold));
+            if holder.quota().is_none_or(|quota| quota.room() > 0) {
+                return Some(Ok(()));
             }
             if is_clean {
                 return Some(Err(Error::TooManyHeld));
@@ -46,29 +60,19 @@ impl<J: Journal> Pool<J> {
         }
     }
 
-    /// Whether the quota of `holder` has room for one lease more, or that takes more than `steps` entries to tell. O(1)
-    /// while it has.
-    pub fn may_hold(&self, holder: &Holder, now: Timestamp, steps: &mut usize) -> bool {
-        !matches!(self.hold_within(holder, now, steps), Some(Err(_)))
-    }
-
-    /// Leases for `holder`: as many as its quota has left, and `count` at most. O(c) for c of them.
-    pub(super) fn hold_many(holder: &Holder, count: usize) -> Vec<Hold> {
-        (0..count).map_while(|_| Hold::take(holder)).collect()
-    }
-
     /// Takes back leases of the holders with this name, `limit` at most, and appends the keys that are free now to
     /// `released`. Returns how many leases it has looked at: fewer than `limit` mean that none is left of those that
-    /// had begun before. A lease that is over, or whose key is dead, is ended as well, but not appended.
-    /// O(s + l log n) for s shards and l leases.
+    /// had begun before the cursor was new. A lease that is over, or whose key is dead, is ended as well, but not
+    /// appended. O(s + l log n) for s shards and l leases.
     pub fn release_all_of(
         &self,
         name: &str,
         now: Timestamp,
         limit: usize,
+        cursor: &mut HolderCursor,
         released: &mut Vec<KeyId>,
     ) -> usize {
-        let keys = self.keys_of(name, limit);
+        let keys = self.keys_of(name, limit, cursor);
         self.records.prefetch(keys.iter().copied());
         for key in &keys {
             let mut is_dead = false;
@@ -91,17 +95,29 @@ impl<J: Journal> Pool<J> {
         keys.len()
     }
 
-    /// The keys whose leases have holders of this name, `limit` at most.
-    fn keys_of(&self, name: &str, limit: usize) -> Vec<ShortId> {
+    /// The next keys whose leases have holders of this name, `limit` at most.
+    fn keys_of(&self, name: &str, limit: usize, cursor: &mut HolderCursor) -> Vec<ShortId> {
         let [first, last] =
             [0, u8::MAX].map(|byte| ShortId::split(&KeyId::from_bytes([byte; 16])).1);
         let hash = self.secret.hash_one(name);
-        let mut keys = Vec::new();
+        let (mut keys, mut next) = (Vec::new(), 0);
         self.records.each_shard(|shard| {
+            let number = next;
+            next += 1;
+            if number < cursor.shard || keys.len() == limit {
+                return;
+            }
+            if number > cursor.shard {
+                *cursor = HolderCursor { shard: number, after: None };
+            }
             let Some(own) = &*shard.own() else { return };
-            let of_hash = own.by_holder.range((hash, first)..=(hash, last)).map(|(_, key)| *key);
+            let from = cursor.after.map_or(Included((hash, first)), |key| Excluded((hash, key)));
+            let of_hash = own.by_holder.range((from, Included((hash, last)))).map(|(_, key)| *key);
             let is_its = |key: &ShortId| own.holds[key].holder().name() == name;
-            keys.extend(of_hash.filter(is_its).take(limit - keys.len()));
+            for key in of_hash.filter(is_its).take(limit - keys.len()) {
+                keys.push(key);
+                cursor.after = Some(key);
+            }
         });
         keys
     }

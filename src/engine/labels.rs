@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use siphasher::sip::SipHasher13;
 
 use super::free_halves::FreeHalves;
 use super::halves::Size;
 use super::side::remove;
-use super::sync::Mutex;
+use super::sync::{AtomicU64, Mutex};
 use crate::error::Error;
 use crate::key::Label;
 
@@ -42,6 +43,8 @@ pub(super) enum Vectors<'a> {
 /// The labels that keys of the pool have.
 pub(super) struct Labels {
     max: usize,
+    /// How many keys with a label were ever made free.
+    offers: AtomicU64,
     table: Mutex<Table>,
 }
 
@@ -86,7 +89,17 @@ impl Labels {
     /// Room for `max` different labels.
     pub(super) fn new(max: usize, secret: [u8; 16]) -> Self {
         let labels = HashMap::with_hasher(Secret::new(secret));
-        Self { max, table: Mutex::new(Table { count: 0, labels }) }
+        Self { max, offers: AtomicU64::new(0), table: Mutex::new(Table { count: 0, labels }) }
+    }
+
+    /// Notes that a key with labels is free, after its hints were pushed. O(1).
+    pub(super) fn note_offer(&self) {
+        self.offers.fetch_add(1, SeqCst);
+    }
+
+    /// How often that was noted. O(1).
+    pub(super) fn offers(&self) -> u64 {
+        self.offers.load(SeqCst)
     }
 
     /// The label, if a key has it. O(1).

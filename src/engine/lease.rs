@@ -83,12 +83,10 @@ impl<J: Journal> Pool<J> {
             Ok(drawn) => drawn,
             Err(error) => return Some(Err(error)),
         };
-        let mut hold = None;
-        if let Some(holder) = terms.holder {
-            match self.hold_within(holder, now, steps)? {
-                Ok(taken) => hold = Some(taken),
-                Err(error) => return Some(Err(error)),
-            }
+        if let Some(holder) = terms.holder
+            && let Err(error) = self.room_within(holder, now, steps)?
+        {
+            return Some(Err(error));
         }
         let free = drawn.as_ref().map_or(&self.free, |labeled| &labeled.free);
         let mut cursor = self.blocks.cursor();
@@ -96,8 +94,13 @@ impl<J: Journal> Pool<J> {
             let mut met = 1;
             match free.draw(rng) {
                 Ok(hint) => {
+                    let Some(hold) = Hold::of(terms.holder) else {
+                        // Another thread was faster. The key is for others.
+                        self.put_back(hint, drawn.as_deref());
+                        return Some(Err(Error::TooManyHeld));
+                    };
                     if let Some(lease) =
-                        self.try_lease(hint, drawn.as_deref(), now, terms, &mut hold, &mut cursor)
+                        self.try_lease(hint, drawn.as_deref(), now, terms, hold, &mut cursor)
                     {
                         return Some(Ok(lease));
                     }
@@ -137,24 +140,36 @@ impl<J: Journal> Pool<J> {
         let mut cursor = self.blocks.cursor();
         let mut left = count;
         while left > 0 {
-            let mut wanted = left.min(Self::LEASE_GROUP);
-            let mut holds = Vec::new();
-            if let Some(holder) = terms.holder {
-                holds = Self::hold_many(holder, wanted);
-                wanted = holds.len();
-                if wanted == 0 {
-                    break;
-                }
+            let room =
+                terms.holder.and_then(Holder::quota).map_or(usize::MAX, |quota| quota.room());
+            let wanted = left.min(Self::LEASE_GROUP).min(room);
+            if wanted == 0 {
+                break;
             }
             self.pay_for_blocks(now, wanted);
             let hints = free.draw_group(rng, wanted);
             left = if hints.len() < wanted { 0 } else { left - wanted };
             self.records.prefetch(hints.iter().map(|hint| hint.key));
             for hint in hints {
-                let (mut hold, label) = (holds.pop(), drawn.as_deref());
-                leases.extend(self.try_lease(hint, label, now, terms, &mut hold, &mut cursor));
-                // If nothing was leased, it is for the next one.
-                holds.extend(hold);
+                let Some(hold) = Hold::of(terms.holder) else {
+                    // Other threads were faster. The key is for others.
+                    self.put_back(hint, drawn.as_deref());
+                    left = 0;
+                    continue;
+                };
+                let label = drawn.as_deref();
+                leases.extend(self.try_lease(hint, label, now, terms, hold, &mut cursor));
+            }
+        }
+    }
+
+    /// Puts a hint back into the vectors that it was drawn from. O(1).
+    fn put_back(&self, hint: Hint, drawn: Option<&Labeled>) {
+        match drawn {
+            None => self.free.push(hint),
+            Some(labeled) => {
+                labeled.free.push(hint);
+                self.labels.note_offer();
             }
         }
     }
@@ -180,6 +195,19 @@ impl<J: Journal> Pool<J> {
         self.labels.pushes(label)
     }
 
+    /// How many keys with a label were ever made free. If two looks are the same, none was in between, though the lease
+    /// of one may be over without anybody having noticed: see [`Pool::has_due_block`]. O(1).
+    #[must_use]
+    pub fn label_offers(&self) -> u64 {
+        self.labels.offers()
+    }
+
+    /// Whether a lease or a cool-down may be over without anybody having noticed. O(log n).
+    #[must_use]
+    pub fn has_due_block(&self, now: Timestamp) -> bool {
+        self.blocks.next_deadline().is_some_and(|due| due <= now)
+    }
+
     /// Leases the key of a hint that was drawn from the vectors of a label or the pool's, unless the hint is stale
     /// or the key is dead. A dead key is removed.
     fn try_lease(
@@ -188,7 +216,7 @@ impl<J: Journal> Pool<J> {
         label: Option<&Labeled>,
         now: Timestamp,
         terms: Terms<'_>,
-        hold: &mut Option<Hold>,
+        hold: Option<Hold>,
         cursor: &mut Cursor<'_>,
     ) -> Option<Leased> {
         let key = hint.key;
@@ -206,7 +234,7 @@ impl<J: Journal> Pool<J> {
                 return true;
             }
             let until = guarded.now.plus_ms(u64::from(terms.lease_ms.max(1)));
-            if let Some(hold) = hold.take() {
+            if let Some(hold) = hold {
                 self.give_holder(guarded, hold);
             }
             crowded = self.apply(Change::Lease { until, drawn }, guarded, cursor);

@@ -59,6 +59,7 @@ mod walk;
 
 pub use self::create::{Creation, NewKey, Reservation};
 pub use self::halves::Size;
+pub use self::holders::HolderCursor;
 pub use self::journal::{Entry, Journal};
 pub use self::labels::Pushes;
 pub use self::lease::Terms;

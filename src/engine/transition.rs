@@ -177,6 +177,9 @@ impl<J: Journal> Pool<J> {
         self.free.push(hint);
         if !FailPoint::LabelNotOffered.is_on() {
             guarded.each_label(|labeled| labeled.free.push(hint));
+            if guarded.has(Part::Labels) {
+                self.labels.note_offer();
+            }
         }
     }
 

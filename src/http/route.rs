@@ -98,6 +98,11 @@ impl Route {
             && !matches!(self, Self::Show | Self::Unknown)
     }
 
+    /// Whether its body may be a batch of many keys.
+    pub(super) fn has_batch(self) -> bool {
+        matches!(self, Self::Create | Self::ReleaseMany | Self::KeepAliveMany)
+    }
+
     /// Whether it leases keys.
     pub(super) fn leases(self) -> bool {
         self.is_lease_once() || matches!(self, Self::Lease | Self::LeaseOrWait)

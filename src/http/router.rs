@@ -93,7 +93,9 @@ impl Gate {
             if let Some(problem) = problem {
                 return refuse(request, problem).await;
             }
-            match wire::read(&gate.budget, request, body_bytes_max(route)).await {
+            // The body of every request is read, also of those that need none.
+            let max = if route.has_batch() { BATCH_BYTES_MAX } else { BODY_BYTES_MAX };
+            match wire::read(&gate.budget, request, max).await {
                 Ok(request) => gate.route(request).await,
                 Err(refusal) => refusal,
             }
@@ -117,14 +119,6 @@ impl Handler for Gate {
             }
             response
         })
-    }
-}
-
-/// The largest body of a request, in bytes. The body of every request is read, also of those that need none.
-pub(super) fn body_bytes_max(route: Route) -> usize {
-    match route {
-        Route::Create | Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
-        _ => BODY_BYTES_MAX,
     }
 }
 

@@ -37,6 +37,12 @@ impl Quota {
         self.held.load(Relaxed)
     }
 
+    /// How many more leases there may be. O(1).
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.max().saturating_sub(self.held())
+    }
+
     /// Counts one lease more. False, and nothing changes, if there are as many as may be. O(1).
     #[must_use]
     pub(crate) fn take(&self) -> bool {

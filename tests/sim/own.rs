@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use rand::RngExt;
-use token_orchestrator::engine::{Creation, NewKey, Terms};
+use token_orchestrator::engine::{Creation, HolderCursor, NewKey, Terms};
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, Holder, KeyId, Label, Value};
 
@@ -86,8 +86,9 @@ impl World {
 
     fn take_back(&mut self, holder: &Holder, limit: usize) -> Result<(), String> {
         let held = self.model.held_by(self.now, |other| other == holder);
-        let mut released = Vec::new();
-        let looked = self.pool.release_all_of(holder.name(), self.now, limit, &mut released);
+        let (mut released, mut cursor) = (Vec::new(), HolderCursor::default());
+        let (name, now) = (holder.name(), self.now);
+        let looked = self.pool.release_all_of(name, now, limit, &mut cursor, &mut released);
         released.sort();
         same(&released.iter().all(|id| held.contains(id)), &true)?;
         if looked < limit {

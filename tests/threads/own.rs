@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use rand::RngExt;
-use token_orchestrator::engine::{Creation, NewKey, OwnOptions, Pool, Terms, ValueBytes};
+use token_orchestrator::engine::{
+    Creation, HolderCursor, NewKey, OwnOptions, Pool, Terms, ValueBytes,
+};
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, Holder, KeyId, Label, Quota, Ttl, Value};
 use token_orchestrator::time::Timestamp;
@@ -141,7 +143,10 @@ fn racing_holders_never_exceed_their_quota() {
                         }
                     },
                     4 => pool.lease_group(now, terms, &mut rng, 3, &mut leases),
-                    5 => drop(pool.release_all_of(names[holder], now, 3, &mut Vec::new())),
+                    5 => {
+                        let (name, mut cursor) = (names[holder], HolderCursor::default());
+                        pool.release_all_of(name, now, 3, &mut cursor, &mut Vec::new());
+                    }
                     6 => drop(pool.expire(now, 3)),
                     _ => {
                         if let Some(lease) = leases.pop() {

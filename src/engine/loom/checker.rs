@@ -136,8 +136,17 @@ thread_local! {
 
 /// Leases a key for the holder `a`, who may have one at a time.
 pub(super) fn lease_for_holder(pool: &Pool, ms: u64) -> Result<Lease, Error> {
+    lease_of_holder(pool, ms, None)
+}
+
+/// Leases a key with the label `a:1` for the holder `a`.
+pub(super) fn lease_by_label_for_holder(pool: &Pool, ms: u64) -> Result<Lease, Error> {
+    lease_of_holder(pool, ms, Some(&label()))
+}
+
+fn lease_of_holder(pool: &Pool, ms: u64, label: Option<&Label>) -> Result<Lease, Error> {
     let holder = Holder::new("a", Some(QUOTA.with(std::sync::Arc::clone))).unwrap();
-    let terms = Terms { holder: Some(&holder), ..Terms::from(LEASE_MS) };
+    let terms = Terms { holder: Some(&holder), label, ..Terms::from(LEASE_MS) };
     pool.lease(at(ms), terms, &mut SmallRng::seed_from_u64(7)).map(|leased| leased.lease)
 }
 

@@ -1,10 +1,11 @@
 //! Scenarios about what keys have of their own.
 
 use super::super::create::Creation;
+use super::super::holders::HolderCursor;
 use super::super::pool::Pool;
 use super::checker::{
     OTHER, at, drains, exhaust, held, id, import, label_key, lease, lease_by_label,
-    lease_for_holder, pool_of,
+    lease_by_label_for_holder, lease_for_holder, pool_of,
 };
 use crate::error::Error;
 use crate::key::{Fence, Lease, State};
@@ -159,6 +160,24 @@ fn two_leases_share_a_quota() {
     );
 }
 
+/// One of them looks for a label of which no key is free.
+#[test]
+fn a_search_in_vain_takes_nothing_from_a_quota() {
+    exhaust(
+        || {
+            let pool = labeled();
+            lease(&pool, 0).unwrap();
+            assert!(pool.reserve(1, at(0)).unwrap().create(id(OTHER), at(0)));
+            pool
+        },
+        &[|pool| lease_by_label_for_holder(pool, 1), |pool| lease_for_holder(pool, 1)],
+        |pool, answers| {
+            assert!(answers[1].is_ok() && held(pool) == 1, "{answers:?}");
+            assert!(answers[0].is_err());
+        },
+    );
+}
+
 /// The quota is used up by a lease that is over, and that both threads may end.
 #[test]
 fn a_lease_that_is_over_does_not_use_up_a_quota() {
@@ -190,7 +209,7 @@ fn a_take_back_and_a_release() {
         &[
             |pool| {
                 let mut released = Vec::new();
-                pool.release_all_of("a", at(1), 4, &mut released);
+                pool.release_all_of("a", at(1), 4, &mut HolderCursor::default(), &mut released);
                 released.len()
             },
             |pool| usize::from(pool.release(&id(0), at(1), Fence::One(1), 0).is_ok()),

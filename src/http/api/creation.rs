@@ -1,10 +1,12 @@
 //! The handler that creates keys, or imports those that are given.
 
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use tokio::task::spawn_blocking;
 use utoipa::ToSchema;
 
 use super::import::{self, NewKey};
@@ -12,7 +14,9 @@ use super::of_pool::OfPool;
 use super::room::{CREATED_BYTES, refusal};
 use super::state::{Api, answer};
 use crate::http::audit::Subject;
-use crate::http::wire::{self, COUNT_MAX, Created, Fields, Problem, WholeBody, list};
+use crate::http::wire::{
+    self, COUNT_MAX, Created, Fields, Problem, SMALL_BODY_BYTES, WholeBody, list,
+};
 use crate::store::{Store, StoreExt};
 
 /// The right form of the body of `POST /keys`.
@@ -41,6 +45,18 @@ pub(super) fn whole<'de, D: Deserializer<'de>>(field: D) -> Result<Option<u64>, 
     number.to_string().parse().map(Some).map_err(|_| D::Error::custom("not a whole number"))
 }
 
+/// How many bytes are needed for each byte of a body, once it is read, at most: a label of two letters takes eight bytes
+/// there. The answer needs fewer.
+const READ_FACTOR: usize = 16;
+
+/// Reads a body. One of megabytes would block the other tasks of this thread.
+async fn read(body: Bytes) -> Result<Create, Problem> {
+    if body.len() <= SMALL_BODY_BYTES {
+        return wire::object(&body, EXPECTED);
+    }
+    spawn_blocking(move || wire::object(&body, EXPECTED)).await.expect("no panic")
+}
+
 /// Creates or imports keys
 ///
 /// Creates all keys, or none if the pool has no room for all. The body is optional. A value that the pool has already
@@ -62,8 +78,12 @@ pub(in crate::http) async fn create<S: Store>(
     OfPool(pool): OfPool,
     WholeBody(body): WholeBody,
 ) -> Response {
+    let read_permit = match api.budget.answer(READ_FACTOR * body.len()).await {
+        Ok(permit) => permit,
+        Err(problem) => return problem.response(),
+    };
     // The body is optional.
-    let read = if body.is_empty() { Ok(Create::default()) } else { wire::object(&body, EXPECTED) };
+    let read = if body.is_empty() { Ok(Create::default()) } else { read(body).await };
     let create = match read {
         Ok(create) => create,
         Err(problem) => return problem.response(),
@@ -72,13 +92,15 @@ pub(in crate::http) async fn create<S: Store>(
         if create.count.is_some() || keys.is_empty() {
             return Problem::InvalidBody { expected: EXPECTED }.response();
         }
-        return Box::pin(import::import(&api, pool, keys)).await;
+        return Box::pin(import::import(&api, pool, keys, read_permit)).await;
     }
     let count = match create.count.map(usize::try_from) {
         None => 1,
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
         Some(_) => return Problem::InvalidBody { expected: EXPECTED }.response(),
     };
+    // What it has goes back first: requests that have some and want more would wait for one another.
+    drop(read_permit);
     let permit = match api.budget.answer(count * CREATED_BYTES).await {
         Ok(permit) => permit,
         Err(problem) => return problem.response(),

@@ -1,6 +1,6 @@
 //! Importing keys that exist elsewhere, each with its value.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -13,10 +13,10 @@ use utoipa::ToSchema;
 use utoipa::openapi::Schema;
 use zeroize::Zeroizing;
 
-use super::room::{CREATED_BYTES, refusal};
+use super::room::refusal;
 use super::state::{Api, answer};
 use crate::http::audit::Subject;
-use crate::http::wire::{COUNT_MAX, Fields, Problem, list, quoted};
+use crate::http::wire::{AnswerPermit, COUNT_MAX, Fields, Problem, list, quoted};
 use crate::key::{Label, Value};
 use crate::pool::PoolId;
 use crate::store::{OwnKey, Store};
@@ -34,7 +34,7 @@ pub(super) struct NewKey {
     /// Up to 8 labels to choose the key by, each with a name and a value.
     #[serde(default, deserialize_with = "distinct")]
     #[schema(schema_with = labels_schema)]
-    labels: BTreeMap<String, String>,
+    labels: Vec<(String, String)>,
 }
 
 /// The form of labels.
@@ -52,20 +52,24 @@ fn labels_schema() -> Schema {
 }
 
 /// Reads labels, of which none may have the name of another one: only one of them could be kept.
-fn distinct<'de, D: Deserializer<'de>>(object: D) -> Result<BTreeMap<String, String>, D::Error> {
+fn distinct<'de, D: Deserializer<'de>>(object: D) -> Result<Vec<(String, String)>, D::Error> {
     struct Distinct;
     impl<'de> Visitor<'de> for Distinct {
-        type Value = BTreeMap<String, String>;
+        type Value = Vec<(String, String)>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object of texts with different names")
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-            let mut labels = BTreeMap::new();
+            let mut labels: Vec<(String, String)> = Vec::new();
             while let Some((name, value)) = items.next_entry()? {
-                if labels.insert(name, value).is_some() {
+                if labels.iter().any(|(other, _)| *other == name) {
                     return Err(A::Error::custom("a label twice"));
+                }
+                // One too many is enough to refuse them.
+                if labels.len() <= Label::COUNT_MAX {
+                    labels.push((name, value));
                 }
             }
             Ok(labels)
@@ -128,17 +132,18 @@ pub(super) fn few<'de, D: Deserializer<'de>>(list: D) -> Result<Option<Vec<NewKe
     list.deserialize_seq(Few).map(Some)
 }
 
-/// Imports keys, all or none.
-pub(super) async fn import<S: Store>(api: &Api<S>, pool: PoolId, keys: Vec<NewKey>) -> Response {
+/// Imports keys, all or none. The permit is enough for the keys and their ids.
+pub(super) async fn import<S: Store>(
+    api: &Api<S>,
+    pool: PoolId,
+    keys: Vec<NewKey>,
+    permit: AnswerPermit,
+) -> Response {
     let own: Result<Vec<_>, Problem> =
         keys.iter().enumerate().map(|(n, key)| own_key(n, key)).collect();
     drop(keys);
     let own = match own {
         Ok(own) => own,
-        Err(problem) => return problem.response(),
-    };
-    let permit = match api.budget.answer(own.len() * CREATED_BYTES).await {
-        Ok(permit) => permit,
         Err(problem) => return problem.response(),
     };
     let imported = match api.store.import(pool, &own).await {

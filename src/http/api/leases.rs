@@ -10,7 +10,7 @@ use super::client::Client;
 use super::of_pool::OfPool;
 use super::query::{LeaseQuery, LeaseRequest};
 use super::request_key::IdempotencyKey;
-use super::state::{Api, answer, unless_reset};
+use super::state::{Api, Given, answer, unless_reset};
 use crate::error::Error;
 use crate::http::audit::Subject;
 use crate::http::wire::{
@@ -178,40 +178,20 @@ fn answer_of<S: Store>(
     response
 }
 
-/// As many of these leases as may be in one answer with their values, and a permit for them. How long the values are is
-/// known only now. The others go back.
-///
-/// # Errors
-///
-/// [`Problem::Busy`], and all leases go back.
-async fn with_values<S: Store>(
-    api: &Api<S>,
-    mut leases: Vec<key::Leased>,
-    permit: AnswerPermit,
-) -> Result<(Vec<key::Leased>, AnswerPermit), Problem> {
-    let (mut bytes, mut fitting) = (0, 0);
-    for leased in &leases {
-        bytes += leased.value.as_ref().map_or(0, wire::value_bytes_max);
-        if bytes > VALUE_BYTES_MAX {
+/// Gives back the last leases if there are more values than may be in one answer. Returns how many bytes those of the
+/// others have at most; how long they are is known only now.
+fn fit<S: Store>(given: &mut Given<'_, S>, leases: &mut Vec<key::Leased>) -> usize {
+    let mut bytes = 0;
+    for (n, leased) in leases.iter().enumerate() {
+        let of_one = leased.value.as_ref().map_or(0, wire::value_bytes_max);
+        if bytes + of_one > VALUE_BYTES_MAX {
+            given.store.give_back(given.leases.split_off(n));
+            leases.truncate(n);
             break;
         }
-        fitting += 1;
+        bytes += of_one;
     }
-    if bytes == 0 {
-        return Ok((leases, permit));
-    }
-    let others = leases.split_off(fitting);
-    api.store.give_back(others.iter().map(|leased| leased.lease).collect());
-    // What it has goes back first: requests that have some and want more would wait for one another.
-    drop(permit);
-    let permit = api.budget.answer(leases.len() * LEASED_BYTES + bytes.min(VALUE_BYTES_MAX)).await;
-    match permit {
-        Ok(permit) => Ok((leases, permit)),
-        Err(problem) => {
-            api.store.give_back(leases.iter().map(|leased| leased.lease).collect());
-            Err(problem)
-        }
-    }
+    bytes
 }
 
 /// Leases up to `count` keys, fewer if fewer are free.
@@ -245,18 +225,84 @@ async fn lease_many<S: Store>(
             Err(problem) => return problem.into_response(),
         };
     }
-    let leases = match result {
+    let mut leases = match result {
         Ok(leases) => leases,
         Err(error) => return refusal(error, waits && turn.is_none()),
     };
-    let (leases, permit) = match with_values(api, leases, permit).await {
-        Ok(leases) => leases,
-        Err(problem) => return problem.into_response(),
-    };
+    // They go back if the client goes before the answer is written.
+    let of_all = leases.iter().map(|leased| leased.lease).collect();
+    let mut given = Given { store: &*api.store, leases: of_all };
+    let of_values = fit(&mut given, &mut leases);
+    if of_values > 0 {
+        // What it has goes back first: requests that have some and want more would wait for one another.
+        drop(permit);
+        permit = match api.budget.answer(leases.len() * LEASED_BYTES + of_values).await {
+            Ok(permit) => permit,
+            Err(problem) => return problem.into_response(),
+        };
+    }
     let body = permit.into_body(list("keys", &leases, wire::lease).await);
     let first_end = leases.iter().map(|lease| lease.until).min();
     let fields = Fields { blocked_until: first_end, ..Fields::default() };
     let mut response = answer(api, StatusCode::OK, &fields, body);
     api.note(&mut response, Subject::Many(leases.len()));
+    given.leases.clear();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::pin::pin;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+    use tokio::net::TcpStream;
+    use tokio::sync::{Semaphore, watch};
+    use tokio::task::yield_now;
+
+    use super::*;
+    use crate::http::api::Place;
+    use crate::http::wire::Budget;
+    use crate::key::Value;
+    use crate::pool::PoolId;
+    use crate::store::{Memory, Options, OwnKey};
+    use crate::time::ManualClock;
+
+    /// It goes while its answer waits for memory.
+    #[tokio::test]
+    async fn a_client_that_goes_before_its_values_are_written_takes_no_key_along() {
+        let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
+        let own = |n: u32| {
+            let value = char::from_u32(n + 0x100).unwrap().to_string().repeat(Value::CHARS_MAX);
+            OwnKey { value: Value::new(&value).unwrap(), labels: Vec::new() }
+        };
+        let keys: Vec<_> = (0..50).map(own).collect();
+        store.import(PoolId::DEFAULT, &keys).await.unwrap();
+        let (budget, stopped) = (Budget::default(), watch::channel(()).1);
+        let (diagnose, is_audited) = (None, false);
+        let api = Api { store, stopped, budget, diagnose, is_audited };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let place =
+            Place::new(Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(), None, None);
+        let client = Client::new(Arc::new(socket), false, place.turns());
+        let memory = api.budget.answer(usize::MAX).await.ok().unwrap();
+        let leased = async || api.store.stats_of(PoolId::DEFAULT).await.unwrap().leased;
+        {
+            let mut lease =
+                pin!(lease_many(&api, PoolId::DEFAULT, &client, Leasing::default(), 50, None));
+            while leased().await < 50 {
+                assert!(lease.as_mut().now_or_never().is_none(), "it waits for memory");
+                yield_now().await;
+            }
+        }
+        // One turn of the sweep takes them back.
+        assert!(pin!((*api.store).clone().sweep()).now_or_never().is_none());
+        assert_eq!(leased().await, 0);
+        drop(memory);
+        let lease = lease_many(&api, PoolId::DEFAULT, &client, Leasing::default(), 50, None);
+        assert_eq!(lease.await.status(), StatusCode::OK);
+        assert_eq!(leased().await, 50);
+    }
 }

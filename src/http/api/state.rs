@@ -102,9 +102,9 @@ impl<S> Api<S> {
 }
 
 /// Leases that go back to the store if they are dropped.
-struct Given<'a, S: Store> {
-    store: &'a S,
-    leases: Vec<Lease>,
+pub(super) struct Given<'a, S: Store> {
+    pub(super) store: &'a S,
+    pub(super) leases: Vec<Lease>,
 }
 
 impl<S: Store> Drop for Given<'_, S> {

@@ -319,10 +319,7 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         _ => vec![],
     };
     // The body of every request is read, also of those that need none.
-    let max = match route {
-        Route::Create | Route::ReleaseMany | Route::KeepAliveMany => BATCH_BYTES_MAX,
-        _ => BODY_BYTES_MAX,
-    };
+    let max = if route.has_batch() { BATCH_BYTES_MAX } else { BODY_BYTES_MAX };
     let role = Role::least_for(route.need()).name();
     let all = [
         Problem::Unauthorized { has_token: false },

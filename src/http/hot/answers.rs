@@ -21,6 +21,8 @@ const NOT_FOUND: &[u8] = b"HTTP/1.1 404 Not Found\r\n\
 const CREATED: &[u8] = b"HTTP/1.1 201 Created\r\n\
     content-type: application/json\r\ncache-control: no-store\r\n";
 
+/// How much memory is kept for the next answers, in bytes.
+const KEPT_BYTES: usize = 512 * 1024;
 /// What tells a client that its connection is closed after this answer.
 const CLOSE: &[u8] = b"\r\nconnection: close";
 
@@ -112,6 +114,12 @@ impl Answers {
         if let Some((audit, entry)) = self.audit.as_ref().zip(self.entry.take()) {
             audit.write(&entry, status);
         }
+    }
+
+    /// Forgets the answers that were sent. What large ones have taken is given back. O(1).
+    pub(super) fn clear_output(&mut self) {
+        self.output.clear();
+        self.output.shrink_to(KEPT_BYTES);
     }
 
     /// Adds the answers since the last call to `tally`, each with the latency `elapsed`. O(1).

@@ -15,7 +15,7 @@ use crate::http::api::{Place, Turn, has_hung_up};
 use crate::http::audit::Entry;
 use crate::http::auth::{Access, CachedRole};
 use crate::http::route::Route;
-use crate::http::wire::HeadPermit;
+use crate::http::wire::{AnswerPermit, Budget, HeadPermit};
 use crate::key::Holder;
 use crate::key::Lease;
 use crate::store::Ticket;
@@ -33,6 +33,8 @@ pub(super) struct Connection {
     pub(super) head_permit: Option<HeadPermit>,
     /// Answers that the client has not received yet. Until it has, nothing is read.
     pub(super) output: Vec<u8>,
+    /// The share of the budget that its answers have, if they are large.
+    output_permit: AnswerPermit,
     /// The first tick after it last made progress. To read the clock at each tick is enough.
     pub(super) idle_since: Option<Instant>,
     /// None of its requests is answered yet.
@@ -70,6 +72,7 @@ impl Connection {
             input: read,
             head_permit: None,
             output: Vec::new(),
+            output_permit: AnswerPermit::default(),
             idle_since: None,
             is_new,
             has_requests: false,
@@ -218,12 +221,22 @@ impl Connection {
         let _ = shutdown(&self.stream, Shutdown::Write);
     }
 
-    /// Sends answers, and keeps what the socket does not take yet. O(length).
+    /// Sends answers, and keeps what the socket does not take yet. If all answers that are kept are large and get no share of
+    /// the budget, nothing is sent: so the client has received none of these. O(length).
     ///
     /// # Errors
     ///
-    /// If the client has gone.
-    pub(super) fn send(&mut self, answers: &[u8]) -> Result<(), Errno> {
+    /// If the client has gone, or there is no memory for the answers.
+    pub(super) fn send(&mut self, answers: &[u8], budget: &Budget) -> Result<(), Errno> {
+        let pending = self.pending.as_ref().map_or(0, |pending| pending.bytes());
+        let all = self.output.len() + answers.len() + pending;
+        let permit = budget.written(all).map_err(|_| Errno::NOMEM)?;
+        self.send_or_keep(answers)?;
+        self.output_permit = if self.is_unfinished() { permit } else { AnswerPermit::default() };
+        Ok(())
+    }
+
+    fn send_or_keep(&mut self, answers: &[u8]) -> Result<(), Errno> {
         if let Some(session) = &mut self.session {
             return write_sealed(session, &self.stream, answers);
         }
@@ -246,6 +259,9 @@ impl Connection {
             if session.wants_write() {
                 session::send(session, &self.stream)?;
                 self.idle_since = None;
+                if !session.wants_write() {
+                    self.output_permit = AnswerPermit::default();
+                }
             }
             return Ok(());
         }
@@ -258,6 +274,7 @@ impl Connection {
             self.idle_since = None;
             // A client that was slow once must not keep memory for ever.
             self.output = Vec::new();
+            self.output_permit = AnswerPermit::default();
         }
         Ok(())
     }

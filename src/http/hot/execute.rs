@@ -150,8 +150,8 @@ impl<S: Store> Loop<S> {
         let connection = &mut self.connections[index];
         connection.has_requests = false;
         connection.is_new = false;
-        let is_sent = connection.send(&self.answers.output);
-        self.answers.output.clear();
+        let is_sent = connection.send(&self.answers.output, &self.budget);
+        self.answers.clear_output();
         if is_sent.is_err() {
             self.lose(index);
             return false;

@@ -121,6 +121,15 @@ impl Pending {
         self.slots.len()
     }
 
+    /// How many bytes the answers have. O(p) for p pipelined requests.
+    pub(super) fn bytes(&self) -> usize {
+        let bytes = |slot: &Slot| match slot {
+            Slot::Answer(answer) => answer.bytes.len(),
+            Slot::Waiting(..) => 0,
+        };
+        self.slots.iter().map(bytes).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }

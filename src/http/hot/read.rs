@@ -78,7 +78,9 @@ impl<S: Store> Loop<S> {
                     if self.known_host.admits(&self.access, fields.host)
                         && connection.may(&self.access, request.route, &fields) =>
                 {
-                    if let Some(holder) = connection.holder(&self.access, &fields) {
+                    if request.route.leases()
+                        && let Some(holder) = connection.holder(&self.access, &fields)
+                    {
                         request.set_holder(&holder);
                     }
                     let may_wait = request.route.may_wait();

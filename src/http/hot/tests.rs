@@ -20,8 +20,9 @@ use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::Budget;
-use crate::key::{KeyId, State};
-use crate::store::{Complete, Leasing, Memory, Options, Reply, StoreExt};
+use crate::key::{Fence, KeyId, State, Value};
+use crate::pool::PoolId;
+use crate::store::{Complete, Leasing, Memory, Options, OwnKey, Reply, Store, StoreExt};
 use crate::time::ManualClock;
 
 /// A loop over a store with one key.
@@ -31,22 +32,24 @@ struct Fixture {
     mailbox: Arc<Mailbox>,
     hot: Loop<Memory<ManualClock>>,
     metrics: Metrics,
+    budget: Budget,
 }
 
 async fn one_key() -> Fixture {
     let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
     let id = store.create(1).await.unwrap().ids[0];
     let (mailbox, metrics) = (Arc::new(Mailbox::new().unwrap()), Metrics::default());
+    let budget = Budget::default();
     let shared = Shared {
         store: Arc::clone(&store),
         access: Access::open(),
-        budget: Budget::default(),
+        budget: budget.clone(),
         timeouts: Timeouts::default(),
         audit: None,
     };
     let cold = mpsc::unbounded_channel().0;
     let hot = Loop::new(shared, metrics.of_thread(), Arc::clone(&mailbox), cold).unwrap();
-    Fixture { store, id, mailbox, hot, metrics }
+    Fixture { store, id, mailbox, hot, metrics, budget }
 }
 
 /// A connection that comes back to the hot path, and its client.
@@ -145,6 +148,41 @@ async fn a_client_that_was_reset_takes_no_key_along() {
     hot.run();
     assert!(pin!((*store).clone().sweep()).now_or_never().is_none());
     assert_eq!(store.get(&id).await.unwrap().state, State::Free);
+}
+
+/// Answers with long values are sent only as far as there is memory for them.
+#[tokio::test]
+async fn large_answers_have_a_share_of_the_budget_or_their_leases_go_back() {
+    const LEASES: u32 = 40;
+    for has_memory in [true, false] {
+        let Fixture { store, id, mailbox, mut hot, metrics, budget } = one_key().await;
+        store.delete(&id, Fence::Any).await.unwrap();
+        let own = |n: u32| {
+            let value = char::from_u32(n + 0x100).unwrap().to_string().repeat(Value::CHARS_MAX);
+            OwnKey { value: Value::new(&value).unwrap(), labels: Vec::new() }
+        };
+        let keys: Vec<_> = (0..LEASES).map(own).collect();
+        store.import(PoolId::DEFAULT, &keys).await.unwrap();
+        let others = (!has_memory).then(|| budget.written(usize::MAX).ok().unwrap());
+        let client = send(&mailbox, &LEASE.repeat(LEASES as usize));
+        let reading = thread::spawn(move || {
+            let mut answers = Vec::new();
+            (&client).read_to_end(&mut answers).map(|_| String::from_utf8(answers).unwrap())
+        });
+        mailbox.stop();
+        hot.run();
+        assert!(pin!((*store).clone().sweep()).now_or_never().is_none());
+        let answers = reading.join().unwrap().unwrap_or_default();
+        let leased = store.stats().await.unwrap().leased;
+        let expected = if has_memory { LEASES } else { 0 };
+        assert_eq!(
+            (leased, answers.matches("200 OK").count()),
+            (expected.into(), expected as usize)
+        );
+        assert_eq!(metrics.answered(Route::Lease, 200), u64::from(LEASES));
+        drop(others);
+        assert!(budget.written(usize::MAX).is_ok(), "a share was not given back");
+    }
 }
 
 /// A client that has sent more than the server reads still receives what it was answered.

@@ -107,7 +107,11 @@ async fn collect(body: &mut Body, max: usize, permit: BodyPermit) -> Result<Byte
             // Memory grows with the bytes that arrive, and not with the announced length.
             let capacity = (2 * length).min(max).max(SMALL_BODY_BYTES);
             read.permit.grow(capacity)?;
-            read.bytes.reserve_exact(capacity - read.bytes.len());
+            // It may have values of keys, so the buffer that it outgrows is zeroed.
+            let mut larger = Vec::with_capacity(capacity);
+            larger.extend_from_slice(&read.bytes);
+            read.bytes.zeroize();
+            read.bytes = larger;
         }
         read.bytes.extend_from_slice(&data);
     }

@@ -105,6 +105,21 @@ impl Budget {
         BodyPermit { bodies: self.bodies.clone(), permit: None }
     }
 
+    /// The permit for answers that were written already and take `bytes` bytes; none if these are no more than many small
+    /// answers have. O(1).
+    ///
+    /// # Errors
+    ///
+    /// [`Problem::Busy`] if the budget is used up.
+    pub(in crate::http) fn written(&self, bytes: usize) -> Result<AnswerPermit, Problem> {
+        if bytes <= MEDIUM_MAX {
+            return Ok(AnswerPermit::default());
+        }
+        let permit =
+            Arc::clone(&self.answers.large).try_acquire_many_owned(to_u32(bytes.min(LARGE_BYTES)));
+        permit.map(|permit| AnswerPermit(Some(permit))).map_err(|_| Problem::Busy)
+    }
+
     /// The permit for an answer that takes, with its sources, `bytes` bytes.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ mod schema;
 
 pub use self::body::{BATCH_BYTES_MAX, BODY_BYTES_MAX};
 pub(super) use self::body::{WholeBody, check_coding, object, read, refuse};
-pub(super) use self::budget::{AnswerPermit, Budget, HeadPermit};
+pub(super) use self::budget::{AnswerPermit, Budget, HeadPermit, SMALL_BODY_BYTES};
 pub(super) use self::head::{HEAD_BYTES_MAX, HTTP2_PREFACE};
 pub(super) use self::json::{
     Fields, empty, info, key_id, lease, leased, quoted, time_text, value_bytes_max,

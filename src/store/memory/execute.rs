@@ -183,7 +183,8 @@ impl<C: Clock> OnePool<'_, C> {
         now: Timestamp,
         leases: &mut Vec<Leased>,
     ) {
-        if self.pool.waiters.is_empty() {
+        let is_any = leasing.label.is_none();
+        if self.pool.waiters.is_empty() || is_any && self.is_quiet() {
             let terms = self.terms(leasing);
             self.keys().lease_group(now, terms, &mut rand::rng(), count, leases);
             self.note_deadline(now.plus_ms(u64::from(terms.lease_ms)));

@@ -3,34 +3,43 @@
 use std::collections::HashSet;
 
 use super::one_pool::OnePool;
-use crate::engine::{Creation, NewKey};
+use crate::engine::{Creation, NewKey, Reservation};
 use crate::error::Error;
-use crate::key::{Fence, KeyId};
+use crate::key::{Fence, KeyId, Label};
 use crate::store::give_way::give_way;
 use crate::store::import::{Imported, OwnKey};
 use crate::time::Clock;
 
+/// What a pool does not have yet of an import.
+#[derive(Default)]
+struct New<'o> {
+    values: HashSet<&'o str>,
+    /// How many bytes these values have.
+    bytes: usize,
+    labels: HashSet<&'o Label>,
+}
+
 impl<C: Clock> OnePool<'_, C> {
-    /// Imports keys in steps.
+    /// Imports keys in steps. There is room for all of them before the first one is created: so no other import finds a
+    /// value that is taken out again.
     pub(super) async fn import(&self, own: &[OwnKey]) -> Result<Imported, Error> {
-        let mut room = self.reserve_all(self.count_new(own).await).await?;
+        let new = self.new_among(own).await?;
+        let mut room = self.reserve_all(new.values.len()).await?;
+        self.reserve_own(&mut room, new).await?;
         let life_ends = room.life_ends(self.now());
         let mut imported = Imported { ids: Vec::with_capacity(own.len()), created: 0, life_ends };
         let mut new = Vec::new();
         for step in own.chunks(Self::STEP) {
             for key in step {
-                if room.left() == 0 {
-                    // A key that had a value before has gone, or all others are known.
-                    room = match self.keys().reserve(1, self.now()) {
-                        Ok(room) => room,
-                        Err(error) => match self.keys().find_value(&key.value, self.now()) {
-                            Some(id) => {
-                                imported.ids.push(id);
-                                continue;
-                            }
-                            None => return Err(self.undo(&new, error)),
-                        },
-                    };
+                // Otherwise a key that had a value before has gone, or all others are known.
+                if room.left() == 0
+                    && let Err(error) = room.extend(1, self.now())
+                {
+                    match self.keys().find_value(&key.value, self.now()) {
+                        Some(id) => imported.ids.push(id),
+                        None => return Err(self.undo(&new, error).await),
+                    }
+                    continue;
                 }
                 let own = NewKey { value: Some(&key.value), labels: &key.labels };
                 imported.ids.push(loop {
@@ -42,7 +51,7 @@ impl<C: Clock> OnePool<'_, C> {
                         }
                         Ok(Creation::Known(id)) => break id,
                         Ok(Creation::IdTaken) => {}
-                        Err(error) => return Err(self.undo(&new, error)),
+                        Err(error) => return Err(self.undo(&new, error).await),
                     }
                 });
             }
@@ -60,23 +69,49 @@ impl<C: Clock> OnePool<'_, C> {
         Ok(imported)
     }
 
-    /// How many different values there are that the pool does not have.
-    async fn count_new(&self, own: &[OwnKey]) -> usize {
-        let mut new = HashSet::new();
+    /// What the pool does not have yet.
+    async fn new_among<'o>(&self, own: &'o [OwnKey]) -> Result<New<'o>, Error> {
+        let mut new = New::default();
         for step in own.chunks(Self::STEP) {
             let now = self.now();
-            let is_new = |key: &&OwnKey| self.keys().find_value(&key.value, now).is_none();
-            new.extend(step.iter().filter(is_new).map(|key| key.value.reveal()));
+            for key in step {
+                if self.keys().find_value(&key.value, now).is_none()
+                    && new.values.insert(key.value.reveal())
+                {
+                    new.bytes += key.value.reveal().len();
+                    new.labels.extend(&key.labels);
+                }
+            }
+            if new.labels.len() > Label::DIFFERENT_MAX {
+                return Err(Error::TooManyLabels);
+            }
             give_way().await;
         }
-        new.len()
+        Ok(new)
+    }
+
+    /// Reserves room for the values and labels of new keys. Those of dead keys take room until they are removed.
+    async fn reserve_own(&self, room: &mut Reservation<'_>, new: New<'_>) -> Result<(), Error> {
+        let labels: Vec<Label> = new.labels.into_iter().cloned().collect();
+        loop {
+            let Err(error) = room.reserve_own(new.bytes, &labels) else { return Ok(()) };
+            if self.keys().expire(self.now(), Self::STEP) == 0 {
+                // Another thread may have removed some meanwhile.
+                return room.reserve_own(new.bytes, &labels).map_err(|_| error);
+            }
+            self.serve_waiters();
+            give_way().await;
+        }
     }
 
     /// Deletes the keys that were created before an error, but for those that clients have leased meanwhile.
-    fn undo(&self, new: &[KeyId], error: Error) -> Error {
-        for id in new {
-            // At its first generation it was never leased.
-            let _ = self.keys().delete(id, self.now(), Fence::One(0));
+    async fn undo(&self, new: &[KeyId], error: Error) -> Error {
+        for step in new.chunks(Self::STEP) {
+            for id in step {
+                // At its first generation it was never leased.
+                let _ = self.keys().delete(id, self.now(), Fence::One(0));
+            }
+            give_way().await;
         }
         error
     }

@@ -31,7 +31,7 @@ use super::import::{Imported, OwnKey};
 use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Ticket};
 use super::port::{Diagnose, Later, Listed, Stats, Store};
-use crate::engine::IndexSizes;
+use crate::engine::{HolderCursor, IndexSizes};
 use crate::error::Error;
 use crate::key::Lease;
 use crate::pool::{PoolId, PoolName, Settings};
@@ -77,9 +77,9 @@ impl<C: Clock> Store for Memory<C> {
     }
 
     async fn take_back_from(&self, pool: PoolId, holder: &str) -> Result<u64, Error> {
-        let mut count = 0;
+        let (mut count, mut cursor) = (0, HolderCursor::default());
         loop {
-            let step = self.shared.with(pool, |pool| pool.take_back_some(holder));
+            let step = self.shared.with(pool, |pool| pool.take_back_some(holder, &mut cursor));
             let (is_done, released) = step.ok_or(Error::NoSuchPool)?;
             count += released;
             if is_done {

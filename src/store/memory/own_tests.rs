@@ -6,9 +6,9 @@ use tokio::task::yield_now;
 use super::{Memory, Options};
 use crate::engine::{Creation, NewKey};
 use crate::error::Error;
-use crate::key::{KeyId, Leased, Value};
+use crate::key::{KeyId, Label, Leased, Value};
 use crate::pool::{PoolId, Settings};
-use crate::store::{Leasing, Release, RequestKey, Store, StoreExt};
+use crate::store::{Leasing, OwnKey, Release, RequestKey, Store, StoreExt};
 use crate::time::{Clock, ManualClock};
 
 /// A store whose values may have 10 bytes, and its pool `other`.
@@ -77,4 +77,62 @@ async fn the_values_of_all_pools_have_a_limit_together() {
     while import(&store, PoolId::DEFAULT, "x") != Ok(Creation::New) {
         yield_now().await;
     }
+}
+
+fn own(value: &str, labels: &[&str]) -> OwnKey {
+    let labels = labels.iter().map(|text| Label::parse(text).unwrap()).collect();
+    OwnKey { value: Value::new(value).unwrap(), labels }
+}
+
+/// No other import can find a value that is taken out again.
+#[tokio::test]
+async fn an_import_without_room_for_all_creates_none_even_for_a_moment() {
+    let (store, _) = with_other().await;
+    let import = async |keys: &[OwnKey]| store.import(PoolId::DEFAULT, keys).await;
+    assert_eq!(import(&[own("12345", &[]), own("678901", &[])]).await, Err(Error::ValuesFull));
+    let names: Vec<_> = (0..=Label::DIFFERENT_MAX).map(|n| format!("n:{n}")).collect();
+    let labels: Vec<_> = names.iter().map(String::as_str).collect();
+    let many: Vec<_> = labels.chunks(8).map(|labels| own("x", labels)).collect();
+    assert_eq!(import(&many).await.unwrap().created, 1, "they have one value");
+    let numbered = |(n, labels): (usize, &[&str])| own(&n.to_string(), labels);
+    let many: Vec<_> = labels.chunks(8).enumerate().map(numbered).collect();
+    assert_eq!(import(&many).await, Err(Error::TooManyLabels));
+    let stats = store.stats().await.unwrap();
+    assert_eq!((stats.totals.created, stats.totals.deleted), (1, 0));
+    // What was reserved for them is free again.
+    assert_eq!(import(&[own("123456789", &labels[..8])]).await.unwrap().created, 1);
+}
+
+/// Others need not look at the queue until a key with a label is freed.
+#[tokio::test]
+async fn a_client_that_waits_for_a_label_does_not_slow_down_others() {
+    let (store, _) = with_other().await;
+    let pool = StoreExt::pool(&store, PoolId::DEFAULT);
+    let is_quiet = || store.shared.with(PoolId::DEFAULT, |pool| pool.is_quiet()).unwrap();
+    let labeled = store.import(PoolId::DEFAULT, &[own("a", &["plan:pro"])]).await.unwrap().ids[0];
+    pool.create(2).await.unwrap();
+    pool.lease_many(Leasing::default(), 3).await.unwrap();
+    let wanted = Leasing { label: Label::parse("plan:none"), ..Leasing::of_any(None, 1000) };
+    let mut waiter = Box::pin(pool.lease(wanted.clone()));
+    assert!(waiter.as_mut().now_or_never().is_none());
+    assert!(is_quiet());
+    let other = pool.create(1).await.unwrap().ids[0];
+    assert!(is_quiet(), "it has no label");
+    assert_eq!(pool.lease(Leasing::default()).await.unwrap().id, other);
+    pool.release(&other, Release::default()).await.unwrap();
+    assert!(is_quiet());
+    // Those that take any key are looked at whenever one is freed.
+    let any = Leasing::of_any(None, 1000);
+    pool.lease(Leasing::default()).await.unwrap();
+    let mut second = Box::pin(pool.lease(any));
+    assert!(second.as_mut().now_or_never().is_none());
+    assert!(!is_quiet());
+    pool.release(&labeled, Release::default()).await.unwrap();
+    assert_eq!(second.await.unwrap().id, labeled);
+    pool.release(&labeled, Release::default()).await.unwrap();
+    assert!(is_quiet(), "it was looked at once");
+    // A lease that is over may be of a key with the label.
+    store.shared.clock.advance_ms(Options::default().settings.lease_ttl_ms.into());
+    assert!(!is_quiet());
+    drop(waiter);
 }

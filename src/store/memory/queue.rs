@@ -27,10 +27,16 @@ pub(super) struct Waiters {
     max: usize,
     all: Arc<AtomicUsize>,
     len: CachePadded<AtomicUsize>,
+    /// How many keys with a label had been made free when all that wait, all for labels, were looked for one in vain;
+    /// [`NOT_QUIET`] if some have not been, or take any key.
+    quiet_at: AtomicU64,
     queue: Mutex<Queue>,
     /// Leases that were given to waiters.
     granted: AtomicU64,
 }
+
+/// No pool makes so many keys free.
+const NOT_QUIET: u64 = u64::MAX;
 
 /// Waiters by ticket: the lowest came first.
 type Line = BTreeMap<u64, Waiter>;
@@ -83,7 +89,7 @@ impl Waiters {
     /// Room for `max` waiters in all pools together, which `all` counts.
     pub(super) fn new(max: usize, all: Arc<AtomicUsize>) -> Self {
         let (len, queue, granted) = Default::default();
-        Self { max, all, len, queue, granted }
+        Self { max, all, len, quiet_at: AtomicU64::new(NOT_QUIET), queue, granted }
     }
 
     /// Whether no client waits; only a hint while clients come and go. O(1).
@@ -106,6 +112,20 @@ impl Waiters {
     pub(super) fn is_empty_after_freeing(&self) -> bool {
         fence(SeqCst);
         self.len.load(SeqCst) == 0
+    }
+
+    /// Whether nobody who waits can have a key, as all wait for labels and `offers` keys with labels were made free:
+    /// as many as before they were looked for one in vain. Nobody then waits for any key. To be asked after
+    /// [`Waiters::is_empty_after_freeing`]. O(1).
+    pub(super) fn is_quiet(&self, offers: u64) -> bool {
+        self.quiet_at.load(SeqCst) == offers
+    }
+
+    /// Notes that all that wait, all for labels, were looked for a key in vain after so many offers.
+    pub(super) fn note_quiet(&self, queue: &Queue, offers: u64) {
+        if queue.any.is_empty() {
+            self.quiet_at.store(offers, SeqCst);
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -140,6 +160,7 @@ impl Waiters {
         let number = queue.next_ticket;
         queue.next_ticket += 1;
         queue.ends.insert((waiter.until, number));
+        self.quiet_at.store(NOT_QUIET, SeqCst);
         queue.insert(number, waiter, label);
         self.note_len(queue);
         fence(SeqCst);

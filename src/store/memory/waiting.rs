@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::one_pool::OnePool;
 use super::queue::{Queue, Waiter};
-use crate::engine::Terms;
 use crate::engine::fail_point::FailPoint;
+use crate::engine::{HolderCursor, Terms};
 use crate::error::Error;
 use crate::key::{Fence, Label, Lease};
 use crate::store::operation::{Answer, Leasing, Outcome, Reply, RequestKey, Ticket};
@@ -40,11 +40,22 @@ impl<C: Clock> OnePool<'_, C> {
     pub(super) fn serve_some_waiters(&self) -> bool {
         let waiters = &self.pool.waiters;
         waiters.is_empty_after_freeing()
+            || waiters.is_quiet(self.keys().label_offers())
             || !matches!(self.serve_queue(&mut waiters.lock()), Served::Unknown)
     }
 
     /// Serves the waiter that came first of those for whom there is a key.
     fn serve_queue(&self, queue: &mut Queue) -> Served {
+        // Before the search: what is made free meanwhile counts as news.
+        let offers = self.keys().label_offers();
+        let served = self.serve_lines(queue);
+        if matches!(served, Served::Exhausted) {
+            self.pool.waiters.note_quiet(queue, offers);
+        }
+        served
+    }
+
+    fn serve_lines(&self, queue: &mut Queue) -> Served {
         let (mut steps, mut from, now) = (Self::SERVED_STEPS, 0, self.now());
         if queue.has_labels() {
             // Only then a label tells that a key is free whose lease has just run out. Without that, one that takes
@@ -135,9 +146,9 @@ impl<C: Clock> OnePool<'_, C> {
 
     /// Takes back some of the leases that have a holder of this name. Returns whether none is left, and how many it has
     /// taken back.
-    pub(super) fn take_back_some(&self, holder: &str) -> (bool, u64) {
+    pub(super) fn take_back_some(&self, holder: &str, cursor: &mut HolderCursor) -> (bool, u64) {
         let (now, mut released) = (self.now(), Vec::new());
-        let seen = self.keys().release_all_of(holder, now, Self::STEP, &mut released);
+        let seen = self.keys().release_all_of(holder, now, Self::STEP, cursor, &mut released);
         for id in &released {
             self.shared.requests.ended(self.pool.id, id, |held| self.lasting(held, now));
         }
@@ -208,7 +219,7 @@ impl<C: Clock> OnePool<'_, C> {
     /// what it could take.
     fn serve_before(&self, label: Option<&Label>) -> Served {
         let waiters = &self.pool.waiters;
-        if waiters.is_empty() {
+        if waiters.is_empty() || label.is_none() && self.is_quiet() {
             return Served::All;
         }
         let mut queue = waiters.lock();
@@ -219,10 +230,18 @@ impl<C: Clock> OnePool<'_, C> {
         }
     }
 
+    /// Whether nobody waits who could have a key that is free now, or whose lease has just run out.
+    pub(super) fn is_quiet(&self) -> bool {
+        let keys = self.keys();
+        self.pool.waiters.is_quiet(keys.label_offers()) && !keys.has_due_block(self.now())
+    }
+
     /// Whether the quota of the holder has room for one lease more, if it has one; also if that takes too long to tell.
     fn may_hold(&self, leasing: &Leasing, now: Timestamp, steps: &mut usize) -> bool {
         let holder = leasing.holder.as_ref();
-        holder.is_none_or(|holder| self.keys().may_hold(holder, now, steps))
+        holder.is_none_or(|holder| {
+            !matches!(self.keys().room_within(holder, now, steps), Some(Err(_)))
+        })
     }
 
     /// The refusal when no key is free. It says when the next one may be.
