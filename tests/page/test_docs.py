@@ -21,7 +21,7 @@ def test_docs_show_the_api_and_try_it_out(browser, binary):
                 until(lambda: page.locator("rapi-doc").get_attribute("theme") == other, "the page follows the system")
                 created = server.stats()["totals"]["created"]
                 # The request that the description has as its example.
-                assert '"keyIds"' in answer(page, "Creates keys", 201)
+                assert '"keyIds"' in answer(page, "Creates or imports keys", 201)
                 assert server.stats()["totals"]["created"] == created + 3
                 assert '"etag"' in answer(page, "Leases a random free key", 200)
                 assert '"leaseTimeouts"' in answer(page, "Shows the counts of the pool", 200)
@@ -37,7 +37,7 @@ def test_docs_work_below_the_path_of_a_proxy(browser, binary):
                 page.get_by_text("Leases random free keys from a pool").wait_for()
                 assert page.url == f"{behind.url}/docs/"
                 created = server.stats()["totals"]["created"]
-                assert '"keyIds"' in answer(page, "Creates keys", 201)
+                assert '"keyIds"' in answer(page, "Creates or imports keys", 201)
                 assert server.stats()["totals"]["created"] == created + 3
 
 

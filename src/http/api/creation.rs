@@ -63,7 +63,10 @@ async fn read(body: Bytes) -> Result<Create, Problem> {
 /// keeps its key, and is not added once more: so an import can be repeated.
 #[utoipa::path(
     post, path = "/keys", operation_id = "createKeys", tag = "pool",
-    request_body(content = Create, content_type = "application/json"),
+    request_body(content = Create, content_type = "application/json", examples(
+        ("create" = (value = json!({"count": 3}))),
+        ("import" = (value = json!({"keys": [{"value": "sk-1", "labels": {"plan": "pro"}}]}))),
+    )),
     responses((
         status = 201, description = "Created", body = Created,
         headers(("Location" = String), ("Key-Expires-At" = String), ("Keys-Created" = u64)),

@@ -24,13 +24,8 @@ pub(in crate::http) struct LeaseQuery {
     /// How long to wait if no key is free. A request that had to wait gets at most 100 keys. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     wait: Option<String>,
-    /// A label that the key must have: its name, a colon, and its value
-    #[param(
-        nullable = false,
-        format = "label",
-        pattern = "^[^:]{1,63}:.{1,63}$",
-        example = "plan:pro"
-    )]
+    /// A label that the key must have: its name, a colon, and its value, such as `plan:pro`
+    #[param(nullable = false, format = "label", pattern = "^[^:]{1,63}:.{1,63}$")]
     label: Option<String>,
     /// Who leases the key, to be shown as its holder. Without it, the name of the token
     #[param(nullable = false, pattern = "^[!-~]{1,64}$", example = "worker-7")]
