@@ -6,8 +6,12 @@ import uuid
 from token_orchestrator_client import AuthenticatedClient
 from token_orchestrator_client.api.key import delete_key, keep_key_alive, release_key, renew_lease, show_key
 from token_orchestrator_client.api.many import keep_keys_alive, release_keys
+from token_orchestrator_client.api.named import create_keys_in_pool, lease_key_in_pool, take_back_leases_in_pool
 from token_orchestrator_client.api.pool import create_keys, lease_key, show_stats
-from token_orchestrator_client.models import Create, Details, Empty, Info, Key, Keys, Leases, Missing, Stats
+from token_orchestrator_client.api.pools import delete_pool, list_keys, put_pool
+from token_orchestrator_client.models import (
+    Create, Details, Empty, Given, Info, Key, Keys, LeasedKey, Leases, Missing, NewKey, NewKeyLabels, Stats, TakenBack,
+)
 
 
 def main(url, token):
@@ -15,6 +19,7 @@ def main(url, token):
     with AuthenticatedClient(base_url=url, token=token, raise_on_unexpected_status=True) as client:
         one_key(client)
         many_keys(client)
+        own_keys(client)
         refusals(client)
     with AuthenticatedClient(base_url=url, token="wrong", raise_on_unexpected_status=True) as stranger:
         answer = show_stats.sync(client=stranger)
@@ -29,7 +34,7 @@ def one_key(client):
     assert isinstance(key, uuid.UUID)
 
     leased = lease_key.sync_detailed(client=client, lease="30s", wait="1s")
-    assert leased.parsed == Key(key_id=key) and leased.headers["lease-expires-at"], leased
+    assert leased.parsed == LeasedKey(key_id=key) and leased.headers["lease-expires-at"], leased
     tag = leased.headers["etag"]
     info = show_key.sync(key, client=client)
     assert isinstance(info, Info) and info.is_blocked and info.created_at <= info.blocked_at, info
@@ -58,6 +63,20 @@ def many_keys(client):
     assert isinstance(stats, Stats) and (stats.free, stats.blocked) == (3, 0), stats
     for key in created.key_ids:
         assert delete_key.sync(uuid.UUID(key), client=client) == Empty()
+
+
+def own_keys(client):
+    put_pool.sync("own", client=client, body=Given(key_ttl="never"))
+    labels = NewKeyLabels.from_dict({"plan": "pro"})
+    imported = create_keys_in_pool.sync("own", client=client, body=Create(keys=[NewKey("sk-1", labels), NewKey("sk-2")]))
+    assert isinstance(imported, Keys), imported
+    [first, _] = map(uuid.UUID, imported.key_ids)
+    leased = lease_key_in_pool.sync("own", client=client, label="plan:pro", holder="worker-7")
+    assert leased == LeasedKey(key_id=first, value="sk-1"), leased
+    [listed] = list_keys.sync("own", client=client, state="blocked").keys
+    assert (listed.key_id, listed.holder, listed.labels.to_dict()) == (first, "worker-7", {"plan": "pro"}), listed
+    assert take_back_leases_in_pool.sync("own", client=client, holder="worker-7") == TakenBack(released=1)
+    assert delete_pool.sync("own", client=client, keys="delete") == Empty()
 
 
 def refusals(client):

@@ -54,6 +54,22 @@ async function manyKeys () {
   }
 }
 
+async function ownKeys () {
+  const path = { pool: 'own' }
+  await client.PUT('/pools/{pool}', { params: { path }, body: { keyTtl: 'never' } })
+  const body = { keys: [{ value: 'sk-1', labels: { plan: 'pro' } }, { value: 'sk-2' }] }
+  const imported = await client.POST('/pools/{pool}/keys', { params: { path }, body })
+  assert(imported.data && 'keyIds' in imported.data)
+  const keyId = imported.data.keyIds[0]
+  const leased = await client.GET('/pools/{pool}/keys', { params: { path, query: { label: 'plan:pro', holder: 'worker-7' } } })
+  assert.deepEqual(leased.data, { keyId, value: 'sk-1' })
+  const listed = await client.GET('/pools/{pool}/inventory', { params: { path, query: { state: 'blocked' } } })
+  assert.deepEqual(listed.data?.keys.map(key => [key.keyId, key.holder, key.labels]), [[keyId, 'worker-7', { plan: 'pro' }]])
+  const taken = await client.DELETE('/pools/{pool}/leases', { params: { path, query: { holder: 'worker-7' } } })
+  assert.deepEqual(taken.data, { released: 1 })
+  assert.deepEqual((await client.DELETE('/pools/{pool}', { params: { path, query: { keys: 'delete' } } })).data, {})
+}
+
 async function refusals () {
   const unknown = await client.GET('/keys/{id}', { params: { path: { id: randomUUID() } } })
   assert.deepEqual([unknown.response.status, unknown.error], [404, {}])
@@ -68,5 +84,6 @@ async function refusals () {
 
 await oneKey()
 await manyKeys()
+await ownKeys()
 await refusals()
 console.log('openapi-typescript, openapi-fetch: all is well')

@@ -1,13 +1,15 @@
 // The client that openapi-generator generates for TypeScript (typescript-fetch), against the server.
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { Configuration, DetailsFromJSON, KeyApi, ManyApi, PoolApi, ResponseError } from './typescript-fetch/index.js'
+import { Configuration, DetailsFromJSON, KeyApi, ManyApi, NamedApi, PoolApi, PoolsApi, ResponseError } from './typescript-fetch/index.js'
 
 const [basePath, accessToken] = process.argv.slice(2)
 const configuration = new Configuration({ basePath, accessToken })
 const pool = new PoolApi(configuration)
 const keys = new KeyApi(configuration)
 const many = new ManyApi(configuration)
+const named = new NamedApi(configuration)
+const pools = new PoolsApi(configuration)
 
 // A refusal is an exception that has the answer.
 async function refused (request: Promise<unknown>, status: number, type: string) {
@@ -25,7 +27,9 @@ async function oneKey () {
   assert.equal(created.raw.headers.get('location'), `/keys/${id}`)
 
   const leased = await pool.leaseKeyRaw({ lease: '30s', wait: '1s' })
-  assert.deepEqual(await leased.value(), { keyId: id })
+  const given = await leased.value()
+  assert('keyId' in given)
+  assert.deepEqual([given.keyId, given.value], [id, undefined])
   assert(leased.raw.headers.get('lease-expires-at'))
   const ifMatch = leased.raw.headers.get('etag')
   assert(ifMatch)
@@ -57,6 +61,21 @@ async function manyKeys () {
   for (const id of keyIds) await keys.deleteKey({ id })
 }
 
+async function ownKeys () {
+  const of = { pool: 'own' }
+  await pools.putPool({ ...of, given: { keyTtl: 'never' } })
+  const create = { keys: [{ value: 'sk-1', labels: { plan: 'pro' } }, { value: 'sk-2' }] }
+  const imported = await named.createKeysInPool({ ...of, create })
+  assert('keyIds' in imported)
+  const leased = await named.leaseKeyInPool({ ...of, label: 'plan:pro', holder: 'worker-7' })
+  assert('keyId' in leased)
+  assert.deepEqual([leased.keyId, leased.value], [imported.keyIds[0], 'sk-1'])
+  const listed = await pools.listKeys({ ...of, state: 'blocked' })
+  assert.deepEqual(listed.keys.map(key => [key.keyId, key.holder, key.labels]), [[leased.keyId, 'worker-7', { plan: 'pro' }]])
+  assert.deepEqual(await named.takeBackLeasesInPool({ ...of, holder: 'worker-7' }), { released: 1 })
+  assert.deepEqual(await pools.deletePool({ ...of, keys: 'delete' }), {})
+}
+
 async function refusals () {
   const unknown: unknown = await keys.showKey({ id: randomUUID() }).catch(failure => failure)
   assert(unknown instanceof ResponseError && unknown.response.status === 404)
@@ -68,5 +87,6 @@ async function refusals () {
 
 await oneKey()
 await manyKeys()
+await ownKeys()
 await refusals()
 console.log('openapi-generator, typescript-fetch: all is well')
