@@ -19,10 +19,11 @@ CREATED_AT_ONCE = 1000
 
 
 def metrics(connection):
-    """Those without labels."""
+    """Those without labels, and those of the pool `default`."""
     connection.request("GET", "/metrics")
     lines = connection.getresponse().read().decode().splitlines()
-    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#") and "{" not in line)
+    lines = (line.replace('{pool="default"}', "") for line in lines if not line.startswith("#"))
+    pairs = (line.rsplit(" ", 1) for line in lines if "{" not in line)
     return {name.removeprefix("token_orchestrator_"): float(value) for name, value in pairs}
 
 

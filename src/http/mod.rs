@@ -20,10 +20,10 @@
 //! |---|---|---|
 //! | `route` | the methods and paths, and what each of them needs from a token | |
 //! | `wire` | bodies and answers byte by byte, limits of their memory, refusals | |
-//! | `meter` | counts and latencies of answers, by route | `route` |
+//! | `meter` | counts and latencies of answers, by route, and requests that found no key, by pool | `route` |
 //! | `audit` | the lines of the audit log, and what clients call their requests | `route` |
 //! | `auth` | tokens, their roles and their pools, requests from other sites | `route`, `wire` |
-//! | `api` | the handlers for clients that lease keys | `route`, `wire`, `audit` |
+//! | `api` | the handlers for clients that lease keys | `route`, `wire`, `meter`, `audit` |
 //! | `hot` | the event loop, which answers the commonest requests | `meter`, `audit`, `auth` |
 //! | `net` | accepting, limits of connections, TLS, connections, draining, the heartbeat | `api`, `hot` |
 //! | `ops` | readings, metrics, alarms, the dashboard, probes; only `router` and `serve` use it | `net` |

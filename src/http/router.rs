@@ -113,7 +113,7 @@ impl Handler for Gate {
         let (observed, gate) = (Observed::new(&request, route), Arc::clone(self));
         let mut entry = self.audit.as_ref().map(|_| audited::begin(&request, route));
         self.admit(request, route, entry.as_deref_mut()).map(move |mut response| {
-            observed.answered(response.status(), &gate.metrics);
+            observed.answered(&response, &gate.metrics);
             if let Some((audit, entry)) = gate.audit.as_ref().zip(entry) {
                 audited::end(audit, entry, &mut response);
             }

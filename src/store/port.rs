@@ -45,6 +45,9 @@ pub trait Diagnose: Send + Sync {
     /// How far the sweep is behind, in all pools: for how many milliseconds the oldest due entry has been due. O(p log n)
     /// for p pools.
     fn sweep_lag_ms(&self) -> u64;
+
+    /// How many bytes the values of keys have in all pools, and how many they may have. O(1).
+    fn value_bytes(&self) -> (u64, u64);
 }
 
 /// A pool in a list.

@@ -42,7 +42,9 @@ impl Look {
             line.unwrap_or_else(|| panic!("no {name}: {text}"))
         };
         let lag = value("token_orchestrator_sweep_lag_seconds").parse().expect("a number");
-        let created = value("token_orchestrator_keys_created_total").parse().expect("a number");
+        let created = value("token_orchestrator_keys_created_total{pool=\"default\"}")
+            .parse()
+            .expect("a number");
         Self {
             at: Instant::now(),
             lag: Duration::from_secs_f64(lag),

@@ -19,7 +19,7 @@ PATIENCE = 60  # Seconds, for Prometheus to have looked often enough.
 # A metric with its labels, whose quoted values may contain braces.
 SELECTOR = re.compile(r'\b(?:token_orchestrator|process)_\w+(?:{(?:[^"}]|"[^"]*")*})?')
 # The variables of Grafana that this dashboard uses.
-VARIABLES = {"$__rate_interval": "20s", "$job": "token-orchestrator", "$instance": ".*"}
+VARIABLES = {"$__rate_interval": "20s", "$job": "token-orchestrator", "$instance": ".*", "$pool": ".*"}
 
 
 def ask(method, path, body=None):

@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 use crate::cli::{binary, request, signal};
 use crate::client::{Client, Server};
 use crate::events::Events;
+use crate::paths::SLOW;
+use crate::pools::put;
 
 /// Each line of the metrics without its value, and the value.
 pub(crate) async fn metrics<S: AsyncRead + AsyncWrite + Unpin>(
@@ -80,18 +82,20 @@ async fn metrics_count_each_request_by_whichever_path_it_came() {
         assert_eq!(seen[&requests(method, route, status)], count, "{method} {route}");
     }
     for (name, value) in [
-        ("keys{state=\"free\"}", "0"),
-        ("keys{state=\"blocked\"}", "1"),
-        ("keys{state=\"cooling\"}", "1"),
-        ("keys_max", "10000000"),
-        ("keys_created_total", "3"),
-        ("keys_deleted_total", "1"),
-        ("leases_total{granted=\"at_once\"}", "3"),
-        ("leases_total{granted=\"after_waiting\"}", "0"),
-        ("lease_empty_total", "2"),
-        ("leases_released_total", "2"),
+        ("keys{pool=\"default\",state=\"free\"}", "0"),
+        ("keys{pool=\"default\",state=\"blocked\"}", "1"),
+        ("keys{pool=\"default\",state=\"cooling\"}", "1"),
+        ("keys_max{pool=\"default\"}", "10000000"),
+        ("keys_created_total{pool=\"default\"}", "3"),
+        ("keys_deleted_total{pool=\"default\"}", "1"),
+        ("leases_total{pool=\"default\",granted=\"at_once\"}", "3"),
+        ("leases_total{pool=\"default\",granted=\"after_waiting\"}", "0"),
+        ("lease_empty_total{pool=\"default\"}", "2"),
+        ("leases_released_total{pool=\"default\"}", "2"),
         ("sweep_lag_seconds", "0"),
-        ("index_entries{index=\"lives\"}", "2"),
+        ("index_entries{pool=\"default\",index=\"lives\"}", "2"),
+        ("value_bytes", "0"),
+        ("value_bytes_max", "1073741824"),
         ("ready", "1"),
         ("build_info{version=\"0.1.0\"}", "1"),
     ] {
@@ -104,6 +108,52 @@ async fn metrics_count_each_request_by_whichever_path_it_came() {
     assert_eq!(seen[&format!("{name}_bucket{{{labels},le=\"+Inf\"}}")], "5");
     let sum: f64 = seen[&format!("{name}_sum{{{labels}}}")].parse().unwrap();
     assert!(sum > 0.0 && sum < 300.0, "{sum}");
+}
+
+#[tokio::test]
+async fn each_pool_has_metrics_of_its_own() {
+    let server = Server::default().await;
+    let mut client = server.connect().await;
+    for pool in ["a", "b"] {
+        put(&server, pool, "").await;
+    }
+    client.send("POST", "/pools/a/keys", r#"{"keys":[{"value":"sk-12345"}]}"#).await;
+    // On both paths, and by each way to lease.
+    for (method, target, fields) in [
+        ("GET", "/pools/a/keys", ""),
+        ("GET", "/pools/a/keys", ""),
+        ("GET", "/pools/a/keys", SLOW),
+        ("GET", "/pools/b/keys?count=2", ""),
+        ("GET", "/pools/b/keys?lease=5s", ""),
+        ("POST", "/pools/b/leases", ""),
+        ("POST", "/pools/b/leases", SLOW),
+        ("GET", "/keys", SLOW),
+        // These look for no key.
+        ("GET", "/pools/c/keys", ""),
+        ("GET", "/pools/b/keys?count=0", ""),
+    ] {
+        client.ask(method, target, fields).await;
+    }
+    let seen = metrics(&mut client).await;
+    let value = |name: &str, pool: &str| {
+        seen.get(&format!("token_orchestrator_{name}{{pool=\"{pool}\"}}")).map(String::as_str)
+    };
+    let empty = ["default", "a", "b", "c"].map(|pool| value("lease_empty_total", pool));
+    assert_eq!(empty, [Some("1"), Some("2"), Some("4"), None]);
+    let created = ["default", "a", "b", "c"].map(|pool| value("keys_created_total", pool));
+    assert_eq!(created, [Some("0"), Some("1"), Some("0"), None]);
+    assert_eq!(seen["token_orchestrator_keys{pool=\"a\",state=\"blocked\"}"], "1");
+    assert_eq!(seen["token_orchestrator_free_hints{pool=\"b\",state=\"live\"}"], "0");
+    assert_eq!(seen["token_orchestrator_value_bytes"], "8");
+    // They go with their pool, and begin anew with the next one of this name.
+    client.send("DELETE", "/pools/a?keys=delete", "").await;
+    client.send("DELETE", "/pools/b", "").await;
+    put(&server, "b", "").await;
+    let seen = metrics(&mut client).await;
+    let of =
+        |pool: &str| seen.keys().filter(|name| name.contains(&format!("pool=\"{pool}\""))).count();
+    assert_eq!(["default", "a", "b"].map(of), [19, 0, 19]);
+    assert_eq!(seen["token_orchestrator_lease_empty_total{pool=\"b\"}"], "0");
 }
 
 #[tokio::test]
@@ -137,12 +187,15 @@ async fn leases_of_those_who_wait_and_lag_are_counted() {
     let mut waiting = server.connect().await;
     waiting.write("GET /keys?wait=10s HTTP/1.1\r\nHost: test\r\n\r\n").await;
     let mut client = server.connect().await;
-    while metrics(&mut client).await["token_orchestrator_waiters"] == "0" {}
+    while metrics(&mut client).await["token_orchestrator_waiters{pool=\"default\"}"] == "0" {}
     server.create().await;
     assert_eq!(waiting.read("GET").await.status, 200);
     let seen = metrics(&mut client).await;
-    assert_eq!(seen["token_orchestrator_leases_total{granted=\"after_waiting\"}"], "1");
-    assert_eq!(seen["token_orchestrator_leases_total{granted=\"at_once\"}"], "0");
+    assert_eq!(
+        seen["token_orchestrator_leases_total{pool=\"default\",granted=\"after_waiting\"}"],
+        "1"
+    );
+    assert_eq!(seen["token_orchestrator_leases_total{pool=\"default\",granted=\"at_once\"}"], "0");
     // Nothing sweeps here: the lease is over for 2.5 s already.
     server.clock.advance_ms(62_500);
     let seen = metrics(&mut client).await;

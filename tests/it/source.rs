@@ -23,7 +23,7 @@ const ROOMS_MAY_USE: &[(&str, &[&str])] = &[
     ("meter", &["route"]),
     ("audit", &["route"]),
     ("auth", &["route", "wire"]),
-    ("api", &["route", "wire", "audit", "auth"]),
+    ("api", &["route", "wire", "meter", "audit", "auth"]),
     ("hot", &["route", "wire", "meter", "audit", "auth", "api"]),
     ("net", &["wire", "api", "hot"]),
     ("ops", &["route", "wire", "meter", "audit", "auth", "api", "net"]),

@@ -13,6 +13,7 @@ use super::request_key::IdempotencyKey;
 use super::state::{Api, Given, answer, unless_reset};
 use crate::error::Error;
 use crate::http::audit::Subject;
+use crate::http::meter::NoKey;
 use crate::http::wire::{
     self, AnswerPermit, Empty, Fields, IdempotencyKeyHeader, Leased, Problem, WholeBody, list,
 };
@@ -144,8 +145,8 @@ async fn lease_one<S: Store>(
     let turn = if leasing.wait_ms > 0 { client.turns.take() } else { None };
     let asked_ms = leasing.wait_ms;
     let wait_ms = if turn.is_some() { asked_ms } else { 0 };
-    let pool = api.store.pool(pool);
-    let lease = pool.lease_once(Leasing { wait_ms, ..leasing }, request);
+    let in_pool = api.store.pool(pool);
+    let lease = in_pool.lease_once(Leasing { wait_ms, ..leasing }, request);
     // A client that has closed only its sending half gets a key that is free at once.
     let leased = if wait_ms == 0 {
         unless_reset(client, lease).await
@@ -153,15 +154,18 @@ async fn lease_one<S: Store>(
         let waited = api.while_connected(client, lease, |leased| vec![leased.lease]).await;
         waited.map_err(IntoResponse::into_response)?
     };
-    leased.map_err(|error| refusal(error, asked_ms > wait_ms))
+    leased.map_err(|error| refusal(pool, error, asked_ms > wait_ms))
 }
 
 /// The answer to a lease that was refused; `has_no_turn` if it could not wait.
-fn refusal(error: Error, has_no_turn: bool) -> Response {
-    match error {
-        Error::Exhausted { .. } if has_no_turn => Problem::TooManyWaitersOfClient.into_response(),
-        error => error.into_response(),
+fn refusal(pool: PoolId, error: Error, has_no_turn: bool) -> Response {
+    let Error::Exhausted { .. } = error else { return error.into_response() };
+    if has_no_turn {
+        return Problem::TooManyWaitersOfClient.into_response();
     }
+    let mut response = error.into_response();
+    response.extensions_mut().insert(NoKey(pool));
+    response
 }
 
 /// The answer that gives one lease.
@@ -209,15 +213,15 @@ async fn lease_many<S: Store>(
     };
     // A client that has closed only its sending half gets the keys that are free at once.
     let at_once = leasing.at_once();
-    let pool = api.store.pool(pool);
-    let at_once = pool.lease_many_once(at_once, count, request);
+    let in_pool = api.store.pool(pool);
+    let at_once = in_pool.lease_many_once(at_once, count, request);
     let mut result = unless_reset(client, at_once).await;
     let waits = matches!(result, Err(Error::Exhausted { .. })) && leasing.wait_ms > 0;
     let turn = if waits { client.turns.take() } else { None };
     if turn.is_some() {
         // A request that waits for a key must not keep others from the budget.
         permit = AnswerPermit::default();
-        let waiting = pool.lease_many_once(leasing, count.min(WAITED_MAX), request);
+        let waiting = in_pool.lease_many_once(leasing, count.min(WAITED_MAX), request);
         let leases_of =
             |leases: &Vec<key::Leased>| leases.iter().map(|leased| leased.lease).collect();
         result = match api.while_connected(client, waiting, leases_of).await {
@@ -227,7 +231,7 @@ async fn lease_many<S: Store>(
     }
     let mut leases = match result {
         Ok(leases) => leases,
-        Err(error) => return refusal(error, waits && turn.is_none()),
+        Err(error) => return refusal(pool, error, waits && turn.is_none()),
     };
     // They go back if the client goes before the answer is written.
     let of_all = leases.iter().map(|leased| leased.lease).collect();

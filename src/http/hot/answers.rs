@@ -39,6 +39,8 @@ pub(super) struct Answers {
     end: String,
     /// Numbers of answers that are not yet in the tally, by route and status. There are only a few of these.
     counts: Vec<(Route, u16, u64)>,
+    /// Numbers of requests that found no key, and are not yet in the tally, by pool.
+    without_key: Vec<(PoolId, u64)>,
     audit: Option<AuditLog>,
     /// The entry in the audit log of the request that is answered next, if it has one.
     pub(super) entry: Option<Box<Entry>>,
@@ -74,6 +76,7 @@ impl Answers {
             }
             Err(Error::NotFound) => (404, NOT_FOUND, self.write_nothing(None)),
             Err(Error::Exhausted { retry_after_ms }) => {
+                self.note_without_key(pool);
                 (404, NOT_FOUND, self.write_nothing(*retry_after_ms))
             }
             Err(error) => return self.refuse(route, id, &Refusal::of(error)),
@@ -116,6 +119,14 @@ impl Answers {
         }
     }
 
+    /// Notes for the tally that a request found no key. O(p) for the p pools of a batch.
+    fn note_without_key(&mut self, pool: PoolId) {
+        match self.without_key.iter_mut().find(|known| known.0 == pool) {
+            Some((_, count)) => *count += 1,
+            None => self.without_key.push((pool, 1)),
+        }
+    }
+
     /// Forgets the answers that were sent. What large ones have taken is given back. O(1).
     pub(super) fn clear_output(&mut self) {
         self.output.clear();
@@ -126,6 +137,9 @@ impl Answers {
     pub(super) fn count(&mut self, tally: &Tally, elapsed: Duration) {
         for (route, status, count) in self.counts.drain(..) {
             tally.add(route, status, count, elapsed);
+        }
+        for (pool, count) in self.without_key.drain(..) {
+            tally.add_without_key(pool, count);
         }
     }
 

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::response::Response;
 use tracing::debug;
 
+use super::no_key::NoKey;
 use super::tally::Metrics;
 use crate::http::route::{Route, key_of};
 use crate::key::KeyId;
@@ -26,9 +27,12 @@ impl Observed {
     }
 
     /// Counts and logs the answer.
-    pub(in crate::http) fn answered(self, status: StatusCode, metrics: &Metrics) {
-        let (elapsed, status) = (self.begin.elapsed(), status.as_u16());
+    pub(in crate::http) fn answered(self, response: &Response, metrics: &Metrics) {
+        let (elapsed, status) = (self.begin.elapsed(), response.status().as_u16());
         metrics.shared().add(self.route, status, 1, elapsed);
+        if let Some(NoKey(pool)) = response.extensions().get() {
+            metrics.shared().add_without_key(*pool, 1);
+        }
         log(self.route, self.id.as_ref(), status, Some(elapsed));
     }
 }

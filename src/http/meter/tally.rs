@@ -7,7 +7,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::histogram::{Histogram, Snapshot};
+use super::no_key::NoKeys;
 use crate::http::route::Route;
+use crate::pool::PoolId;
 
 /// The statuses that are counted separately. The last counter is for all others.
 const STATUSES: [u16; 19] =
@@ -15,7 +17,10 @@ const STATUSES: [u16; 19] =
 const COUNTERS: usize = STATUSES.len() + 1;
 
 /// Counts of requests, by route.
-pub(in crate::http) struct Tally(Box<[Counts]>);
+pub(in crate::http) struct Tally {
+    by_route: Box<[Counts]>,
+    no_keys: NoKeys,
+}
 
 #[derive(Default)]
 struct Counts {
@@ -25,17 +30,23 @@ struct Counts {
 
 impl Default for Tally {
     fn default() -> Self {
-        Self(Route::ALL.iter().map(|_| Counts::default()).collect())
+        let by_route = Route::ALL.iter().map(|_| Counts::default()).collect();
+        Self { by_route, no_keys: NoKeys::default() }
     }
 }
 
 impl Tally {
     /// Counts `requests` with the same status, each of which took `elapsed`. O(1).
     pub(in crate::http) fn add(&self, route: Route, status: u16, requests: u64, elapsed: Duration) {
-        let counts = &self.0[route as usize];
+        let counts = &self.by_route[route as usize];
         let index = STATUSES.iter().position(|known| *known == status);
         counts.by_status[index.unwrap_or(STATUSES.len())].fetch_add(requests, Relaxed);
         counts.latencies.add(requests, elapsed);
+    }
+
+    /// Counts requests that found no key in a pool. O(1).
+    pub(in crate::http) fn add_without_key(&self, pool: PoolId, requests: u64) {
+        self.no_keys.add(pool, requests);
     }
 }
 
@@ -62,11 +73,25 @@ impl Metrics {
 
     fn sum<T: Default>(&self, route: Route, mut add: impl FnMut(&mut T, &Counts)) -> T {
         let mut sum = T::default();
-        let threads = self.threads.lock();
-        for tally in threads.iter().map(|tally| &**tally).chain([&self.shared]) {
-            add(&mut sum, &tally.0[route as usize]);
-        }
+        self.each(|tally| add(&mut sum, &tally.by_route[route as usize]));
         sum
+    }
+
+    fn each(&self, look: impl FnMut(&Tally)) {
+        let threads = self.threads.lock();
+        threads.iter().map(|tally| &**tally).chain([&self.shared]).for_each(look);
+    }
+
+    /// How many requests found no key in a pool. O(t) for t threads.
+    pub(in crate::http) fn without_key(&self, pool: PoolId) -> u64 {
+        let mut sum = 0;
+        self.each(|tally| sum += tally.no_keys.of(pool));
+        sum
+    }
+
+    /// Forgets what was counted for pools that are gone. O(t p) for t threads and p pools.
+    pub(in crate::http) fn retain_pools(&self, is_there: impl Fn(PoolId) -> bool) {
+        self.each(|tally| tally.no_keys.retain(&is_there));
     }
 
     /// The number of answers of a route, by status; 0 stands for the statuses that are not counted

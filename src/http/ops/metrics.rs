@@ -13,16 +13,21 @@ use super::text::{Family, Kind, MEDIA_TYPE, Text, families};
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::respond;
-use crate::store::{IndexSizes, Stats, Store};
+use crate::pool::PoolName;
+use crate::store::{IndexSizes, Listed, Stats, Store, give_way};
 
-/// About how long the text is, in bytes.
+/// About how long the text is without what is said of each pool, in bytes.
 const TEXT_BYTES: usize = 128 * 1024;
+/// About how long that is, in bytes.
+const POOL_BYTES: usize = 3 * 1024;
+/// How many pools are listed at a time.
+const PAGE: usize = 100;
 
 families! {
     "token_orchestrator_";
     /// Keys by state: free, blocked (leased) or cooling (in a cool-down).
     KEYS: Gauge = "keys";
-    /// The most keys that the pool may contain at once.
+    /// The most keys that the pool may have at once.
     KEYS_MAX: Gauge = "keys_max";
     /// Keys that were created.
     CREATED: Counter = "keys_created_total";
@@ -52,6 +57,10 @@ families! {
     /// Hints in the vectors that keys are drawn from: live ones, one for each free key, and stale ones, at
     /// most about twice as many.
     HINTS: Gauge = "free_hints";
+    /// Bytes of the values of keys, in all pools.
+    VALUE_BYTES: Gauge = "value_bytes";
+    /// The most bytes that the values of keys may have, in all pools.
+    VALUE_BYTES_MAX: Gauge = "value_bytes_max";
     /// Open connections, by the address that accepted them.
     CONNECTIONS: Gauge = "connections";
     /// The most connections that may be open at once; further ones wait to be accepted.
@@ -80,21 +89,23 @@ families! {
 
 /// Answers with all metrics.
 pub(in crate::http) async fn show<S: Store>(State(ops): State<Ops<S>>) -> Response {
-    let permit = match ops.api.budget.answer(TEXT_BYTES).await {
+    let listed = list(&*ops.api.store).await;
+    let bytes = TEXT_BYTES + listed.len() * POOL_BYTES;
+    let permit = match ops.api.budget.answer(bytes).await {
         Ok(permit) => permit,
         Err(problem) => return problem.response(),
     };
-    let mut text = Text::with_capacity(TEXT_BYTES);
+    let mut text = Text::with_capacity(bytes);
     let reading = ops.status.read(&ops.api).await;
-    if let Some(stats) = &reading.stats {
-        write_stats(&mut text, stats);
-    }
+    write_pools(&mut text, &read(&ops, listed).await);
     if let Some(lag_ms) = reading.sweep_lag_ms {
         #[expect(clippy::cast_precision_loss, reason = "no sweep is that late")]
         text.one(&LAG, lag_ms as f64 / 1000.0);
     }
-    if let Some(sizes) = reading.index_sizes {
-        write_index_sizes(&mut text, sizes);
+    if let Some(store) = &ops.api.diagnose {
+        let (held, max) = store.value_bytes();
+        text.one(&VALUE_BYTES, held);
+        text.one(&VALUE_BYTES_MAX, max);
     }
     write_reading(&mut text, &reading);
     write_requests(&mut text, &ops.status.metrics);
@@ -102,33 +113,90 @@ pub(in crate::http) async fn show<S: Store>(State(ops): State<Ops<S>>) -> Respon
     respond(StatusCode::OK, MEDIA_TYPE, permit.into_body(text.into_bytes()))
 }
 
-fn write_stats(text: &mut Text, stats: &Stats) {
-    let (totals, waited) = (&stats.totals, stats.leases_after_waiting);
-    let at_once = totals.leases.saturating_sub(waited);
-    let by_state = [("free", stats.free), ("blocked", stats.leased), ("cooling", stats.cooling)];
-    text.each(&KEYS, "state", &by_state);
-    text.one(&KEYS_MAX, stats.keys_max);
-    text.one(&CREATED, totals.created);
-    text.one(&EXPIRED, totals.expired);
-    text.one(&DELETED, totals.deleted);
-    text.each(&LEASES, "granted", &[("at_once", at_once), ("after_waiting", waited)]);
-    text.one(&RELEASED, totals.releases);
-    text.one(&TIMEOUTS, totals.lease_timeouts);
-    text.one(&LOST, totals.leases_lost);
-    text.one(&STALE, totals.stale_refusals);
-    text.one(&WAITERS, stats.waiting);
+/// What is said of one pool.
+struct Counted {
+    name: PoolName,
+    stats: Stats,
+    /// How large its indexes are, if the store has any.
+    index_sizes: Option<IndexSizes>,
+    /// Requests for a key that got none.
+    empty: u64,
 }
 
-fn write_index_sizes(text: &mut Text, sizes: IndexSizes) {
-    let IndexSizes { hints, stale_hints, life_entries, block_entries } = sizes;
-    let live_hints = hints.saturating_sub(stale_hints);
-    text.each(&ENTRIES, "index", &[("lives", life_entries), ("blocks", block_entries)]);
-    text.each(&HINTS, "state", &[("live", live_hints), ("stale", stale_hints)]);
+/// All pools; none if the store does not answer. O(p) for p pools.
+async fn list<S: Store>(store: &S) -> Vec<Listed> {
+    let mut all: Vec<Listed> = Vec::new();
+    loop {
+        let after = all.last().map(|last| last.name.to_string());
+        let Ok(mut page) = store.list_pools(after.as_deref(), PAGE).await else { return all };
+        let is_last = page.len() < PAGE;
+        all.append(&mut page);
+        if is_last {
+            return all;
+        }
+        give_way().await;
+    }
+}
+
+/// Counts what is in the pools. Those that have gone meanwhile, or cannot be counted, are left out. O(p s) for p pools of
+/// s shards.
+async fn read<S: Store>(ops: &Ops<S>, listed: Vec<Listed>) -> Vec<Counted> {
+    let mut pools = Vec::with_capacity(listed.len());
+    for Listed { id, name } in listed {
+        let Ok(stats) = ops.api.store.stats_of(id).await else { continue };
+        let index_sizes = ops.api.index_sizes(id);
+        pools.push(Counted { name, stats, index_sizes, empty: ops.status.metrics.without_key(id) });
+        give_way().await;
+    }
+    pools
+}
+
+fn write_pools(text: &mut Text, pools: &[Counted]) {
+    let mut each = |family: &Family, value: fn(&Counted) -> u64| {
+        let mut metrics = text.family(family);
+        for pool in pools {
+            metrics.add(&[("pool", pool.name.as_str())], value(pool));
+        }
+    };
+    each(&KEYS_MAX, |pool| pool.stats.keys_max);
+    each(&CREATED, |pool| pool.stats.totals.created);
+    each(&EXPIRED, |pool| pool.stats.totals.expired);
+    each(&DELETED, |pool| pool.stats.totals.deleted);
+    each(&EMPTY, |pool| pool.empty);
+    each(&RELEASED, |pool| pool.stats.totals.releases);
+    each(&TIMEOUTS, |pool| pool.stats.totals.lease_timeouts);
+    each(&LOST, |pool| pool.stats.totals.leases_lost);
+    each(&STALE, |pool| pool.stats.totals.stale_refusals);
+    each(&WAITERS, |pool| pool.stats.waiting);
+    let mut parts =
+        |family: &Family, part: &str, values: fn(&Counted) -> Vec<(&'static str, u64)>| {
+            let mut metrics = text.family(family);
+            for pool in pools {
+                for (name, value) in values(pool) {
+                    metrics.add(&[("pool", pool.name.as_str()), (part, name)], value);
+                }
+            }
+        };
+    parts(&KEYS, "state", |Counted { stats, .. }| {
+        vec![("free", stats.free), ("blocked", stats.leased), ("cooling", stats.cooling)]
+    });
+    parts(&LEASES, "granted", |Counted { stats, .. }| {
+        let (all, waited) = (stats.totals.leases, stats.leases_after_waiting);
+        vec![("at_once", all.saturating_sub(waited)), ("after_waiting", waited)]
+    });
+    parts(&ENTRIES, "index", |Counted { index_sizes, .. }| {
+        let Some(sizes) = index_sizes else { return Vec::new() };
+        vec![("lives", sizes.life_entries), ("blocks", sizes.block_entries)]
+    });
+    parts(&HINTS, "state", |Counted { index_sizes, .. }| {
+        let Some(sizes) = index_sizes else { return Vec::new() };
+        let live = sizes.hints.saturating_sub(sizes.stale_hints);
+        vec![("live", live), ("stale", sizes.stale_hints)]
+    });
 }
 
 fn write_reading(text: &mut Text, reading: &Reading) {
     let (main, admin) = (reading.connections, reading.admin_connections);
-    text.one(&EMPTY, reading.empty);
     text.each(&CONNECTIONS, "address", &[("main", main.0 as u64), ("admin", admin.0 as u64)]);
     text.each(&CONNECTIONS_MAX, "address", &[("main", main.1 as u64), ("admin", admin.1 as u64)]);
     text.one(&CONNECTIONS_REFUSED, reading.connections_refused);

@@ -11,7 +11,6 @@ use crate::http::audit::AuditLog;
 use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::net::{Permits, Tls};
-use crate::http::route::Route;
 use crate::pool::PoolId;
 use crate::store::{IndexSizes, Stats, Store};
 
@@ -37,8 +36,6 @@ pub(in crate::http) struct Reading {
     pub(in crate::http) index_sizes: Option<IndexSizes>,
     /// How far the sweep is behind, if the store has one.
     pub(in crate::http) sweep_lag_ms: Option<u64>,
-    /// Requests for a key that got none.
-    pub(in crate::http) empty: u64,
     /// The number of open connections, and the limit.
     pub(in crate::http) connections: (usize, usize),
     pub(in crate::http) admin_connections: (usize, usize),
@@ -94,12 +91,10 @@ impl Status {
 
     /// Reads all values. O(s) for s shards.
     pub(in crate::http) async fn read<S: Store>(&self, api: &Api<S>) -> Reading {
-        let empty = [Route::Lease, Route::LeaseOrWait, Route::LeaseOnce, Route::LeaseOnceOrWait];
         Reading {
             stats: api.store.stats_of(PoolId::DEFAULT).await.ok(),
             index_sizes: api.index_sizes(PoolId::DEFAULT),
             sweep_lag_ms: api.diagnose.as_ref().map(|store| store.sweep_lag_ms()),
-            empty: empty.into_iter().map(|route| self.metrics.answered(route, 404)).sum(),
             connections: (self.connections.taken(), self.connections.max()),
             admin_connections: (self.admin_connections.taken(), self.admin_connections.max()),
             connections_refused: self.connections.refused(),

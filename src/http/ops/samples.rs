@@ -88,6 +88,7 @@ impl Samples {
         loop {
             ticks.tick().await;
             let reading = status.read(api).await;
+            status.metrics.retain_pools(|pool| api.store.name_of(pool).is_some());
             alarms.look(&reading, status.metrics.with_status(503));
             // While the store does not answer, the page shows a gap.
             let Some(counts) = &reading.stats else { continue };

@@ -1,6 +1,7 @@
 //! The text format of Prometheus, version 0.0.4.
 //!
-//! Names, helps and labels come from the source and never from a request, so none of them is escaped.
+//! Names, helps and labels come from the source, but for the names of pools: these have no character that would have to be
+//! escaped.
 
 use std::fmt::{Display, Write};
 

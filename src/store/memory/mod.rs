@@ -154,4 +154,9 @@ impl<C: Clock> Diagnose for Memory<C> {
             |pool: &Arc<PoolState>| pool.keys().next_deadline().map_or(0, |due| now.ms_since(due));
         self.shared.pools.all().iter().map(lag_ms).max().unwrap_or(0)
     }
+
+    fn value_bytes(&self) -> (u64, u64) {
+        let bytes = self.shared.pools.value_bytes();
+        (bytes.held() as u64, bytes.max() as u64)
+    }
 }

@@ -132,6 +132,11 @@ impl Pools {
         Self { default, options, own, waiting, version, table }
     }
 
+    /// How many bytes the values of all pools have, and how many they may have. O(1).
+    pub(super) fn value_bytes(&self) -> &ValueBytes {
+        &self.own.value_bytes
+    }
+
     pub(super) fn default(&self) -> &Arc<PoolState> {
         &self.default
     }
