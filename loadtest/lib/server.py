@@ -29,6 +29,8 @@ class Server:
     # Header fields of each request.
     fields = {}
     scheme = "http"
+    # Of the paths for the pool that its keys are in.
+    prefix = ""
     # Ids of keys that requests may name.
     ids = []
 
@@ -103,7 +105,7 @@ class Orchestrator(Server):
         end = len(self.ids) + keys
         while len(self.ids) < end:
             count = min(BATCH, end - len(self.ids))
-            connection.request("POST", "/keys", json.dumps({"count": count}), self.fields)
+            connection.request("POST", f"{self.prefix}/keys", json.dumps({"count": count}), self.fields)
             answer = connection.getresponse()
             body = answer.read()
             if answer.status != 201:

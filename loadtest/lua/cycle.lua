@@ -4,11 +4,12 @@
 -- and released once, by whichever connection is next.
 -- So where the server has several threads, a release now and then overtakes its renewal, which is then refused (412).
 
+local prefix = os.getenv("PREFIX")
 local leased, kept, renewed = {}, {}, {}
 local lease = nil
 
 function init()
-  lease = wrk.format("GET", "/keys?wait=1s")
+  lease = wrk.format("GET", prefix .. "/keys?wait=1s")
   begin_together()
 end
 
@@ -21,16 +22,16 @@ end
 
 function request()
   local key = table.remove(renewed)
-  if key then return fenced("/keys/" .. key.id, key.tag) end
+  if key then return fenced(prefix .. "/keys/" .. key.id, key.tag) end
   key = table.remove(kept)
   if key then
     renewed[#renewed + 1] = key
-    return fenced("/keys/" .. key.id .. "/lease", key.tag)
+    return fenced(prefix .. "/keys/" .. key.id .. "/lease", key.tag)
   end
   key = table.remove(leased)
   if key then
     kept[#kept + 1] = key
-    return wrk.format("PUT", "/keepalive/" .. key.id)
+    return wrk.format("PUT", prefix .. "/keepalive/" .. key.id)
   end
   return lease
 end
