@@ -10,6 +10,7 @@ mod ends;
 mod known_keys;
 mod plan;
 pub(crate) mod run;
+mod values;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,6 +66,7 @@ pub(crate) const FEW: Scenario = Scenario {
     burst_max: 4,
     deletes_one_in: 20_000,
     hangs_up: false,
+    is_own: false,
     key_ttl_ms: 300,
     lease_ttl_ms: 10,
 };
@@ -77,6 +79,7 @@ pub(crate) const MANY: Scenario = Scenario {
     burst_max: 8,
     deletes_one_in: 300,
     hangs_up: true,
+    is_own: false,
     key_ttl_ms: 500,
     lease_ttl_ms: 60,
 };
@@ -89,8 +92,22 @@ const PIPELINED: Scenario = Scenario {
     burst_max: 64,
     deletes_one_in: 3000,
     hangs_up: false,
+    is_own: false,
     key_ttl_ms: 400,
     lease_ttl_ms: 30,
+};
+
+/// Keys with values, in a pool with a name, which are leased by a label or without one.
+const OWN: Scenario = Scenario {
+    keys: 60,
+    clients: 8,
+    operations: 0,
+    burst_max: 8,
+    deletes_one_in: 2000,
+    hangs_up: true,
+    is_own: true,
+    key_ttl_ms: 400,
+    lease_ttl_ms: 20,
 };
 
 #[test]
@@ -130,6 +147,24 @@ fn clients_racing_for_many_keys_see_what_was_promised() {
         ],
     );
     assert!(found.exhausted > 0, "not even when all were leased: {found:#?}");
+}
+
+#[test]
+fn clients_racing_for_keys_of_their_own_see_what_was_promised() {
+    let found = try_out(Scenario { operations: operations() / 6, ..OWN }, |_, _| ());
+    assert_enough(
+        &found,
+        &[
+            ("leases", found.leases, 500),
+            ("leases that ran out", found.leases_timed_out, 90),
+            ("renewals", found.renewals, 15),
+            ("late requests refused", found.refusals, 30),
+            ("cool-downs", found.cool_downs_measured, 40),
+            ("requests that found no key", found.exhausted, 1000),
+            ("deaths", found.deaths, 5),
+            ("lost answers", found.lost, 50),
+        ],
+    );
 }
 
 #[test]

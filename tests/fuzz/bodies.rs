@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use crate::fuzz;
@@ -101,6 +101,151 @@ fn a_creation_is_done_or_refused_as_its_body_says() {
                 Err(status) => status,
             };
             assert_eq!(server.ask("POST", "/keys", "", body).status, expected);
+            *seen.entry(expected).or_insert(0) += 1;
+        },
+    );
+    assert!(seen.len() == 3 && seen.values().all(|times| *times > 50), "{seen:?}");
+}
+
+/// What the fields of an object are, if it is one with each of these names at most once, and no other.
+fn fields<'a, const N: usize>(body: &'a Value, names: [&str; N]) -> Option<[Option<&'a Value>; N]> {
+    let object = body.as_object()?;
+    let is_known = object.keys().all(|name| names.contains(&&**name));
+    is_known.then(|| names.map(|name| object.get(name)))
+}
+
+/// Whether an object, anywhere in the body, has a name twice. `Value` would keep the last one.
+fn has_name_twice(body: &[u8]) -> bool {
+    struct Once;
+    impl<'de> Deserialize<'de> for Once {
+        fn deserialize<D: Deserializer<'de>>(value: D) -> Result<Self, D::Error> {
+            struct Any;
+            impl<'de> Visitor<'de> for Any {
+                type Value = Once;
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a value whose objects have each name once")
+                }
+                fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Once, A::Error> {
+                    let mut names = std::collections::HashSet::new();
+                    while let Some((name, Once)) = map.next_entry::<String, Once>()? {
+                        if !names.insert(name) {
+                            return Err(A::Error::custom("twice"));
+                        }
+                    }
+                    Ok(Once)
+                }
+                fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Once, A::Error> {
+                    while let Some(Once) = list.next_element()? {}
+                    Ok(Once)
+                }
+                fn visit_str<E>(self, _: &str) -> Result<Once, E> {
+                    Ok(Once)
+                }
+                fn visit_f64<E>(self, _: f64) -> Result<Once, E> {
+                    Ok(Once)
+                }
+                fn visit_u64<E>(self, _: u64) -> Result<Once, E> {
+                    Ok(Once)
+                }
+                fn visit_i64<E>(self, _: i64) -> Result<Once, E> {
+                    Ok(Once)
+                }
+                fn visit_bool<E>(self, _: bool) -> Result<Once, E> {
+                    Ok(Once)
+                }
+                fn visit_unit<E>(self) -> Result<Once, E> {
+                    Ok(Once)
+                }
+            }
+            value.deserialize_any(Any)
+        }
+    }
+    serde_json::from_slice::<Once>(body).is_err()
+}
+
+/// Whether an entry of an import has what it needs.
+fn is_key(entry: &Value) -> Option<bool> {
+    let [value, labels] = fields(entry, ["value", "labels"])?;
+    let chars = |text: &str, max: usize| (1..=max).contains(&text.chars().count());
+    let value = chars(value?.as_str()?, 4096);
+    let Some(labels) = labels else { return Some(value) };
+    let labels = labels.as_object()?;
+    let mut are_valid = labels.len() <= 8;
+    for (name, text) in labels {
+        are_valid &= chars(name, 63) && !name.contains(':') && chars(text.as_str()?, 63);
+    }
+    Some(value && are_valid)
+}
+
+/// The status of an import into a pool with room.
+fn import_status(body: &[u8]) -> u16 {
+    if serde_json::from_slice::<IgnoredAny>(body).is_err() {
+        return 400;
+    }
+    // What is JSON by its grammar alone, such as half a surrogate pair, is no text.
+    let Ok(value) = serde_json::from_slice::<Value>(body) else { return 422 };
+    let is_import = |value: &Value| {
+        let [keys] = fields(value, ["keys"])?;
+        let keys = keys?.as_array()?;
+        let are_keys = keys.iter().map(is_key).collect::<Option<Vec<_>>>()?;
+        Some(!keys.is_empty() && are_keys.iter().all(|is_key| *is_key))
+    };
+    if !has_name_twice(body) && is_import(&value) == Some(true) { 201 } else { 422 }
+}
+
+#[test]
+fn an_import_is_done_or_refused_as_its_body_says() {
+    const CORPUS: [&str; 9] = [
+        r#"{"keys":[{"value":"secret-1"}]}"#,
+        r#"{"keys":[{"value":"secret-1","labels":{"plan":"pro"}},{"value":"secret-2"}]}"#,
+        r#"{"keys":[{"labels":{},"value":"\u00e9\ud83d\udd11"}]}"#,
+        r#"{"keys":[{"value":"","labels":{"a":"b"}}]}"#,
+        r#"{"keys":[]}"#,
+        r#"{"keys":[["secret-1",{}]]}"#,
+        r#"{"keys":[{"value":"a","labels":{"a:b":"c"}}]}"#,
+        r#"{"keys":[{"value":"a","labels":{"1":"","2":"x"}}]}"#,
+        r#"{"k\u0065ys":[{"v\u0061lue":"secret-3","labels":{"a":"1","b":"2","c":"3","d":"4","e":"5","f":"6","g":"7","h":"8"}}]}"#,
+    ];
+    const WORDS: [&str; 20] = [
+        "\"",
+        ",",
+        "[",
+        "]",
+        "{",
+        "}",
+        ":",
+        "null",
+        "1",
+        "\"value\":\"a\"",
+        "\"labels\":{}",
+        "\"i\":\"9\",",
+        ",\"count\":1",
+        "{\"value\":\"b\"},",
+        "\\ud800",
+        "\\u0000",
+        "\u{feff}",
+        "\u{1f511}",
+        "é",
+        " ",
+    ];
+    let mut server = Server::start(1_000_000);
+    let mut seen = std::collections::HashMap::new();
+    fuzz(
+        15,
+        |random| mutate(random, &CORPUS, &WORDS),
+        |body| {
+            // No body, and `{}`, create a key without a value.
+            let names = only(body, "count");
+            if body.is_empty()
+                || matches!(names, Ok(None))
+                || matches!(names, Ok(Some(Value::Number(_))))
+            {
+                return;
+            }
+            let expected = import_status(body);
+            let answer = server.ask("POST", "/keys", "", body);
+            assert_eq!(answer.status, expected, "{}", String::from_utf8_lossy(body));
+            assert!(expected == 201 || !answer.body.contains("secret-"), "{}", answer.body);
             *seen.entry(expected).or_insert(0) += 1;
         },
     );

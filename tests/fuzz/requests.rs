@@ -12,7 +12,7 @@ const ID: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
 /// Leads a connection to hyper.
 const TO_HYPER: &str = "GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n";
 
-const CORPUS: [&str; 15] = [
+const CORPUS: [&str; 19] = [
     "GET /keys HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n",
     "PUT /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
@@ -27,9 +27,13 @@ const CORPUS: [&str; 15] = [
     "GET /pools/default/keys HTTP/1.1\r\nHost: a\r\n\r\nGET /pools/default/keys?lease=5s HTTP/1.1\r\nHost: a\r\n\r\n",
     "PUT /pools/default/keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\n\r\n",
     "PUT /pools/none/keepalive/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /keys?label=plan:pro&holder=worker-7 HTTP/1.1\r\nHost: a\r\n\r\nGET /keys?holder=a&label=plan:free HTTP/1.1\r\nHost: a\r\n\r\n",
+    "POST /pools/default/leases?holder=worker-7&lease=5s HTTP/1.1\r\nHost: a\r\n\r\nGET /keys/936da01f-9abd-4d9d-80c7-02af85c822a8 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET /keys?holder=worker-7 HTTP/1.1\r\nHost: a\r\n\r\nDELETE /leases?holder=worker-7 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "POST /keys HTTP/1.1\r\nHost: a\r\nContent-Length: 49\r\n\r\n{\"keys\":[{\"value\":\"sk-1\",\"labels\":{\"plan\":\"pro\"}}]}",
     "GET /keys HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /keys?lease=5s HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
-const WORDS: [&str; 36] = [
+const WORDS: [&str; 40] = [
     "GET ",
     "PUT ",
     "DELETE ",
@@ -38,6 +42,10 @@ const WORDS: [&str; 36] = [
     "/keys/",
     "/keepalive/",
     "/pools/default",
+    "/leases",
+    "label=plan:pro",
+    "holder=a",
+    "&",
     "/pools/",
     "?",
     "#",
@@ -140,7 +148,7 @@ fn the_hot_path_answers_as_hyper_does() {
         }
         let answers = |server: &Server, first: &str, cuts: &[usize]| {
             server.clock.advance_ms(10 * 60 * 1000);
-            let id = server.create();
+            let id = server.import();
             Answers { text: server.exchange(first, &with_id(bytes, &id), cuts), id }
         };
         let hot = answers(&servers[0], "", &[]);

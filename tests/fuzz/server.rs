@@ -7,8 +7,9 @@ use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
 use token_orchestrator::http::{self, ServeOptions};
-use token_orchestrator::pool::Settings;
-use token_orchestrator::store::{Leasing, Memory, Options, StoreExt};
+use token_orchestrator::key::{Label, Value};
+use token_orchestrator::pool::{PoolId, Settings};
+use token_orchestrator::store::{Leasing, Memory, Options, OwnKey, Store, StoreExt};
 use token_orchestrator::time::ManualClock;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -53,6 +54,14 @@ impl Server {
     /// Creates a key, and returns its id.
     pub(crate) fn create(&self) -> String {
         self.runtime.block_on(self.store.create(1)).unwrap().ids[0].to_string()
+    }
+
+    /// Imports a key that has a value and a label, and returns its id.
+    pub(crate) fn import(&self) -> String {
+        let value = Value::new("sk-\"secret").unwrap();
+        let own = OwnKey { value, labels: vec![Label::new("plan", "pro").unwrap()] };
+        let imported = self.runtime.block_on(self.store.import(PoolId::DEFAULT, &[own]));
+        imported.unwrap().ids[0].to_string()
     }
 
     /// Creates a key, leases it, and returns its id.

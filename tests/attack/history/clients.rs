@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::known_keys::KnownKeys;
 use super::plan::{Held, Request};
+use super::values::Values;
 use crate::checker::record::{NEVER, Operation, Turn, What};
 use crate::client::{Answer, Client};
 
@@ -31,6 +32,8 @@ pub(crate) struct Scenario {
     pub(crate) deletes_one_in: u32,
     /// Whether requests for a key may be given up before they are answered.
     pub(crate) hangs_up: bool,
+    /// Whether keys have values and labels, and are in a pool with a name.
+    pub(crate) is_own: bool,
     pub(crate) key_ttl_ms: u32,
     pub(crate) lease_ttl_ms: u32,
 }
@@ -43,6 +46,8 @@ pub(crate) struct World {
     started: Instant,
     /// Some of the keys that exist.
     pub(super) known_keys: Mutex<KnownKeys>,
+    /// Those of keys of one's own.
+    pub(super) values: Option<Values>,
     /// Whether a client is about to create keys.
     is_creating: AtomicBool,
     done: AtomicU64,
@@ -62,6 +67,7 @@ impl World {
             seed,
             started: Instant::now(),
             known_keys: Mutex::default(),
+            values: scenario.is_own.then(Values::default),
             is_creating: AtomicBool::new(false),
             done: AtomicU64::new(0),
             next_sequence: AtomicU64::new(1),
@@ -168,7 +174,7 @@ impl<'a> Racer<'a> {
         }
         self.text.clear();
         for request in &requests {
-            request.write(&mut self.text);
+            request.write(self.world.values.as_ref(), &mut self.text);
         }
         self.exchange(&requests, cut)
     }
@@ -248,6 +254,9 @@ impl<'a> Racer<'a> {
             }
             (What::Lease, 200) => {
                 let generation = operation.generation.expect("a lease has a generation");
+                if let Some(values) = &self.world.values {
+                    values.check(operation.key, answer);
+                }
                 self.note_lease(operation.key, generation, invoked_ns, operation.ms);
                 self.remember(operation.key);
                 true

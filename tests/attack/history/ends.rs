@@ -75,7 +75,7 @@ impl Contender {
     fn meet(&mut self, end: End, requests: &[Request]) -> Option<&[Operation]> {
         let mut text = String::new();
         for request in requests {
-            request.write(&mut text);
+            request.write(None, &mut text);
         }
         let lead = Duration::from_nanos(self.lead_ns.try_into().unwrap_or(0));
         let mut is_late = true;
@@ -178,7 +178,7 @@ fn make_leases(client: &mut Client, clock: Clock, clients: &[Sender<End>]) -> Ve
     // Some for the leases that begin while others have not yet ended.
     let create = Request::create((ENDS + 10 * LEASES_AT_ONCE).try_into().expect("a count"));
     let (mut text, mut operations) = (String::new(), Vec::new());
-    create.write(&mut text);
+    create.write(None, &mut text);
     let invoked_ns = clock.now_ns();
     let answer = client.pipeline(&text, 1).remove(0);
     let creation = create.answered(Turn::default(), invoked_ns, clock.now_ns(), &answer);
@@ -190,7 +190,7 @@ fn make_leases(client: &mut Client, clock: Clock, clients: &[Sender<End>]) -> Ve
     let leases: Vec<_> = (0..LEASES_AT_ONCE).map(lease).collect();
     text.clear();
     for lease in &leases {
-        lease.write(&mut text);
+        lease.write(None, &mut text);
     }
     for _ in 0..ENDS / LEASES_AT_ONCE {
         let (begin, invoked_ns) = (Instant::now(), clock.now_ns());

@@ -1,14 +1,17 @@
 //! What a client asks for next.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use rand::RngExt;
 use uuid::Uuid;
 
 use super::clients::{Racer, quoted_ids};
+use super::values::{LABEL, Values};
 use crate::checker::record::{LOST, Operation, Turn, What, ns};
 use crate::client::Answer;
 
+/// The pool of keys of one's own.
+pub(super) const POOL: &str = "own";
 /// The longest cool-down.
 pub(crate) const COOLDOWN_MS_MAX: u32 = 20;
 /// The longest wait for a key.
@@ -42,11 +45,25 @@ pub(super) struct Request {
     wait_ms: u32,
     /// How many keys are created.
     count: usize,
+    /// Whether a lease names a label, which all keys have.
+    has_label: bool,
+    /// Whether a lease names its holder.
+    has_holder: bool,
 }
 
 impl Request {
     fn of(what: What, key: Uuid) -> Self {
-        Self { what, key, fence: None, ms: 0, says_ms: false, wait_ms: 0, count: 0 }
+        Self {
+            what,
+            key,
+            fence: None,
+            ms: 0,
+            says_ms: false,
+            wait_ms: 0,
+            count: 0,
+            has_label: false,
+            has_holder: false,
+        }
     }
 
     pub(super) fn create(count: usize) -> Self {
@@ -107,33 +124,42 @@ impl Request {
         operation
     }
 
-    /// Writes the request as it is sent.
-    pub(super) fn write(&self, text: &mut String) {
+    /// Writes the request as it is sent: with values, to the pool of keys of one's own.
+    pub(super) fn write(&self, values: Option<&Values>, text: &mut String) {
         let Self { key, ms, .. } = self;
+        let pool = values.map_or_else(String::new, |_| format!("/pools/{POOL}"));
         let written = match self.what {
-            What::Create => write!(text, "POST /keys"),
-            What::Lease => write!(text, "GET /keys"),
-            What::Release => write!(text, "PUT /keys/{key}"),
-            What::Renew => write!(text, "PUT /keys/{key}/lease"),
-            What::KeepAlive => write!(text, "PUT /keepalive/{key}"),
-            What::Delete => write!(text, "DELETE /keys/{key}"),
-            What::Look => write!(text, "GET /keys/{key}"),
+            What::Create => write!(text, "POST {pool}/keys"),
+            What::Lease => write!(text, "GET {pool}/keys"),
+            What::Release => write!(text, "PUT {pool}/keys/{key}"),
+            What::Renew => write!(text, "PUT {pool}/keys/{key}/lease"),
+            What::KeepAlive => write!(text, "PUT {pool}/keepalive/{key}"),
+            What::Delete => write!(text, "DELETE {pool}/keys/{key}"),
+            What::Look => write!(text, "GET {pool}/keys/{key}"),
         };
         let mut separator = '?';
-        let mut parameter = |text: &mut String, name: &str, ms: u32| {
-            let written = write!(text, "{separator}{name}={ms}ms");
+        let mut parameter = |text: &mut String, name: &str, value: &dyn Display| {
+            let written = write!(text, "{separator}{name}={value}");
             separator = '&';
             written
         };
+        let milliseconds = |ms: u32| format!("{ms}ms");
         let written = written.and_then(|()| match self.what {
             _ if !self.says_ms => Ok(()),
-            What::Release => parameter(text, "cooldown", *ms),
-            _ => parameter(text, "lease", *ms),
+            What::Release => parameter(text, "cooldown", &milliseconds(*ms)),
+            _ => parameter(text, "lease", &milliseconds(*ms)),
         });
         let written = written.and_then(|()| match self.wait_ms {
             0 => Ok(()),
-            wait_ms => parameter(text, "wait", wait_ms),
+            wait_ms => parameter(text, "wait", &milliseconds(wait_ms)),
         });
+        let own = [(self.has_label, "label", LABEL), (self.has_holder, "holder", "racer")];
+        let written = own
+            .into_iter()
+            .filter(|(is_said, ..)| *is_said)
+            .fold(written, |written, (_, name, value)| {
+                written.and_then(|()| parameter(text, name, &value))
+            });
         let written = written.and_then(|()| text.write_str(" HTTP/1.1\r\nHost: test\r\n"));
         let written = written.and_then(|()| match self.fence {
             Some(fence) => write!(text, "If-Match: \"{fence}\"\r\n"),
@@ -141,7 +167,10 @@ impl Request {
         });
         let written = written.and_then(|()| match self.what {
             What::Create => {
-                let body = format!(r#"{{"count":{}}}"#, self.count);
+                let body = match values {
+                    Some(values) => values.import(self.count),
+                    None => format!(r#"{{"count":{}}}"#, self.count),
+                };
                 write!(text, "Content-Length: {}\r\n\r\n{body}", body.len())
             }
             _ => text.write_str("\r\n"),
@@ -185,6 +214,9 @@ impl Racer<'_> {
         lease.says_ms = !is_hot && self.rng.random();
         if lease.says_ms {
             lease.ms = self.rng.random_range(1..=2 * lease_ttl_ms);
+        }
+        if self.world.scenario.is_own {
+            (lease.has_label, lease.has_holder) = self.rng.random();
         }
         if !is_hot && is_alone && self.rng.random_ratio(1, 8) {
             lease.wait_ms = self.rng.random_range(1..=WAIT_MS_MAX);

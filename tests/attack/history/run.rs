@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::SLACK_NS;
 use super::clients::{Racer, Scenario, World};
-use super::plan::{COOLDOWN_MS_MAX, Request};
+use super::plan::{COOLDOWN_MS_MAX, POOL, Request};
+use super::values::Values;
 use crate::checker::record::{History, NEVER, Operation, Turn, What, ns};
 use crate::client::Client;
 use crate::server::Server;
@@ -51,6 +52,11 @@ pub(crate) fn record(
     let sockets = server.sockets() - 1;
     drop(first);
     let world = World::new(server.address, scenario, seed);
+    if scenario.is_own {
+        // Its settings are those of the server.
+        let path = format!("/pools/{POOL}");
+        assert_eq!(server.connect().send("PUT", &path, "").unwrap().status, 201);
+    }
     let mut operations = race(&world, || meanwhile(&server, &world));
     // All connections before this one have been accepted when it is answered. One that was given up
     // is closed when all that it asked for is done.
@@ -62,6 +68,7 @@ pub(crate) fn record(
         thread::sleep(Duration::from_millis(1));
     }
     end_lost(&mut operations, world.now_ns());
+    world.values.iter().for_each(Values::check_all);
     Rest { client, world: &world, operations }.take()
 }
 
@@ -128,7 +135,7 @@ impl Rest<'_> {
         for batch in requests.chunks(BATCH) {
             let mut text = String::new();
             for request in batch {
-                request.write(&mut text);
+                request.write(self.world.values.as_ref(), &mut text);
             }
             let invoked_ns = self.world.now_ns();
             std::io::Write::write_all(&mut self.client.stream, text.as_bytes()).unwrap();
