@@ -1,4 +1,4 @@
-//! `/dashboard`: a page that shows the server live, and the events that it reads.
+//! The events that the dashboard reads.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,13 +6,9 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use futures_util::{StreamExt, stream};
-use ring::digest::{SHA256, digest};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::timeout;
 
@@ -26,37 +22,6 @@ use crate::store::Store;
 const PIECE_BYTES: usize = 4096;
 /// How long a viewer may take to receive a piece.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
-
-const PAGE: &str = include_str!("dashboard.html");
-
-/// `GET /dashboard`: the page. It contains no data.
-pub(in crate::http) fn page(policy: HeaderValue) -> Response {
-    let page = Bytes::from_static(PAGE.as_bytes());
-    let mut response = respond(StatusCode::OK, "text/html; charset=utf-8", page.into());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_SECURITY_POLICY, policy);
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    response
-}
-
-/// The content security policy of the page: it may run its own script and send requests to this server.
-pub(in crate::http) fn policy() -> HeaderValue {
-    let hash = |element: &str| {
-        let begin = PAGE.find(&format!("<{element}>")).map(|at| at + element.len() + 2);
-        let end = PAGE.find(&format!("</{element}>"));
-        let text = begin.zip(end).map_or("", |(begin, end)| &PAGE[begin..end]);
-        BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes()))
-    };
-    let policy = format!(
-        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; connect-src 'self'; \
-         img-src data:; \
-         require-trusted-types-for 'script'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        hash("script"),
-        hash("style")
-    );
-    HeaderValue::try_from(policy).expect("it is ASCII")
-}
 
 /// `GET /dashboard/events`: the samples that the page shows, as server-sent events: those of the last
 /// minutes, and then one each second until the server stops.
