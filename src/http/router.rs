@@ -14,7 +14,7 @@ use hyper_util::service::TowerToHyperService;
 
 use super::api::{
     Api, audited, batches, check_parameters, creation, inventory, keys, leases, pools, stats,
-    take_back,
+    take_back, watched_pool,
 };
 use super::audit::{AuditLog, Entry};
 use super::auth::{Access, authorization, guard};
@@ -66,7 +66,10 @@ impl Gate {
         // A name is never decoded: what is not one is no pool, neither for the token nor for the handler.
         let named = pool_of(request.uri().path());
         let malformed = named.filter(|name| !PoolName::is_valid(name));
-        let pool = if malformed.is_some() { None } else { named.or(route.pool()) };
+        // The events of the dashboard name theirs in the query.
+        let watched = (route == Route::Events).then(|| watched_pool(request.uri()).ok().flatten());
+        let of_query = watched.as_ref().and_then(Option::as_deref);
+        let pool = if malformed.is_some() { None } else { named.or(of_query).or(route.pool()) };
         let problem = wire::check_coding(request.headers())
             .and_then(|()| guard(&self.access, &request, route.need(), pool, &mut cached))
             .and_then(|()| match malformed {
@@ -207,7 +210,7 @@ pub(super) enum Scope {
 /// | `GET /readyz` | whether the server is ready for requests, and its store answers | O(s) for s shards |
 /// | `GET /` | the way to the dashboard | O(1) |
 /// | `GET /dashboard` | the dashboard | O(1) |
-/// | `GET /dashboard/events` | the samples of the dashboard | O(1), and O(1) a second |
+/// | `GET /dashboard/events` | the samples of the dashboard | O(1), and O(1) a second; of another pool O(s) |
 /// | `GET /openapi.json`, `GET /docs` | the description of the API | O(1) |
 fn for_operators<S: Store>(ops: Ops<S>) -> Router<Api<S>> {
     let (settings, policy) = (ops.api.store.default_settings(), ops::policy());

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::api::assert_problem;
 use crate::client::{Client, Server};
 use crate::operators::metrics;
 
@@ -21,8 +22,15 @@ impl Events {
         Self::of(server.connect().await).await
     }
 
-    pub(crate) async fn of(mut client: Client) -> Self {
-        client.write("GET /dashboard/events HTTP/1.0\r\nHost: test\r\n\r\n").await;
+    pub(crate) async fn of(client: Client) -> Self {
+        Self::asked(client, "", "").await
+    }
+
+    /// With a query, and header fields.
+    pub(crate) async fn asked(mut client: Client, query: &str, fields: &str) -> Self {
+        let request =
+            format!("GET /dashboard/events{query} HTTP/1.0\r\nHost: test\r\n{fields}\r\n");
+        client.write(&request).await;
         Self { stream: client.into_stream(), text: String::new() }
     }
 
@@ -86,6 +94,71 @@ async fn events_tell_what_stats_tell_until_the_server_stops() {
     let task = server.stop();
     while events.next().await.is_some() {}
     task.await.unwrap();
+}
+
+#[tokio::test]
+async fn events_of_a_pool_tell_of_it_until_it_is_deleted() {
+    let server = Server::default().await;
+    server.create().await;
+    server.send("PUT", "/pools/openai", "").await;
+    server.send("POST", "/pools/openai/keys", r#"{"count":3}"#).await;
+    server.send("GET", "/pools/openai/keys", "").await;
+    let mut of_default = Events::open(&server).await;
+    while of_default.next().await.unwrap().0 != "sample" {}
+    let mut events = Events::asked(server.connect().await, "?pool=%6fpenai", "").await;
+    let (name, hello) = events.next().await.unwrap();
+    assert_eq!((&*name, &hello["sampleMs"]), ("hello", &1000.into()));
+    // What was sampled before is of the default pool.
+    assert_eq!(events.next().await.unwrap(), ("history".to_owned(), json!([])));
+    let (name, sample) = events.next().await.unwrap();
+    let stats = server.send("GET", "/pools/openai/stats", "").await.json();
+    assert_eq!((&*name, &sample["stats"]), ("sample", &stats));
+    assert_eq!((&stats["keys"], &stats["blocked"]), (&3.into(), &1.into()));
+    // The names of all that a sample has are those of the default pool, at the same moment.
+    let same = loop {
+        let same = of_default.next().await.unwrap().1;
+        if same["at"] == sample["at"] {
+            break same;
+        }
+    };
+    assert_eq!(same["stats"]["keys"], 1);
+    let without_stats = |sample: &Value| {
+        let mut rest = sample.as_object().unwrap().clone();
+        rest.remove("stats");
+        rest
+    };
+    assert_eq!(without_stats(&sample), without_stats(&same));
+    server.send("POST", "/pools/openai/keys", "").await;
+    while events.next().await.unwrap().1["stats"]["keys"] != 4 {}
+    // A pool with the same name is another one.
+    server.send("DELETE", "/pools/openai?keys=delete", "").await;
+    server.send("PUT", "/pools/openai", "").await;
+    while let Some((_, sample)) = events.next().await {
+        assert_ne!(sample["stats"]["keys"], 0);
+    }
+    // With its name, the default pool is as without it.
+    let mut named = Events::asked(server.connect().await, "?pool=default", "").await;
+    named.next().await.unwrap();
+    let history = named.next().await.unwrap().1;
+    assert!(history.as_array().unwrap().contains(&same), "{history}");
+}
+
+#[tokio::test]
+async fn events_of_no_pool_are_refused() {
+    let server = Server::default().await;
+    for (query, status, kind, detail) in [
+        ("pool=openai", 404, "no-such-pool", "Use a pool that GET /pools lists"),
+        ("pool=Open%2FAI", 400, "invalid-parameter", "pool must be 1 to 63 lower-case letters"),
+        ("pool=", 400, "invalid-parameter", "pool must be 1 to 63 lower-case letters"),
+        ("pol=default", 400, "invalid-parameter", "did you mean pool?"),
+        ("pool=default&pool=default", 400, "invalid-parameter", "pool is given twice"),
+        ("pool=%ff", 400, "invalid-parameter", ""),
+    ] {
+        let answer = server.send("GET", &format!("/dashboard/events?{query}"), "").await;
+        assert_problem(&answer, status, kind);
+        let told = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(told.contains(detail), "{query}: {told}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
+use serde_json::json;
 use token_orchestrator::http::TokenHash;
 use token_orchestrator::store::StoreExt;
 
@@ -9,6 +10,7 @@ use crate::access::{File, guarded};
 use crate::api::assert_problem;
 use crate::cli::{binary, error_line, signal, start};
 use crate::client::Answer;
+use crate::events::Events;
 use crate::paths::SLOW;
 
 /// The line of a token that is the same as its name.
@@ -97,6 +99,57 @@ async fn a_token_allows_only_its_pools_on_both_paths() {
             assert_eq!(ask("GET", path, "other").await.status, 200, "{path}");
         }
     }
+}
+
+/// What concerns the whole server is of other pools, too.
+#[tokio::test]
+async fn a_viewer_sees_its_pools_and_of_the_server_nothing() {
+    let lines = [
+        line("own", "metrics", "default,openai-*"),
+        line("all", "metrics", "*"),
+        line("admin", "admin", "*"),
+    ];
+    let file = file("pools-events", &lines);
+    let (server, access) = guarded(&file).await;
+    let mut client = server.connect().await;
+    client.ask("PUT", "/pools/openai-eu", &bearer("admin")).await;
+    client.ask("PUT", "/pools/other", &bearer("admin")).await;
+    for (query, token, of_server) in [
+        ("?pool=openai-eu", "own", false),
+        ("?pool=default", "own", false),
+        ("?pool=%64efault", "own", false),
+        ("?pool=openai-eu", "all", true),
+        ("?pool=default", "all", true),
+        ("", "all", true),
+    ] {
+        let mut events = Events::asked(server.connect().await, query, &bearer(token)).await;
+        events.next().await.unwrap();
+        let history = events.next().await.unwrap().1;
+        let sample = events.next().await.unwrap().1;
+        assert!(sample["stats"]["keys"] == 0, "{query} as {token}: {sample}");
+        for name in ["requests", "connections", "residentBytes", "sweepLagMs", "latencyUs"] {
+            assert_eq!(sample.get(name).is_some(), of_server, "{query} as {token}: {sample}");
+        }
+        assert!(of_server || history == json!([]), "{history}");
+    }
+    for (query, detail) in [
+        ("?pool=other", "not for the pool other"),
+        ("?pool=openai", "not for the pool openai"),
+        ("", NOT_SINGLE),
+        ("?pool=Default", NOT_SINGLE),
+        ("?pool=default&pool=default", NOT_SINGLE),
+    ] {
+        let path = format!("/dashboard/events{query}");
+        let answer = client.ask("GET", &path, &bearer("own")).await;
+        assert_problem(&answer, 403, "forbidden-pool");
+        let told = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(told.contains(detail), "{query}: {told}");
+    }
+    // Whoever watches must ask again after a reload.
+    let mut events = Events::asked(server.connect().await, "?pool=openai-eu", &bearer("own")).await;
+    events.next().await.unwrap();
+    access.reload().unwrap();
+    while events.next().await.is_some() {}
 }
 
 #[tokio::test]

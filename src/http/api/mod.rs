@@ -27,5 +27,6 @@ pub(super) use self::client::{Client, has_hung_up};
 pub(super) use self::limits::Limits;
 pub(super) use self::parameters::check_parameters;
 pub(super) use self::places::{Peers, Place, Turn, Turns};
+pub(super) use self::query::watched_pool;
 pub(super) use self::state::Api;
 pub use self::timeouts::Timeouts;

@@ -12,7 +12,7 @@ use crate::http::wire::Problem;
 const TYPOS_MAX: usize = 2;
 
 impl Route {
-    /// The parameters of a route of the API. Other routes take whatever comes.
+    /// The parameters of a route of the API, and of the dashboard's events. Other routes take whatever comes.
     fn parameters(self) -> Option<&'static [&'static str]> {
         match self {
             Self::Lease | Self::LeaseOrWait | Self::LeaseOnce | Self::LeaseOnceOrWait => {
@@ -31,6 +31,7 @@ impl Route {
             | Self::ShowPool
             | Self::Stats => Some(&[]),
             Self::ListPools => Some(&["cursor", "limit"]),
+            Self::Events => Some(&["pool"]),
             Self::DeletePool => Some(&["keys"]),
             Self::ListKeys => Some(&["cursor", "label", "limit", "state"]),
             Self::Metrics
@@ -39,7 +40,6 @@ impl Route {
             | Self::OpenApi
             | Self::Docs
             | Self::Dashboard
-            | Self::Events
             | Self::Root
             | Self::Unknown => None,
         }

@@ -2,6 +2,7 @@
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,7 @@ use super::state::Api;
 use crate::config;
 use crate::http::wire::{COUNT_MAX, Problem};
 use crate::key::{Holder, Label};
+use crate::pool::PoolName;
 use crate::store::{Leasing, Store};
 
 /// The query of `GET /keys`.
@@ -58,6 +60,12 @@ pub(in crate::http) struct ReleaseQuery {
     /// How long the key cools down before it can be leased again. A sum such as 1m30s is allowed, too
     #[param(nullable = false)]
     cooldown: Option<String>,
+}
+
+/// The query of `GET /dashboard/events`.
+#[derive(Deserialize)]
+struct EventsQuery {
+    pool: Option<String>,
 }
 
 /// `lease`: how long the lease lasts, in milliseconds.
@@ -133,11 +141,30 @@ impl<S: Store> FromRequestParts<Api<S>> for CooldownMs {
     }
 }
 
+/// `pool` of `GET /dashboard/events`: the name of the pool to watch, if the request names one. O(length of the query).
+///
+/// # Errors
+///
+/// [`Problem::InvalidParameter`]
+pub(in crate::http) fn watched_pool(uri: &Uri) -> Result<Option<String>, Problem> {
+    let query = Query::try_from_uri(uri).map_err(|rejection| unreadable(&rejection))?;
+    let Query(EventsQuery { pool }) = query;
+    match pool {
+        Some(name) if !PoolName::is_valid(&name) => {
+            let detail = format!("pool must be {}, not {}.", PoolName::FORM, shown(&name));
+            Err(Problem::InvalidParameter { detail })
+        }
+        pool => Ok(pool),
+    }
+}
+
 pub(super) async fn read<T: DeserializeOwned>(parts: &mut Parts) -> Result<T, Problem> {
     let query = Query::<T>::from_request_parts(parts, &()).await;
-    query.map(|Query(parameters)| parameters).map_err(|rejection: QueryRejection| {
-        Problem::InvalidParameter { detail: rejection.body_text() }
-    })
+    query.map(|Query(parameters)| parameters).map_err(|rejection| unreadable(&rejection))
+}
+
+fn unreadable(rejection: &QueryRejection) -> Problem {
+    Problem::InvalidParameter { detail: rejection.body_text() }
 }
 
 /// Reads a label. O(length).

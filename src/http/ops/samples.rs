@@ -1,7 +1,7 @@
 //! The samples that the dashboard shows. The server takes one each second, also without viewers.
 //!
-//! All viewers get the same bytes, and a slow viewer misses some. So a viewer costs a copy of less than a
-//! kilobyte each second.
+//! All viewers of the default pool get the same bytes, and a slow viewer misses some. So a viewer costs a copy of less
+//! than a kilobyte each second. For a viewer of another pool, the counts of that pool are read each second.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -19,9 +19,11 @@ use tracing::error;
 
 use super::alarms::Alarms;
 use super::readings::{Status, resident_bytes};
+use crate::error::Error;
 use crate::http::api::Api;
 use crate::http::api::stats::Stats;
 use crate::http::meter::Snapshot;
+use crate::pool::PoolId;
 use crate::store::Store;
 
 /// Between two samples.
@@ -31,11 +33,18 @@ const SAMPLES_MAX: usize = 300;
 
 /// The values of one moment.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Sample {
     /// Milliseconds of Unix time.
     at: u64,
     stats: Stats,
+    #[serde(flatten)]
+    server: Option<OfServer>,
+}
+
+/// What concerns the whole server.
+#[derive(Clone, Copy, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfServer {
     sweep_lag_ms: Option<u64>,
     connections: usize,
     /// Requests that were answered since the start.
@@ -45,7 +54,7 @@ struct Sample {
     latency_us: Option<Latency>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Serialize)]
 struct Latency {
     p50: f64,
     p90: f64,
@@ -53,16 +62,33 @@ struct Latency {
     p999: f64,
 }
 
+/// What a viewer sees.
+#[derive(Clone, Copy)]
+pub(super) enum View {
+    /// The default pool, with all samples that are kept, and the server.
+    Default,
+    /// A pool, and the server if the viewer may see it.
+    Pool { pool: PoolId, with_server: bool },
+}
+
+/// What was measured at one moment.
+#[derive(Clone, Default)]
+pub(super) struct Moment {
+    at: u64,
+    server: OfServer,
+    /// The sample of the default pool as an event.
+    event: Bytes,
+}
+
 /// The last samples.
 pub(in crate::http) struct Samples {
     samples: Mutex<VecDeque<String>>,
-    /// The last one as an event.
-    latest: watch::Sender<Bytes>,
+    latest: watch::Sender<Moment>,
 }
 
 impl Default for Samples {
     fn default() -> Self {
-        Self { samples: Mutex::default(), latest: watch::Sender::new(Bytes::new()) }
+        Self { samples: Mutex::default(), latest: watch::Sender::new(Moment::default()) }
     }
 }
 
@@ -95,40 +121,64 @@ impl Samples {
             let latencies = status.metrics.all_latencies();
             let recent = latencies.since(&before);
             let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            let sample = Sample {
-                at: since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0)),
+            let at = since_epoch.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
+            let server = OfServer {
                 sweep_lag_ms: reading.sweep_lag_ms,
                 connections: reading.connections.0 + reading.admin_connections.0,
                 requests: status.metrics.requests(),
                 resident_bytes: resident_bytes(),
                 latency_us: Latency::of(&recent),
-                stats: Stats::of(counts, reading.index_sizes.as_ref()),
             };
             before = latencies;
-            self.add(serde_json::to_string(&sample).expect("numbers"));
+            self.add(at, Stats::of(counts, reading.index_sizes.as_ref()), server);
         }
     }
 
-    fn add(&self, sample: String) {
-        let event = event("sample", &sample);
+    fn add(&self, at: u64, stats: Stats, server: OfServer) {
+        let sample = Sample { at, stats, server: Some(server) }.to_json();
+        let event = event("sample", &sample).into();
         let mut samples = self.samples.lock();
         if samples.len() == SAMPLES_MAX {
             samples.pop_front();
         }
         samples.push_back(sample);
         // Under the lock, so that a new viewer gets the sample either in the history or as an event.
-        self.latest.send_replace(event.into());
+        self.latest.send_replace(Moment { at, server, event });
     }
 
     /// The first events for a new viewer, and a receiver of the following ones.
-    pub(super) fn join(&self) -> (String, watch::Receiver<Bytes>) {
+    pub(super) fn join(&self, view: View) -> (String, watch::Receiver<Moment>) {
         let mut samples = self.samples.lock();
         let latest = self.latest.subscribe();
-        let history = samples.make_contiguous().join(",");
+        let history = match view {
+            View::Default => samples.make_contiguous().join(","),
+            View::Pool { .. } => String::new(),
+        };
         drop(samples);
         let version = env!("CARGO_PKG_VERSION");
         let hello = format!(r#"{{"version":"{version}","sampleMs":{SAMPLE_MS}}}"#);
         (event("hello", &hello) + &event("history", &format!("[{history}]")), latest)
+    }
+}
+
+impl Moment {
+    /// The sample that a viewer gets of this moment. O(1) for the default pool, and O(s) for another one with s shards.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoSuchPool`], [`Error::Unavailable`]
+    pub(super) async fn event<S: Store>(self, view: View, api: &Api<S>) -> Result<Bytes, Error> {
+        let View::Pool { pool, with_server } = view else { return Ok(self.event) };
+        let stats = api.store.stats_of(pool).await?;
+        let stats = Stats::of(&stats, api.index_sizes(pool).as_ref());
+        let sample = Sample { at: self.at, stats, server: with_server.then_some(self.server) };
+        Ok(event("sample", &sample.to_json()).into())
+    }
+}
+
+impl Sample {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers")
     }
 }
 
