@@ -52,6 +52,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(self.server.page)
             return
+        if self.path.startswith("/pools?"):
+            self.end_headers()
+            self.wfile.write(b'{"pools":[{"pool":"default"}],"cursor":null}')
+            return
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         try:

@@ -11,10 +11,11 @@ import test_docs
 import test_keys
 import test_looks
 import test_numbers
+import test_pools
 import test_stream
 from browser import launch
 
-MODULES = [test_numbers, test_keys, test_auth, test_docs, test_stream, test_looks]
+MODULES = [test_numbers, test_keys, test_pools, test_auth, test_docs, test_stream, test_looks]
 
 
 def tests(part):

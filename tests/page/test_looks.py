@@ -36,7 +36,7 @@ FAINT = """() => {
     return faint;
 }"""
 # Each field without a name, and each that cannot be focused.
-NAMELESS = """() => [...document.querySelectorAll('input, button, [role=img]')].filter(one => one.checkVisibility()
+NAMELESS = """() => [...document.querySelectorAll('input, select, textarea, button, [role=img]')].filter(one => one.checkVisibility()
     && !(one.labels?.length || one.getAttribute('aria-label') || one.innerText) || one.tabIndex < 0).map(one => one.outerHTML)"""
 
 
@@ -49,6 +49,15 @@ def fill_it(page):
     page.click("#ids li:first-child button:last-child")
     page.wait_for_selector("#key:not([hidden])")
     page.click("#delete")
+    page.fill("#holder", "worker-7")
+    page.click("#take-form button")
+    page.fill("#import-labels", "plan")
+    page.fill("#values", "sk-1\n" + 200 * "sk-")
+    page.click("#import-form button")
+    await_text(page, "#import-note", "A label is malformed")
+    page.click("#list-form button")
+    page.wait_for_selector("#list tbody tr")
+    page.evaluate("document.querySelector('#choose-title').textContent = 'There is no pool'; document.querySelector('#choose').hidden = false")
     page.evaluate("document.querySelector('#auth').hidden = false")
 
 

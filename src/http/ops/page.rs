@@ -27,6 +27,10 @@ macro_rules! script {
             include_str!("dashboard/requests.js"),
             include_str!("dashboard/stream.js"),
             include_str!("dashboard/keys.js"),
+            include_str!("dashboard/pools.js"),
+            include_str!("dashboard/list.js"),
+            include_str!("dashboard/import.js"),
+            include_str!("dashboard/start.js"),
         )
     };
 }

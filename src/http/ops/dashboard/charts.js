@@ -37,7 +37,7 @@ class Chart {
     this.front = svg('g');
     this.plot.append(this.back, this.front);
     const title = el('h2', {}, spec.title, ' ', el('small', {}, spec.note ?? ''));
-    this.figure = el('figure', { class: `card ${spec.size}` }, title, el('ul', { class: 'legend' }, ...legend), this.plot);
+    this.figure = el('figure', { class: `card ${spec.size}`, ...(spec.server ? { 'data-server': '' } : {}) }, title, el('ul', { class: 'legend' }, ...legend), this.plot);
     this.size();
     new ResizeObserver(() => { this.size(); redraw(); }).observe(this.plot);
     this.plot.addEventListener('pointermove', event => this.point(event));

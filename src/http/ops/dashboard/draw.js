@@ -8,11 +8,11 @@ function stat(path, tag, attributes = {}) {
   return element;
 }
 const subs = TILES.map(() => el('div', { class: 'sub' }, '\u00a0'));
-$('tiles').replaceWith(...TILES.map(([path, label, colour], i) => el('div', { class: 'card tile' },
+$('tiles').replaceWith(...TILES.map(([path, label, colour], i) => el('div', { class: 'card tile', ...(isOfServer(path) ? { 'data-server': '' } : {}) },
   el('div', { class: 'label' }, ...(colour ? [coloured(el('span', { class: 'swatch' }), colour)] : []), label),
   stat(path, 'span', { class: 'big' }), subs[i])));
 $('charts').replaceWith(...charts.map(chart => chart.figure));
-$('counts').replaceWith(...COUNTS.map(([title, ...rows]) => el('section', { class: 'card quarter' },
+$('counts').replaceWith(...COUNTS.map(([title, ...rows]) => el('section', { class: 'card quarter', ...(isOfServer(rows[0][0]) ? { 'data-server': '' } : {}) },
   el('h2', {}, title), el('dl', {}, ...rows.flatMap(([path, label]) => [el('dt', {}, label), stat(path, 'dd')])))));
 
 let planned = false;
@@ -23,15 +23,14 @@ function redraw() {
   requestAnimationFrame(() => {
     planned = false;
     const last = samples.at(-1), start = windowStart();
-    if (last) {
-      for (const element of shown) {
-        const value = read(last, element.dataset.stat), text = value == null ? '–' : whole.format(value);
-        element.dataset.value = value ?? '';
-        if (element.textContent !== text) element.textContent = text;
-        element.style.setProperty('--digits', Math.max(5, text.length));
-      }
-      subs.forEach((sub, i) => { sub.textContent = TILES[i][3](last, before(samples.length - 1)); });
+    document.body.classList.toggle('one-pool', Boolean(last) && !('requests' in last));
+    for (const element of shown) {
+      const value = last && read(last, element.dataset.stat), text = value == null ? '–' : whole.format(value);
+      element.dataset.value = value ?? '';
+      if (element.textContent !== text) element.textContent = text;
+      element.style.setProperty('--digits', Math.max(5, text.length));
     }
+    subs.forEach((sub, i) => { sub.textContent = last ? TILES[i][3](last, before(samples.length - 1)) : '\u00a0'; });
     document.body.dataset.samples = samples.length;
     document.body.dataset.at = last?.at ?? '';
     for (const chart of charts) chart.draw(start);

@@ -1,16 +1,19 @@
 // ---- Keys
 
-/** Runs what a button or form asks for, once at a time, and says in `note` how it went. */
+/** Runs what a button or form asks for, once at a time, and says in `note` how it went. `work` gets the pool that is chosen
+ *  now; if it is another one afterwards, the note names the former. */
 function action(note, button, work) {
   return async event => {
     event?.preventDefault();
     if (button.ariaDisabled === 'true') return;
     button.ariaDisabled = 'true';
     say(note, '', '');
+    const at = pool, where = () => pool === at ? '' : `In the pool ${at}: `;
     try {
-      say(note, 'good', await work() ?? '');
+      const done = await work(at) ?? '';
+      say(note, 'good', done && where() + done);
     } catch (error) {
-      say(note, 'bad', error.title ?? String(error), error.detail);
+      say(note, 'bad', where() + (error.title ?? String(error)), error.detail);
     } finally {
       button.ariaDisabled = null;
     }
@@ -43,24 +46,30 @@ function copyButton(text, what) {
   return button;
 }
 
+function lookButton(id) {
+  const button = el('button', { class: 'small', type: 'button', 'aria-label': `Look up ${id}` }, 'Look up');
+  button.addEventListener('click', () => {
+    $('key-id').value = id;
+    $('look-form').requestSubmit();
+    $('look-title').focus();
+  });
+  return button;
+}
+const keysOf = number => `${whole.format(number)} ${number === 1 ? 'key' : 'keys'}`;
+
 let created = [];
-$('create-form').addEventListener('submit', action($('create-note'), $('create-form').querySelector('button'), async () => {
-  const response = await request('keys', { method: 'POST', role: 'admin', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ count: $('count').valueAsNumber }) });
+$('create-form').addEventListener('submit', action($('create-note'), $('create-form').querySelector('button'), async at => {
+  const response = await request(inPool('keys', at), { method: 'POST', role: 'admin', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ count: $('count').valueAsNumber }) });
   const answer = await response.json();
-  showCreated(answer.keyIds ?? [answer.keyId]);
-  const more = created.length - SHOWN_IDS;
-  return `Created ${whole.format(created.length)} ${created.length === 1 ? 'key' : 'keys'}.${more > 0 ? ` The first ${SHOWN_IDS} are shown; all can be copied.` : ''}`;
+  const ids = answer.keyIds ?? [answer.keyId], more = ids.length - SHOWN_IDS;
+  if (pool === at) showCreated(ids);
+  return `Created ${keysOf(ids.length)}.${pool === at && more > 0 ? ` The first ${SHOWN_IDS} are shown; all can be copied.` : ''}`;
 }));
 function showCreated(ids) {
   created = ids;
   $('created').hidden = !ids.length;
   $('ids').replaceChildren(...ids.slice(0, SHOWN_IDS).map(id => {
-    const look = el('button', { class: 'small', type: 'button', 'aria-label': `Look up ${id}` }, 'Look up');
-    look.addEventListener('click', () => {
-      $('key-id').value = id;
-      $('look-form').requestSubmit();
-    });
-    return el('li', {}, el('code', { class: 'mono' }, id), copyButton(id, id), look);
+    return el('li', {}, el('code', { class: 'mono' }, id), copyButton(id, id), lookButton(id));
   }));
 }
 $('copy-all').addEventListener('click', () => copy(created.join('\n'), $('copy-all')));
@@ -74,12 +83,13 @@ $('clear').addEventListener('click', () => {
 let key = null;
 const fence = () => key.etag ? { 'If-Match': key.etag } : {};
 
-async function look(id) {
+async function look(id, at) {
   showKey(null);
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)) throw new Refusal(404, 'No such key', 'An id looks like 21cdf68a-27d4-4b26-8ade-7f4a0a9b4b4f.');
-  const response = await request(`keys/${encodeURIComponent(id)}`);
+  const response = await request(inPool(`keys/${encodeURIComponent(id)}`, at));
   const facts = await response.json(), header = name => response.headers.get(name);
-  showKey({ id, etag: header('etag'), leaseEnds: header('lease-expires-at'), keyEnds: header('key-expires-at'), ...facts });
+  if (pool !== at) return;
+  showKey({ id, etag: header('etag'), holder: header('lease-holder'), leaseEnds: header('lease-expires-at'), keyEnds: header('key-expires-at'), ...facts });
 }
 function showKey(next) {
   key = next;
@@ -89,8 +99,8 @@ function showKey(next) {
   $('release').hidden = !key.isBlocked;
   const facts = [
     ['Key', key.id], ['State', key.isBlocked ? 'Blocked' : 'Free', key.isBlocked ? 'leased, or resting after a release' : 'for whoever asks next'],
-    ['Created at', key.createdAt], ['Blocked at', key.blockedAt], ['Lease expires at', key.leaseEnds, key.leaseEnds],
-    ['Key expires at', key.keyEnds, key.keyEnds], ['ETag', key.etag],
+    ['Holder', key.holder], ['Created at', key.createdAt], ['Blocked at', key.blockedAt], ['Lease expires at', key.leaseEnds, key.leaseEnds],
+    ['Key expires at', key.keyEnds ?? 'never', key.keyEnds], ['ETag', key.etag],
   ];
   $('key-facts').replaceChildren(...facts.flatMap(([name, value, more]) => {
     const small = el('small', more && more === value ? { 'data-until': value } : {}, more ?? '');
@@ -106,20 +116,21 @@ function countDown() {
     element.textContent = seconds > 0 ? `in ${seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`}` : 'over';
   }
 }
-$('look-form').addEventListener('submit', action($('look-note'), $('look-form').querySelector('button'), () => look($('key-id').value.trim())));
+$('look-form').addEventListener('submit', action($('look-note'), $('look-form').querySelector('button'), at => look($('key-id').value.trim(), at)));
 
 /** A refusal of If-Match needs telling what became of the key. */
-async function onKey(method, role) {
+async function onKey(method, role, at) {
   try {
-    await request(`keys/${encodeURIComponent(key.id)}`, { method, role, headers: fence() });
+    await request(inPool(`keys/${encodeURIComponent(key.id)}`, at), { method, role, headers: fence() });
   } catch (error) {
     if (error.status === 412) error.detail += ' Look it up again to see what it is now.';
     throw error;
   }
 }
-$('release').addEventListener('click', action($('look-note'), $('release'), async () => {
-  await onKey('PUT', 'client or admin');
-  await look(key.id);
+$('release').addEventListener('click', action($('look-note'), $('release'), async at => {
+  const { id } = key;
+  await onKey('PUT', 'client or admin', at);
+  if (pool === at) await look(id, at);
   $('key-id').focus();
   return 'Released.';
 }));
@@ -131,16 +142,9 @@ $('confirm-no').addEventListener('click', () => {
   $('confirm').hidden = true;
   $('delete').focus();
 });
-$('confirm-yes').addEventListener('click', action($('look-note'), $('confirm-yes'), async () => {
-  await onKey('DELETE', 'admin');
-  showKey(null);
+$('confirm-yes').addEventListener('click', action($('look-note'), $('confirm-yes'), async at => {
+  await onKey('DELETE', 'admin', at);
+  if (pool === at) showKey(null);
   $('key-id').focus();
   return 'Deleted.';
 }));
-
-setInterval(() => {
-  if (document.hidden) return;
-  countDown();
-  if (link.state === 'reconnecting') redraw(); // The gap grows.
-}, 1000);
-link.start();

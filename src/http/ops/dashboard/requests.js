@@ -1,10 +1,10 @@
 // ---- Requests
 
-/** A refusal, or that there was no answer, in words for people. */
+/** A refusal, or that there was no answer, in words for people; `type` is for programs. */
 class Refusal extends Error {
-  constructor(status, title, detail = '') {
+  constructor(status, title, detail = '', type = '') {
     super(title);
-    Object.assign(this, { status, title, detail });
+    Object.assign(this, { status, title, detail, type });
   }
 }
 
@@ -22,14 +22,14 @@ async function request(path, { role = 'client or admin', headers = {}, ...option
   let problem = {};
   try { problem = await response.json() ?? {}; } catch { /* not every refusal has a body */ }
   const { title = response.statusText || `Status ${response.status}`, detail = '' } = problem;
-  if (response.status === 404 && path.startsWith('keys/')) throw new Refusal(404, 'No such key', 'It has expired, was deleted, or never existed.');
+  if (response.status === 404 && !problem.type && /(^|\/)keys\//.test(path)) throw new Refusal(404, 'No such key', 'It has expired, was deleted, or never existed.');
   if (response.status === 401) {
     askForToken(token);
     if (token && token === sessionStorage.getItem(TOKEN)) sessionStorage.removeItem(TOKEN);
     throw new Refusal(401, token ? 'The server does not accept this token' : 'A token is needed', 'Enter one at the top of the page.');
   }
   if (problem.type === '/problems/forbidden') throw new Refusal(403, `The token does not allow this: it needs the role ${role}`, String(detail));
-  throw new Refusal(response.status, String(title), String(detail));
+  throw new Refusal(response.status, String(title), String(detail), String(problem.type ?? ''));
 }
 
 function askForToken(refused) {

@@ -54,7 +54,8 @@ const link = {
         await this.follow(signal, () => { attempt = 0; since = null; });
       } catch (error) {
         if (signal.aborted) return;
-        if ([401, 403].includes(error.status)) return this.stop(`Stopped: ${error.title}`);
+        if (['/problems/no-such-pool', '/problems/forbidden-pool'].includes(error.type)) askForPool(error);
+        if ([401, 403].includes(error.status) || error.type === '/problems/no-such-pool') return this.stop(`Stopped: ${error.title}`);
         this.why = error.status ? error.title : '';
       }
       if (signal.aborted) return;
@@ -75,7 +76,7 @@ const link = {
     };
     heard();
     try {
-      const response = await request('dashboard/events', { role: 'client, admin or metrics', signal: AbortSignal.any([signal, silence.signal]) });
+      const response = await request(`dashboard/events?pool=${pool}`, { role: 'client, admin or metrics', signal: AbortSignal.any([signal, silence.signal]) });
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parse = eventParser((event, data) => this.on(event, JSON.parse(data), begun));
       for (;;) {
@@ -94,6 +95,8 @@ const link = {
     if (event === 'hello') {
       sampleMs = Number(data.sampleMs) || 1000;
       $('version').textContent = data.version;
+      $('choose').hidden = true;
+      listPools();
     }
     if (event === 'history') data.slice(-MAX_SAMPLES).forEach(take);
     if (event === 'sample') take(data);
