@@ -72,7 +72,7 @@ function wordsOfList({ before, filters }, count, cursor) {
   if (!count && cursor !== null) return `No ${such} so far. The pool is large: the next page looks on.`;
   if (!count) return before ? `No more ${such}.` : `There are no ${such} in this pool.`;
   const range = before || cursor !== null ? `Keys ${whole.format(before + 1)} to ${whole.format(before + count)}` : keysOf(count);
-  return `${range}, in no particular order${cursor === null ? '; these are the last ones' : ''}.`;
+  return `${range}, in no particular order${before && cursor === null ? '; these are the last ones' : ''}.`;
 }
 function filters() {
   const [state, label] = [$('list-state').value, $('list-label').value.trim()];
