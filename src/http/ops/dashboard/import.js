@@ -51,8 +51,9 @@ $('import-form').addEventListener('submit', action($('import-note'), $('import-f
     } catch (error) {
       // The server counts the keys of a request from 0 on; people count lines of the text.
       const detail = error.detail?.replace(/^Nothing was imported, because keys\[(\d+)\] is invalid/, (_, n) => `Line ${whole.format(lines[n])} is invalid`);
-      const before = isNew + known ? `Before it, ${keysOf(isNew + known)} were imported: ${wordsOfImport(isNew, known)} All can be sent again: what is in the pool is not added twice.` : 'Nothing was imported.';
-      throw new Refusal(error.status, error.title ?? String(error), `${detail ?? ''} ${error.status ? before : ''}`.trim());
+      const isSure = error.status && error.type !== '/problems/unavailable';
+      const before = isNew + known ? `Before it, ${keysOf(isNew + known)} were imported: ${wordsOfImport(isNew, known)}` : isSure ? 'Nothing was imported.' : '';
+      throw new Refusal(error.status, error.title ?? String(error), `${detail ?? ''} ${before} All can be imported again: what is in the pool is not added twice.`.trim());
     }
   }
   if (!isNew && !known) throw new Refusal(0, 'There is no value', 'Write one value a line.');

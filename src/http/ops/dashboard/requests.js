@@ -16,7 +16,7 @@ async function request(path, { role = 'client or admin', headers = {}, ...option
     response = await fetch(path, { cache: 'no-store', credentials: 'omit', redirect: 'error', headers, ...options });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new Refusal(0, 'The server cannot be reached', options.method ? 'The request may or may not have been carried out. Look up the key, or try again.' : '');
+    throw new Refusal(0, 'The server cannot be reached', options.method ? 'The request may or may not have been carried out. See what has become of it, or try again.' : '');
   }
   if (response.ok) return response;
   let problem = {};
