@@ -166,6 +166,28 @@ def test_keys_are_listed_by_state_and_label_a_page_at_a_time(browser, binary):
         assert page.evaluate("document.activeElement.id") == "look-title"
 
 
+def test_a_rare_key_is_found_in_a_large_pool(browser, binary):
+    """The server looks at some thousand keys for each answer: most of these are empty."""
+    with Server(binary) as server, opened(browser, server) as page:
+        await_state(page, "live")
+        server.create(100_000)
+        leased, _ = server.lease()
+        asked, found = [], []
+        page.on("request", lambda request: "/inventory?" in request.url and asked.append(request.url))
+        page.select_option("#list-state", "blocked")
+        ends = ["No more such keys.", "these are the last ones", "1 key,"]
+        for _ in range(20):
+            note = until(lambda: (text := page.inner_text("#list-note")) not in ("", "Asking …") and text, "a page")
+            found += listed(page)
+            if any(end in note for end in ends):
+                break
+            assert note.startswith(("No such keys so far.", "Key 1,")), note
+            before = len(asked)
+            page.click("#list-next")
+            until(lambda: len(asked) > before, "the next page")
+        assert found == [leased] and page.is_hidden("#list-next")
+
+
 def test_values_are_imported_by_paste_and_shown_nowhere(browser, binary):
     with Server(binary) as server, opened(browser, server, path="/dashboard?pool=own", maybe=[GONE],
                                           complaints=[refused(422, "/pools/own/keys")]) as page:

@@ -71,7 +71,8 @@ function wordsOfList({ before, filters }, count, cursor) {
   const such = Object.keys(filters).length ? 'such keys' : 'keys';
   if (!count && cursor !== null) return `No ${such} so far. The pool is large: the next page looks on.`;
   if (!count) return before ? `No more ${such}.` : `There are no ${such} in this pool.`;
-  const range = before || cursor !== null ? `Keys ${whole.format(before + 1)} to ${whole.format(before + count)}` : keysOf(count);
+  const range = !before && cursor === null ? keysOf(count)
+    : count === 1 ? `Key ${whole.format(before + 1)}` : `Keys ${whole.format(before + 1)} to ${whole.format(before + count)}`;
   return `${range}, in no particular order${before && cursor === null ? '; these are the last ones' : ''}.`;
 }
 function filters() {
