@@ -24,8 +24,11 @@ impl Choice {
     /// What a 404 means to a command that leases keys.
     pub(super) fn no_free_key(&self) -> String {
         let (which, more) = match &self.label {
-            Some(label) => (format!(" with the label {label}"), "Import more keys with that label"),
-            None => (String::new(), "Create more keys"),
+            Some(label) => (
+                format!(" with the label {label}"),
+                "Check whether keys have that label, import more of them",
+            ),
+            None => (String::new(), "Create or import more keys"),
         };
         format!("no key{which} is free. {more}, or wait longer for one, such as with --wait 30s.")
     }
@@ -72,9 +75,9 @@ mod tests {
     #[test]
     fn no_free_key_is_told_with_its_label() {
         let told = |label: &str| Choice { label: Label::parse(label), holder: None }.no_free_key();
-        assert!(told("").starts_with("no key is free. Create more keys, or wait longer"));
+        assert!(told("").starts_with("no key is free. Create or import more keys, or wait longer"));
         assert!(
-            told("a:b").starts_with("no key with the label a:b is free. Import more keys with")
+            told("a:b").starts_with("no key with the label a:b is free. Check whether keys have")
         );
     }
 }

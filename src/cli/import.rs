@@ -134,7 +134,9 @@ async fn send(
             format!("error: line {line}: {why}.")
         });
     }
-    counts.stopped_at = first.filter(|_| sent.is_err());
+    // A refusal of the whole import is no place to go on from.
+    let has_begun = counts.created + counts.known > 0;
+    counts.stopped_at = first.filter(|_| sent.is_err() && has_begun);
     sent
 }
 

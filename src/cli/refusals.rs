@@ -28,6 +28,9 @@ pub(super) fn in_words(
              delete NAME`, or ask the operator for more."
                 .to_owned()
         }
+        ("stale-lease", _) => "the key no longer has that lease: it has run out, or another client has released, \
+                               leased or taken back the key. Nothing was done."
+            .to_owned(),
         ("invalid-settings", _) => format!("{title}. {}", with_options(detail)),
         // The user has named no pool, and may not know that there is more than one.
         ("forbidden-pool", None) if detail.contains("the pool default") => {

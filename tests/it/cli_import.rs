@@ -83,7 +83,7 @@ fn each_line_is_a_key_and_each_value_is_there_once() {
     let import = ["import", "--pool", "p", file.path()];
     assert_eq!(server.ask(&import), "3 new, 1 in the pool already, 0 refused");
     assert_eq!(server.json(&import), json!({"created": 0, "known": 4, "refused": 0}));
-    assert_eq!(values(&server, "p"), [" s3cret 2 ", "s3cret-1", "s3cret-3\n"]);
+    assert_eq!(values(&server, "p"), ["s3cret 2", "s3cret-1", "s3cret-3\n"]);
     // The other pools know nothing of it.
     assert_eq!(server.json(&["stats"])["keys"], 0);
     let output = self::import(&server, &[], lines.as_bytes());
@@ -130,10 +130,10 @@ fn what_is_refused_is_named_by_its_line_and_the_rest_is_imported() {
     let (status, printed, lines) = told(&import(&server, &[], &input));
     assert_eq!((status, &*printed), (1, "3 new, 0 in the pool already, 7 refused"));
     let expected = [
-        "error: line 2: it begins with { and is no JSON: see column 19.",
+        "error: line 2: it begins with { but is not valid JSON: see column 19.",
         "error: line 3: its value must have 1 to 4096 characters.",
         "error: line 4: it is not in UTF-8.",
-        "error: line 7: its JSON must have a value, and may have labels: \
+        "error: line 7: its fields may be value and labels only; a key looks like \
          {\"value\":\"sk-1\",\"labels\":{\"plan\":\"pro\"}}.",
         "error: line 8: it is longer than any key: a value has 1 to 4096 characters.",
         "error: line 9: its value must have 1 to 4096 characters.",
@@ -144,7 +144,7 @@ fn what_is_refused_is_named_by_its_line_and_the_rest_is_imported() {
     let (status, printed, lines) = told(&import(&server, &["--json"], &input));
     assert_eq!((status, &*printed), (1, "{\"created\":0,\"known\":3,\"refused\":7}"));
     let refused: Value = serde_json::from_str(&lines[0]).unwrap();
-    let detail = "it begins with { and is no JSON: see column 19";
+    let detail = "it begins with { but is not valid JSON: see column 19";
     assert_eq!(refused, json!({"line": 2, "detail": detail}));
     assert_eq!(lines.len(), 7);
     assert_eq!(values(&server, "default"), ["s3cret-1", "s3cret-11", "s3cret-5"]);
@@ -274,7 +274,7 @@ fn what_the_server_refuses_is_left_out_and_sent_no_more() {
         lines_told,
         [
             "error: line 1: its value is odd.",
-            "error: line 2: it begins with { and is no JSON: see column 1.",
+            "error: line 2: it begins with { but is not valid JSON: see column 1.",
             "error: line 6: its value is odd.",
         ]
     );
@@ -329,7 +329,7 @@ fn a_terminal_shows_a_bar_while_the_file_is_read() {
     assert!(shown.starts_with(bar), "{shown:?}");
     // It is gone before anything else is written.
     let blank = format!("\r{}\r", " ".repeat(bar.len() - 1));
-    let end = "error: line 1501: it begins with { and is no JSON: see column 1.\r\n\
+    let end = "error: line 1501: it begins with { but is not valid JSON: see column 1.\r\n\
                1,500 new, 0 in the pool already, 1 refused";
     assert_eq!(shown[bar.len()..], format!("{blank}{end}"));
     let (_, shown) = in_terminal("cat FILE | PROGRAM import -");

@@ -64,7 +64,7 @@ fn a_lease_chooses_by_label_and_says_who_holds_it() {
     let odd = ["--label", "plan:a&b=50% é", "--holder", "w&lease=1%20+#"];
     assert!(lease(&odd).ends_with("value sk-2"));
     let line = server.refusal(&["lease", "--pool", "p", "--label", "plan:pro"]);
-    assert!(line.starts_with("error: no key with the label plan:pro is free. Import "), "{line}");
+    assert!(line.starts_with("error: no key with the label plan:pro is free. Check "), "{line}");
     let listed = server.ask(&["list", "--pool", "p"]);
     assert!(listed.starts_with("id ") && listed.lines().next().unwrap().ends_with("  labels"));
     for end in ["worker-7        plan:pro", "w&lease=1%20+#  plan:a&b=50% é", "-               -"]

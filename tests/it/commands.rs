@@ -130,13 +130,19 @@ fn several_keys_go_by_one_command() {
 #[test]
 fn refusals_are_told() {
     let server = Server::new(&["--max-keys", "1"]);
-    assert!(server.refusal(&["lease"]).starts_with("error: no key is free. Create more keys"));
+    assert!(
+        server.refusal(&["lease"]).starts_with("error: no key is free. Create or import more keys")
+    );
     let id = &server.ask(&["create"]);
     assert!(server.refusal(&["create"]).starts_with("error: The pool is full."));
     server.ask(&["lease"]);
     assert!(server.refusal(&["lease"]).contains("--wait 30s. Try again in "));
     assert!(server.refusal(&["lease", "--lease", "2h"]).contains("from 1ms to 1m"));
-    assert!(server.refusal(&["release", id, "--etag", "0"]).contains("The lease is over."));
+    assert!(
+        server
+            .refusal(&["release", id, "--etag", "0"])
+            .contains("the key no longer has that lease")
+    );
     server.ask(&["delete", id]);
     assert!(server.refusal(&["delete", id]).starts_with(&format!("error: no such key: {id}. ")));
     for (wrong, named) in [

@@ -1,7 +1,9 @@
 //! What a line of an import says: a value, or a key in JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use zeroize::Zeroizing;
@@ -35,18 +37,60 @@ pub(super) fn labels(given: &[Label]) -> Result<Labels, String> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Key {
-    value: Secret,
-    #[serde(default)]
+    #[serde(deserialize_with = "secret")]
+    value: Zeroizing<String>,
+    #[serde(default, deserialize_with = "of_line")]
     labels: Labels,
 }
 
 /// A text that is zeroed when it is dropped.
-struct Secret(Zeroizing<String>);
+fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Zeroizing<String>, D::Error> {
+    // The error would quote a value that is a number.
+    let text = String::deserialize(text).map_err(|_| D::Error::custom("its value must be a text"));
+    text.map(Zeroizing::new)
+}
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(text: D) -> Result<Self, D::Error> {
-        String::deserialize(text).map(|text| Self(Zeroizing::new(text)))
+/// The labels of a line, of which none may have the name of another one.
+fn of_line<'de, D: Deserializer<'de>>(object: D) -> Result<Labels, D::Error> {
+    struct Distinct;
+    impl<'de> Visitor<'de> for Distinct {
+        type Value = Labels;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut items: A) -> Result<Labels, A::Error> {
+            let mut labels = Labels::new();
+            while let Some(name) = items.next_key()? {
+                let value = items.next_value();
+                let value = value
+                    .map_err(|_| A::Error::custom("the values of its labels must be texts"))?;
+                if labels.insert(name, value).is_some() {
+                    return Err(A::Error::custom("it has two labels of the same name"));
+                }
+            }
+            Ok(labels)
+        }
     }
+    object.deserialize_map(Distinct).map_err(|error| {
+        let told = error.to_string();
+        let is_told = told.starts_with("the values") || told.starts_with("it has two");
+        D::Error::custom(if is_told { told } else { "its labels must be an object".to_owned() })
+    })
+}
+
+/// What is wrong with a line that is JSON, but no key. An error of the library may quote the value.
+fn wrong(error: &serde_json::Error) -> String {
+    let told = error.to_string();
+    let told = told.split(" at line ").next().unwrap_or_default();
+    let what = match told.split(' ').next() {
+        Some("unknown") => "its fields may be value and labels only",
+        Some("missing") => "it has no value",
+        Some("duplicate") => "it has a field twice",
+        _ => told,
+    };
+    format!("{what}; a key looks like {{\"value\":\"sk-1\",\"labels\":{{\"plan\":\"pro\"}}}}")
 }
 
 /// Reads a line without its end. Labels of the line come before those of all keys. O(length).
@@ -56,16 +100,26 @@ impl<'de> Deserialize<'de> for Secret {
 /// What is wrong with the line, without any part of it.
 pub(super) fn read(number: u64, line: &[u8], of_all: &Labels) -> Result<Entry, String> {
     let Ok(text) = str::from_utf8(line) else { return Err("it is not in UTF-8".to_owned()) };
+    if text.starts_with('#') {
+        return Err("it begins with #: take it out if it is a comment, or write the value as JSON, such as \
+                    {\"value\":\"#1\"}"
+            .to_owned());
+    }
     if !text.starts_with('{') {
         return Ok(Entry::new(number, &value(text)?, of_all));
     }
-    // The error itself may quote the value.
-    let key: Key = serde_json::from_str(text).map_err(|error| match error.classify() {
-        Category::Data => "its JSON must have a value, and may have labels: \
-                           {\"value\":\"sk-1\",\"labels\":{\"plan\":\"pro\"}}"
-            .to_owned(),
-        _ => format!("it begins with {{ and is no JSON: see column {}", error.column()),
-    })?;
+    // Its grammar first: what is said of a field may hide that there is no end to it.
+    let checked = serde_json::from_str::<IgnoredAny>(text).map(drop);
+    let key: Key =
+        checked.and_then(|()| serde_json::from_str(text)).map_err(|error| {
+            match error.classify() {
+                Category::Data => wrong(&error),
+                _ => format!(
+                    "it begins with {{ but is not valid JSON: see column {}",
+                    error.column()
+                ),
+            }
+        })?;
     let labels = of_all.clone().into_iter().chain(key.labels).collect::<Labels>();
     if labels.len() > Label::COUNT_MAX {
         return Err(format!("it has more than {} labels, with those of --label", Label::COUNT_MAX));
@@ -76,7 +130,7 @@ pub(super) fn read(number: u64, line: &[u8], of_all: &Labels) -> Result<Entry, S
             Label::CHARS_MAX
         ));
     }
-    Ok(Entry::new(number, &value(&key.value.0)?, &labels))
+    Ok(Entry::new(number, &value(&key.value)?, &labels))
 }
 
 fn value(text: &str) -> Result<Value, String> {
@@ -124,12 +178,21 @@ mod tests {
             (&b"s3cret\xff"[..], "UTF-8"),
             (long.as_bytes(), "1 to 4096 characters"),
             (br#"{"value":""}"#, "1 to 4096 characters"),
-            (br#"{"value":"s3cret""#, "no JSON: see column 17"),
-            (br"{s3cret}", "no JSON: see column 2"),
-            (br#"{"value":"s3cret"} s3cret"#, "no JSON: see column 20"),
-            (br#"{"s3cret":"s3cret"}"#, "must have a value"),
-            (br#"{"value":"s3cret","labels":"s3cret"}"#, "may have labels"),
-            (br#"{"value":"s3cret","value":"s3cret"}"#, "must have a value"),
+            (b"# s3cret", "begins with #"),
+            (br#"{"value":"s3cret""#, "not valid JSON: see column 17"),
+            (br"{s3cret}", "not valid JSON: see column 2"),
+            (br#"{"value":"s3cret"} s3cret"#, "not valid JSON: see column 20"),
+            (br#"{"s3cret":"s3cret"}"#, "may be value and labels only; a key looks like {"),
+            (br#"{"labels":{}}"#, "it has no value; a key looks like {"),
+            (br#"{"value":12}"#, "its value must be a text;"),
+            (br#"{"value":"s3cret","labels":"s3cret"}"#, "its labels must be an object;"),
+            (br#"{"value":"s3cret","labels":null}"#, "its labels must be an object;"),
+            (
+                br#"{"value":"s3cret","labels":{"s3cret":1}}"#,
+                "the values of its labels must be texts;",
+            ),
+            (br#"{"value":"s3cret","labels":{"a":"1","a":"2"}}"#, "two labels of the same name;"),
+            (br#"{"value":"s3cret","value":"s3cret"}"#, "it has a field twice;"),
             (br#"{"value":"s3cret","labels":{"s3cret:":"x"}}"#, "no colon"),
             (br#"{"value":"s3cret","labels":{"s3cret":""}}"#, "1 to 63 characters"),
             (many.as_bytes(), "more than 8 labels"),

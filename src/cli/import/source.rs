@@ -144,11 +144,10 @@ enum Next {
     TooLong,
 }
 
-/// A line without its end, and the first one without a mark of its encoding.
+/// A line without its end and the spaces around it, and the first one without a mark of its encoding.
 fn trimmed(line: &[u8], is_first: bool) -> &[u8] {
-    let line = line.strip_suffix(b"\n").unwrap_or(line);
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if is_first { line.strip_prefix(MARK).unwrap_or(line) } else { line }
+    let line = if is_first { line.strip_prefix(MARK).unwrap_or(line) } else { line };
+    line.trim_ascii()
 }
 
 #[cfg(test)]
@@ -186,14 +185,14 @@ mod tests {
 
     #[test]
     fn a_line_ends_as_files_have_it() {
-        let mut source = source(b"\xef\xbb\xbfa\r\n\n\r\n b\t\rc \nd");
+        let mut source = source(b"\xef\xbb\xbfa\r\n\n \t\r\n b\t\rc \nd");
         let batch = source.batch().unwrap();
         let body = batch.body().unwrap().to_vec();
         assert_eq!(
             String::from_utf8(body).unwrap(),
-            r#"{"keys":[{"value":"a"},{"value":" b\t\rc "},{"value":"d"}]}"#
+            r#"{"keys":[{"value":"a"},{"value":"b\t\rc"},{"value":"d"}]}"#
         );
-        assert_eq!((source.lines(), source.bytes(), source.length()), (5, 17, Some(17)));
+        assert_eq!((source.lines(), source.bytes(), source.length()), (5, 19, Some(19)));
         assert!(source.batch().unwrap().is_empty());
         assert!(batches(&mut self::source(b"\n\r\n")).is_empty());
     }

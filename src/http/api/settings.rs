@@ -80,7 +80,7 @@ impl Given {
         if lease_ms_max < lease_ttl_ms {
             let least = display(u64::from(lease_ttl_ms));
             let detail =
-                format!("maxLease must not be shorter than leaseTtl: send {least}, or more.");
+                format!("maxLease must not be shorter than leaseTtl: set it to {least}, or more.");
             return Err(Problem::InvalidSettings { detail });
         }
         let lapse_cooldown_ms = match &self.lapse_cooldown {
@@ -220,7 +220,7 @@ mod tests {
             ),
             (
                 r#"{"leaseTtl":"2s","maxLease":"1s"}"#,
-                "maxLease must not be shorter than leaseTtl: send 2s, or more.",
+                "maxLease must not be shorter than leaseTtl: set it to 2s, or more.",
             ),
             (
                 r#"{"lapseCooldown":"31d"}"#,

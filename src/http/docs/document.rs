@@ -291,7 +291,8 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         Route::Renew => lease.into_iter().chain(fenced).chain([Problem::NotLeased]).collect(),
         Route::Delete => fenced.into(),
         Route::PutPool => {
-            let detail = "maxLease must not be shorter than leaseTtl: send 2m, or more.".to_owned();
+            let detail =
+                "maxLease must not be shorter than leaseTtl: set it to 2m, or more.".to_owned();
             vec![
                 Problem::InvalidBody { expected: Given::EXPECTED },
                 Problem::InvalidSettings { detail },

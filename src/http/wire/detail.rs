@@ -145,7 +145,7 @@ impl Problem {
             ).into(),
             Self::TooManyHeld => {
                 "No key was leased, because the clients with this token have as many as its max-held allows. Release \
-                 one, or try again after the time in Retry-After."
+                 one first."
                     .into()
             }
             Self::BodyTimeout => "Send the whole body right after the head.".into(),

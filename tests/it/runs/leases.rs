@@ -38,7 +38,7 @@ fn a_command_that_loses_its_lease_is_told_to_end() {
     let child = start_run(&server, &[], UNTIL_TERM);
     server.ask(&["release", &id]);
     server.ask(&["lease"]);
-    assert!(told(child).contains("The lease is over"));
+    assert!(told(child).contains("the key no longer has that lease"));
     server.ask(&["release", &id]);
     let child = start_run(&server, &[], UNTIL_TERM);
     server.ask(&["delete", &id]);
