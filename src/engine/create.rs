@@ -62,7 +62,9 @@ impl<J: Journal> Pool<J> {
     /// [`Pool::expire`] does.
     pub fn reserve(&self, count: usize, now: Timestamp) -> Result<Reservation<'_, J>, Error> {
         let keys_max = self.keys_max();
-        let take = |keys: usize| keys.checked_add(count).filter(|keys| *keys <= keys_max);
+        // None fit even where the pool has more than it may have by now.
+        let fits = |keys: &usize| count == 0 || *keys <= keys_max;
+        let take = |keys: usize| keys.checked_add(count).filter(fits);
         match self.keys.fetch_update(SeqCst, SeqCst, take) {
             Ok(_) => Ok(Reservation::new(self, count)),
             Err(_) => Err(Error::Full {

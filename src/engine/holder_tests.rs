@@ -9,7 +9,7 @@ use super::holders::HolderCursor;
 use super::lease::Terms;
 use super::pool::Pool;
 use crate::error::Error;
-use crate::key::{Fence, Holder, KeyId, Leased, Quota, Ttl};
+use crate::key::{Fence, Holder, KeyId, Label, Leased, Quota, Ttl};
 use crate::time::Timestamp;
 
 const LEASE_MS: u32 = 60_000;
@@ -160,4 +160,15 @@ fn a_take_back_ends_though_its_holder_goes_on_to_lease() {
         (0..looked).for_each(|_| drop(lease(&pool, &holder, 1).unwrap()));
     }
     assert_eq!(pool.stats().leased, 100);
+}
+
+#[test]
+fn a_quota_that_is_used_up_is_told_before_a_label_that_no_key_has() {
+    let (pool, quota) = (pool(2), Arc::new(Quota::new(1)));
+    let (holder, label) = (holder("a", Some(&quota)), Label::new("plan", "pro").unwrap());
+    let terms = Terms { holder: Some(&holder), label: Some(&label), ..Terms::from(LEASE_MS) };
+    let by_label = || pool.lease(at(0), terms, &mut StdRng::seed_from_u64(14));
+    assert_eq!(by_label(), Err(Error::EXHAUSTED));
+    lease(&pool, &holder, 0).unwrap();
+    assert_eq!(by_label(), Err(Error::TooManyHeld));
 }

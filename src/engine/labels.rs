@@ -17,8 +17,8 @@ use super::sync::{AtomicU64, Mutex};
 use crate::error::Error;
 use crate::key::Label;
 
-/// How many free vectors a label has: few, as there may be many labels. Together they take 1 KiB when empty.
-const SHARDS: usize = if cfg!(loom) { 2 } else { 8 };
+/// How many free vectors a label has: few, as there may be many labels.
+const SHARDS: usize = 2;
 
 /// A label, and the hints at free keys that have it.
 pub(super) struct Labeled {

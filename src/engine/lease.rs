@@ -79,15 +79,16 @@ impl<J: Journal> Pool<J> {
     ) -> Option<Result<Leased, Error>> {
         *steps = steps.saturating_sub(self.pay_for_blocks(now, 1));
         let terms = terms.into();
-        let drawn = match self.label_for(terms.label) {
-            Ok(drawn) => drawn,
-            Err(error) => return Some(Err(error)),
-        };
+        // Also where no key has the label.
         if let Some(holder) = terms.holder
             && let Err(error) = self.room_within(holder, now, steps)?
         {
             return Some(Err(error));
         }
+        let drawn = match self.label_for(terms.label) {
+            Ok(drawn) => drawn,
+            Err(error) => return Some(Err(error)),
+        };
         let free = drawn.as_ref().map_or(&self.free, |labeled| &labeled.free);
         let mut cursor = self.blocks.cursor();
         while *steps > 0 {
@@ -299,6 +300,21 @@ impl<J: Journal> Pool<J> {
         })?;
         self.drop_stale_hints(key, crowded);
         Ok(())
+    }
+
+    /// Takes back a lease that no client has received, if it lasts. It is not counted as stale if not. O(1) amortised.
+    pub fn give_back(&self, lease: &Lease, now: Timestamp) {
+        let crowded = self.with(&lease.id, now, Fence::Any, |guarded| {
+            self.end_if_over(guarded, &mut &self.blocks);
+            if !guarded.is_leased() || guarded.generation() != lease.generation {
+                return Ok(None);
+            }
+            let crowded = self.apply(Change::Release, guarded, &mut &self.blocks);
+            Ok(Some((guarded.key, crowded)))
+        });
+        if let Ok(Some((key, crowded))) = crowded {
+            self.drop_stale_hints(key, crowded);
+        }
     }
 
     /// Lets a lease last for `lease_ms` milliseconds from now, 1 at least. It keeps its generation. O(1);

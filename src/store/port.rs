@@ -158,7 +158,7 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Error::NoSuchPool`], [`Error::Full`], [`Error::ValuesFull`], [`Error::TooManyLabels`], [`Error::Unavailable`].
-    /// Nothing was added then, but for keys that clients have leased meanwhile.
+    /// Nothing was added then, unless a key that was known before has gone meanwhile, and others took its place.
     fn import(
         &self,
         pool: PoolId,

@@ -146,6 +146,19 @@ pub(super) async fn import<S: Store>(
         Ok(own) => own,
         Err(problem) => return problem.response(),
     };
+    let mut values = HashSet::new();
+    // A value that comes twice keeps the labels of its first one.
+    let different = own.iter().filter(|key| values.insert(key.value.reveal()));
+    let labels: HashSet<_> = different.flat_map(|key| &key.labels).collect();
+    if labels.len() > Label::DIFFERENT_MAX {
+        let max = Label::DIFFERENT_MAX;
+        let detail = format!(
+            "Nothing was imported, because the keys have more than {max} different labels together, and so many may be in a \
+             pool. Import fewer at a time, into several pools."
+        );
+        return Problem::InvalidKey { detail }.response();
+    }
+    drop((values, labels));
     let imported = match api.store.import(pool, &own).await {
         Ok(imported) => imported,
         // A value that comes twice takes room once.

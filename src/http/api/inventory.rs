@@ -98,7 +98,7 @@ pub(in crate::http) async fn list<S: Store>(
     OfPool(pool): OfPool,
     Page { state, label, cursor, limit }: Page,
 ) -> Response {
-    let permit = match api.budget.answer(limit * LISTED_BYTES).await {
+    let mut permit = match api.budget.answer(limit * LISTED_BYTES).await {
         Ok(permit) => permit,
         Err(problem) => return problem.into_response(),
     };
@@ -108,6 +108,16 @@ pub(in crate::http) async fn list<S: Store>(
         Err(error) => return error.into_response(),
     };
     let count = keys.len();
+    let labels: usize = keys.iter().flat_map(|(_, info)| info.labels()).map(label_bytes).sum();
+    if labels > 0 {
+        // How long they are is known only now. What it has goes back first: requests that have some and want more would
+        // wait for one another.
+        drop(permit);
+        permit = match api.budget.answer(limit * LISTED_BYTES + labels).await {
+            Ok(permit) => permit,
+            Err(problem) => return problem.into_response(),
+        };
+    }
     let keys = keys.iter().map(|(id, info)| listed(&*api.store, id, info)).collect();
     let list = KeyList { keys, cursor };
     let body = permit.into_body(serde_json::to_vec(&list).expect("strings and numbers"));
@@ -135,6 +145,11 @@ fn listed(store: &impl Store, id: &KeyId, info: &KeyInfo) -> ListedKey {
         // A lease and its end raise the generation by one each.
         leases: info.generation.div_ceil(2),
     }
+}
+
+/// How many bytes a label takes at most: its text in JSON, where each character may be escaped, and two strings.
+fn label_bytes(label: &Label) -> usize {
+    7 * (label.name().len() + label.value().len()) + 2 * size_of::<String>()
 }
 
 fn split(label: &Label) -> (String, String) {

@@ -1,11 +1,11 @@
-//! Importing keys with values, all or none of them.
+//! Importing keys with values.
 
 use std::collections::HashSet;
 
 use super::one_pool::OnePool;
 use crate::engine::{Creation, NewKey, Reservation};
 use crate::error::Error;
-use crate::key::{Fence, KeyId, Label};
+use crate::key::{KeyId, Label};
 use crate::store::give_way::give_way;
 use crate::store::import::{Imported, OwnKey};
 use crate::time::Clock;
@@ -19,16 +19,15 @@ struct New<'o> {
     labels: HashSet<&'o Label>,
 }
 
-impl<C: Clock> OnePool<'_, C> {
-    /// Imports keys in steps. There is room for all of them before the first one is created: so no other import finds a
-    /// value that is taken out again.
+impl<'a, C: Clock> OnePool<'a, C> {
+    /// Imports keys in steps. There is room for all of them before the first one is created. It can still fail where a
+    /// known key goes meanwhile, and others take its place. Then what was added stays: another import may have been told
+    /// of it.
     pub(super) async fn import(&self, own: &[OwnKey]) -> Result<Imported, Error> {
-        let new = self.new_among(own).await?;
-        let mut room = self.reserve_all(new.values.len()).await?;
+        let (new, mut room) = self.room_for(own).await?;
         self.reserve_own(&mut room, new).await?;
         let life_ends = room.life_ends(self.now());
         let mut imported = Imported { ids: Vec::with_capacity(own.len()), created: 0, life_ends };
-        let mut new = Vec::new();
         for step in own.chunks(Self::STEP) {
             for key in step {
                 // Otherwise a key that had a value before has gone, or all others are known.
@@ -37,7 +36,7 @@ impl<C: Clock> OnePool<'_, C> {
                 {
                     match self.keys().find_value(&key.value, self.now()) {
                         Some(id) => imported.ids.push(id),
-                        None => return Err(self.undo(&new, error).await),
+                        None => return Err(error),
                     }
                     continue;
                 }
@@ -46,12 +45,12 @@ impl<C: Clock> OnePool<'_, C> {
                     let id = room.fit(KeyId::random(&mut rand::rng()));
                     match room.create_with(id, self.now(), own) {
                         Ok(Creation::New) => {
-                            new.push(id);
+                            imported.created += 1;
                             break id;
                         }
                         Ok(Creation::Known(id)) => break id,
                         Ok(Creation::IdTaken) => {}
-                        Err(error) => return Err(self.undo(&new, error).await),
+                        Err(error) => return Err(error),
                     }
                 });
             }
@@ -65,12 +64,25 @@ impl<C: Clock> OnePool<'_, C> {
                 return Err(Error::NoSuchPool);
             }
         }
-        imported.created = new.len();
         Ok(imported)
     }
 
+    /// What the pool does not have yet, and room for so many keys. Another import of the same values may be under way: so
+    /// it looks again as long as it finds fewer.
+    async fn room_for<'o>(&self, own: &'o [OwnKey]) -> Result<(New<'o>, Reservation<'a>), Error> {
+        let mut before = usize::MAX;
+        loop {
+            let new = self.new_among(own).await;
+            match self.reserve_all(new.values.len()).await {
+                Ok(room) => return Ok((new, room)),
+                Err(Error::Full { .. }) if new.values.len() < before => before = new.values.len(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// What the pool does not have yet.
-    async fn new_among<'o>(&self, own: &'o [OwnKey]) -> Result<New<'o>, Error> {
+    async fn new_among<'o>(&self, own: &'o [OwnKey]) -> New<'o> {
         let mut new = New::default();
         for step in own.chunks(Self::STEP) {
             let now = self.now();
@@ -82,12 +94,9 @@ impl<C: Clock> OnePool<'_, C> {
                     new.labels.extend(&key.labels);
                 }
             }
-            if new.labels.len() > Label::DIFFERENT_MAX {
-                return Err(Error::TooManyLabels);
-            }
             give_way().await;
         }
-        Ok(new)
+        new
     }
 
     /// Reserves room for the values and labels of new keys. Those of dead keys take room until they are removed.
@@ -102,17 +111,5 @@ impl<C: Clock> OnePool<'_, C> {
             self.serve_waiters();
             give_way().await;
         }
-    }
-
-    /// Deletes the keys that were created before an error, but for those that clients have leased meanwhile.
-    async fn undo(&self, new: &[KeyId], error: Error) -> Error {
-        for step in new.chunks(Self::STEP) {
-            for id in step {
-                // At its first generation it was never leased.
-                let _ = self.keys().delete(id, self.now(), Fence::One(0));
-            }
-            give_way().await;
-        }
-        error
     }
 }

@@ -6,7 +6,7 @@ use tokio::task::yield_now;
 use super::{Memory, Options};
 use crate::engine::{Creation, NewKey};
 use crate::error::Error;
-use crate::key::{KeyId, Label, Leased, Value};
+use crate::key::{Fence, KeyId, Label, Leased, Value};
 use crate::pool::{PoolId, Settings};
 use crate::store::{Leasing, OwnKey, Release, RequestKey, Store, StoreExt};
 use crate::time::{Clock, ManualClock};
@@ -135,4 +135,66 @@ async fn a_client_that_waits_for_a_label_does_not_slow_down_others() {
     store.shared.clock.advance_ms(Options::default().settings.lease_ttl_ms.into());
     assert!(!is_quiet());
     drop(waiter);
+}
+
+/// Room for so many keys in the default pool.
+fn with_room(keys_max: usize) -> Memory<ManualClock> {
+    let settings = Settings { keys_max, ..Settings::default() };
+    Memory::new(Options { settings, ..Options::default() }, ManualClock::default())
+}
+
+/// Another import may have been told of its keys.
+#[tokio::test]
+async fn an_import_that_fails_half_way_takes_nothing_out_again() {
+    let store = with_room(3);
+    let known = store.import(PoolId::DEFAULT, &[own("k", &[])]).await.unwrap().ids[0];
+    let keys = [own("a", &[]), own("b", &[]), own("k", &[])];
+    let mut import = Box::pin(store.import(PoolId::DEFAULT, &keys));
+    assert!(import.as_mut().now_or_never().is_none(), "it has only looked for what is new");
+    // The known key goes, and another one takes its place.
+    store.delete(&known, Fence::Any).await.unwrap();
+    store.create(1).await.unwrap();
+    assert!(matches!(import.await, Err(Error::Full { .. })));
+    let again = store.import(PoolId::DEFAULT, &keys[..2]).await.unwrap();
+    assert_eq!(again.created, 0, "they are still there");
+    assert_eq!(store.stats().await.unwrap().totals.deleted, 1);
+}
+
+#[tokio::test]
+async fn what_a_full_pool_has_can_be_imported_again() {
+    let store = with_room(3);
+    let keys: Vec<_> = ["a", "b", "c"].iter().map(|value| own(value, &[])).collect();
+    assert_eq!(store.import(PoolId::DEFAULT, &keys).await.unwrap().created, 3);
+    let settings = Settings { keys_max: 1, ..Settings::default() };
+    store.put_pool("default".parse().unwrap(), settings).await.unwrap();
+    assert_eq!(store.import(PoolId::DEFAULT, &keys).await.unwrap().created, 0);
+    let more = [&keys[..], &[own("d", &[])]].concat();
+    assert!(matches!(store.import(PoolId::DEFAULT, &more).await, Err(Error::Full { .. })));
+}
+
+/// A retry comes while the import is still under way, and there is room for each key once.
+#[tokio::test]
+async fn an_import_and_its_retry_at_once_both_succeed() {
+    let keys: Vec<_> = (0..1000).map(|n| own(&n.to_string(), &[])).collect();
+    let store = with_room(1000);
+    let import = || store.import(PoolId::DEFAULT, &keys);
+    let (first, second) = tokio::join!(import(), import());
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.ids, second.ids);
+    assert_eq!(first.created + second.created, 1000);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_over_before_it_is_given_back_is_no_stale_request() {
+    let store = with_room(2);
+    store.create(2).await.unwrap();
+    let leases = store.lease_many(Leasing::of_any(Some(1), 0), 2).await.unwrap();
+    store.shared.clock.advance_ms(1);
+    // One of them is another client's by now.
+    let other = store.lease(Leasing::default()).await.unwrap();
+    store.give_back(leases.iter().map(|leased| leased.lease).collect());
+    assert!(std::pin::pin!(store.clone().sweep()).now_or_never().is_none());
+    let stats = store.stats().await.unwrap();
+    assert_eq!((stats.leased, stats.totals.stale_refusals), (1, 0));
+    assert!(store.release(&other.id, Release::default()).await.is_ok());
 }

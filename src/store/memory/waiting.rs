@@ -7,7 +7,7 @@ use super::queue::{Queue, Waiter};
 use crate::engine::fail_point::FailPoint;
 use crate::engine::{HolderCursor, Terms};
 use crate::error::Error;
-use crate::key::{Fence, Label, Lease};
+use crate::key::{Label, Lease};
 use crate::store::operation::{Answer, Leasing, Outcome, Reply, RequestKey, Ticket};
 use crate::store::port::Later;
 use crate::time::{Clock, Timestamp};
@@ -138,9 +138,7 @@ impl<C: Clock> OnePool<'_, C> {
     /// Takes back a lease that no client has received.
     pub(super) fn take_back(&self, lease: &Lease) {
         if self.shared.requests.give_up(lease) {
-            // An error means that it is over already.
-            let fence = Fence::One(lease.generation);
-            let _ = self.keys().release(&lease.id, self.now(), fence, 0);
+            self.keys().give_back(lease, self.now());
         }
     }
 

@@ -247,6 +247,36 @@ fn large_unread_answers_are_bounded_and_dropped() {
     siege.end();
 }
 
+/// Lists of keys whose labels are as long as may be, and are escaped.
+#[test]
+fn unread_lists_of_keys_with_long_labels_are_bounded() {
+    let server = Server::start(&["--key-ttl", "1h"]);
+    let odd = "\\u0001".repeat(62);
+    let keys = (0..1000).map(|key| {
+        let labels = (0..8).map(|n| format!("\"{n}{odd}\":\"{n}{odd}\"")).collect::<Vec<_>>();
+        format!("{{\"value\":\"{key}\",\"labels\":{{{}}}}}", labels.join(","))
+    });
+    let keys: Vec<_> = keys.collect();
+    for some in keys.chunks(500) {
+        let body = format!("{{\"keys\":[{}]}}", some.join(","));
+        assert_eq!(server.connect().send("POST", "/keys", &body).unwrap().status, 201);
+    }
+    let mut kept = Vec::new();
+    let peak = peak_of(&server, || {
+        for _ in 0..100 {
+            let mut client = server.connect();
+            let list = "GET /pools/default/inventory?limit=1000 HTTP/1.1\r\nHost: a\r\n\r\n";
+            client.stream.write_all(list.as_bytes()).unwrap();
+            kept.push(client);
+        }
+        // All are answered, or wait for room.
+        let answer = server.connect().send("GET", "/pools/default/inventory?limit=1000", "");
+        assert!([200, 503].contains(&answer.unwrap().status));
+    });
+    println!("{} MiB at most", peak >> 20);
+    assert!(peak < SHARED_BYTES, "{peak} bytes");
+}
+
 /// A request reserves memory when it has an answer, not while it waits.
 #[test]
 fn waiters_reserve_no_memory_for_answers() {

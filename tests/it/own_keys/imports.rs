@@ -198,4 +198,9 @@ async fn an_import_without_room_is_told_what_is_missing() {
     assert_problem(&full, 503, "too-many-labels");
     assert!(full.header("retry-after").is_some());
     assert_eq!(client.send("GET", "/stats", "").await.json()["keys"], 97);
+    // So many never fit.
+    let labeled: Value = (0..1001)
+        .map(|n| json!({ "value": format!("sk-{n}"), "labels": { "n": n.to_string() } }))
+        .collect();
+    assert_problem(&import(&mut client, "", &labeled).await, 422, "invalid-key");
 }
