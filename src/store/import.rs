@@ -12,6 +12,16 @@ pub struct OwnKey {
     pub labels: Vec<Label>,
 }
 
+#[cfg(test)]
+impl OwnKey {
+    /// A key whose value is as long as may be; another one for each number.
+    pub(crate) fn longest(number: u32) -> Self {
+        let character = char::from_u32(number + 0x100).expect("a small number");
+        let value = Value::new(&character.to_string().repeat(Value::CHARS_MAX)).expect("it fits");
+        Self { value, labels: Vec::new() }
+    }
+}
+
 /// Keys that were imported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Imported {

@@ -152,7 +152,7 @@ pub trait Store: Send + Sync + 'static {
         async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
     }
 
-    /// Adds keys with values, or none. A value that a living key of the pool has is not added once more: that key stays
+    /// Adds keys with values, or none if there is no room for all. A value that a living key of the pool has is not added once more: that key stays
     /// as it is, with its labels. O(log n) a key. If its future is dropped, some keys may have been added.
     ///
     /// # Errors

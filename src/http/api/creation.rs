@@ -102,9 +102,7 @@ pub(in crate::http) async fn create<S: Store>(
         Some(Ok(count)) if (1..=COUNT_MAX).contains(&count) => count,
         Some(_) => return Problem::InvalidBody { expected: EXPECTED }.response(),
     };
-    // What it has goes back first: requests that have some and want more would wait for one another.
-    drop(read_permit);
-    let permit = match api.budget.answer(count * CREATED_BYTES).await {
+    let permit = match api.budget.answer_instead(read_permit, count * CREATED_BYTES).await {
         Ok(permit) => permit,
         Err(problem) => return problem.response(),
     };

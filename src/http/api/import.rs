@@ -132,7 +132,7 @@ pub(super) fn few<'de, D: Deserializer<'de>>(list: D) -> Result<Option<Vec<NewKe
     list.deserialize_seq(Few).map(Some)
 }
 
-/// Imports keys, all or none. The permit is enough for the keys and their ids.
+/// Imports keys, all or none if there is no room for all. The permit is enough for the keys and their ids.
 pub(super) async fn import<S: Store>(
     api: &Api<S>,
     pool: PoolId,

@@ -110,10 +110,9 @@ pub(in crate::http) async fn list<S: Store>(
     let count = keys.len();
     let labels: usize = keys.iter().flat_map(|(_, info)| info.labels()).map(label_bytes).sum();
     if labels > 0 {
-        // How long they are is known only now. What it has goes back first: requests that have some and want more would
-        // wait for one another.
-        drop(permit);
-        permit = match api.budget.answer(limit * LISTED_BYTES + labels).await {
+        // How long they are is known only now.
+        let bytes = limit * LISTED_BYTES + labels;
+        permit = match api.budget.answer_instead(permit, bytes).await {
             Ok(permit) => permit,
             Err(problem) => return problem.into_response(),
         };

@@ -238,9 +238,8 @@ async fn lease_many<S: Store>(
     let mut given = Given { store: &*api.store, leases: of_all };
     let of_values = fit(&mut given, &mut leases);
     if of_values > 0 {
-        // What it has goes back first: requests that have some and want more would wait for one another.
-        drop(permit);
-        permit = match api.budget.answer(leases.len() * LEASED_BYTES + of_values).await {
+        let bytes = leases.len() * LEASED_BYTES + of_values;
+        permit = match api.budget.answer_instead(permit, bytes).await {
             Ok(permit) => permit,
             Err(problem) => return problem.into_response(),
         };
@@ -268,7 +267,6 @@ mod tests {
     use super::*;
     use crate::http::api::Place;
     use crate::http::wire::Budget;
-    use crate::key::Value;
     use crate::pool::PoolId;
     use crate::store::{Memory, Options, OwnKey};
     use crate::time::ManualClock;
@@ -277,11 +275,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_goes_before_its_values_are_written_takes_no_key_along() {
         let store = Arc::new(Memory::new(Options::default(), ManualClock::default()));
-        let own = |n: u32| {
-            let value = char::from_u32(n + 0x100).unwrap().to_string().repeat(Value::CHARS_MAX);
-            OwnKey { value: Value::new(&value).unwrap(), labels: Vec::new() }
-        };
-        let keys: Vec<_> = (0..50).map(own).collect();
+        let keys: Vec<_> = (0..50).map(OwnKey::longest).collect();
         store.import(PoolId::DEFAULT, &keys).await.unwrap();
         let (budget, stopped) = (Budget::default(), watch::channel(()).1);
         let (diagnose, is_audited) = (None, false);

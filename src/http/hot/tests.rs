@@ -20,7 +20,7 @@ use crate::http::auth::Access;
 use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::Budget;
-use crate::key::{Fence, KeyId, State, Value};
+use crate::key::{Fence, KeyId, State};
 use crate::pool::PoolId;
 use crate::store::{Complete, Leasing, Memory, Options, OwnKey, Reply, Store, StoreExt};
 use crate::time::ManualClock;
@@ -157,11 +157,7 @@ async fn large_answers_have_a_share_of_the_budget_or_their_leases_go_back() {
     for has_memory in [true, false] {
         let Fixture { store, id, mailbox, mut hot, metrics, budget } = one_key().await;
         store.delete(&id, Fence::Any).await.unwrap();
-        let own = |n: u32| {
-            let value = char::from_u32(n + 0x100).unwrap().to_string().repeat(Value::CHARS_MAX);
-            OwnKey { value: Value::new(&value).unwrap(), labels: Vec::new() }
-        };
-        let keys: Vec<_> = (0..LEASES).map(own).collect();
+        let keys: Vec<_> = (0..LEASES).map(OwnKey::longest).collect();
         store.import(PoolId::DEFAULT, &keys).await.unwrap();
         let others = (!has_memory).then(|| budget.written(usize::MAX).ok().unwrap());
         let client = send(&mailbox, &LEASE.repeat(LEASES as usize));

@@ -137,6 +137,17 @@ impl Budget {
             _ => Err(Problem::Busy),
         }
     }
+
+    /// As [`Budget::answer`], in place of a permit that has turned out to be of the wrong size. That one goes back first:
+    /// requests that have some and want more would wait for one another.
+    pub(in crate::http) async fn answer_instead(
+        &self,
+        permit: AnswerPermit,
+        bytes: usize,
+    ) -> Result<AnswerPermit, Problem> {
+        drop(permit);
+        self.answer(bytes).await
+    }
 }
 
 fn to_u32(bytes: usize) -> u32 {

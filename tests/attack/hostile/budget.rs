@@ -72,29 +72,31 @@ fn send(client: &mut Client, batch: &[u8]) -> Option<u16> {
     Some(answer.status)
 }
 
+/// Sends a batch from so many clients at once. Each is answered with the status `done`, or refused; every tenth comes back
+/// until it is served.
+fn send_from(server: &Server, batch: &Arc<[u8]>, clients: usize, done: u16) {
+    let threads = (0..clients).map(|number| {
+        let (address, batch) = (server.address, Arc::clone(batch));
+        thread::spawn(move || {
+            loop {
+                let status = send(&mut Client::to(address), &batch);
+                assert!(status.is_none_or(|status| [done, 503].contains(&status)), "{status:?}");
+                if number % 10 != 0 || status == Some(done) {
+                    break;
+                }
+            }
+        })
+    });
+    threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+}
+
 #[test]
 fn large_batches_share_bounded_memory_and_complete() {
     let siege = Siege::start(&["--key-ttl", "1h"]);
     let batch = batch();
     siege.attack("batches", |server| {
         let peak = peak_of(server, || {
-            let threads = (0..CLIENTS).map(|number| {
-                let (address, batch) = (server.address, Arc::clone(&batch));
-                thread::spawn(move || {
-                    // Some come back until they are served.
-                    loop {
-                        let status = send(&mut Client::to(address), &batch);
-                        assert!(matches!(status, None | Some(200 | 503)), "{status:?}");
-                        if number % 10 != 0 || status == Some(200) {
-                            break;
-                        }
-                    }
-                })
-            });
-            let threads: Vec<_> = threads.collect();
-            for thread in threads {
-                thread.join().unwrap();
-            }
+            send_from(server, &batch, CLIENTS, 200);
         });
         println!("{} MiB at most", peak >> 20);
         assert!(peak < SHARED_BYTES, "{peak} bytes");
@@ -115,20 +117,7 @@ fn large_imports_share_bounded_memory_and_complete() {
     let import: Arc<[u8]> = (head + &body).into_bytes().into();
     siege.attack("imports", |server| {
         let peak = peak_of(server, || {
-            let threads = (0..CLIENTS / 10).map(|number| {
-                let (address, import) = (server.address, Arc::clone(&import));
-                thread::spawn(move || {
-                    // Some come back until they are served.
-                    loop {
-                        let status = send(&mut Client::to(address), &import);
-                        assert!(matches!(status, None | Some(201 | 503)), "{status:?}");
-                        if number % 10 != 0 || status == Some(201) {
-                            break;
-                        }
-                    }
-                })
-            });
-            threads.collect::<Vec<_>>().into_iter().for_each(|thread| thread.join().unwrap());
+            send_from(server, &import, CLIENTS / 10, 201);
         });
         println!("{} MiB at most", peak >> 20);
         assert!(peak < SHARED_BYTES, "{peak} bytes");
