@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
+use super::journal::{After, Entry, KeyState};
 use super::labels::Labeled;
 use super::own::Own;
 use super::record::{Part, Record};
@@ -42,7 +43,8 @@ impl<'a> Guarded<'a> {
         self.id() == half && !self.is_dead()
     }
 
-    fn look(&self) -> Look<'_> {
+    /// The record, to look at.
+    pub(super) fn look(&self) -> Look<'_> {
         Look::new(self.key, self.record, self.shard, self.now)
     }
 
@@ -92,10 +94,7 @@ impl<'a> Guarded<'a> {
 
     /// The value of the key. O(1).
     pub(super) fn value(&self) -> Option<Value> {
-        if !self.has(Part::Value) {
-            return None;
-        }
-        self.own().as_ref()?.values.get(&self.key).cloned()
+        self.look().value()
     }
 }
 
@@ -118,7 +117,8 @@ impl<'a> Look<'a> {
 
     /// The key as callers see it. O(l) for l labels.
     pub(super) fn info(&self) -> KeyInfo {
-        let mut info = self.record.info(self.key, self.now, || self.shard.lapse());
+        let (floor, lapse) = (self.shard.floor(), || self.shard.lapse());
+        let mut info = self.record.info(self.key, self.now, floor, lapse);
         if self.record.has_own() {
             info.own = self.own_info(&info.state);
         }
@@ -132,6 +132,41 @@ impl<'a> Look<'a> {
         // A lease that is over has none, even if nobody has noticed it.
         own.holder = self.holder().filter(|_| matches!(state, State::Leased(_)));
         own.boxed()
+    }
+
+    /// All that a journal keeps of a key that it does not know. O(l) for l labels.
+    pub(super) fn whole(&self) -> Entry {
+        let mut labels = Vec::new();
+        self.each_label(|labeled| labels.push(labeled.label.clone()));
+        let after = After::Whole {
+            created_at: self.record.created_at(),
+            state: self.key_state(),
+            value: self.value(),
+            labels,
+        };
+        Entry { id: self.id(), after }
+    }
+
+    /// What a journal keeps of a key that it knows. O(1).
+    pub(super) fn change(&self) -> Entry {
+        Entry { id: self.id(), after: After::State(self.key_state()) }
+    }
+
+    pub(super) fn key_state(&self) -> KeyState {
+        KeyState {
+            life_ends: self.record.life_ends(),
+            generation: self.record.generation(),
+            block: self.record.block(),
+            holder: self.holder(),
+        }
+    }
+
+    /// The value of the key. O(1).
+    fn value(&self) -> Option<Value> {
+        if !self.record.has(Part::Value) {
+            return None;
+        }
+        self.shard.own().as_ref()?.values.get(&self.key).cloned()
     }
 
     /// Who has leased the key: see [`Guarded::holder`].

@@ -60,7 +60,7 @@ mod walk;
 pub use self::create::{Creation, NewKey, Reservation};
 pub use self::halves::Size;
 pub use self::holders::HolderCursor;
-pub use self::journal::{Entry, Journal};
+pub use self::journal::{After, Entry, Journal, KeyState};
 pub use self::labels::Pushes;
 pub use self::lease::Terms;
 pub use self::pool::{OwnOptions, Pool};

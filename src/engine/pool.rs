@@ -195,7 +195,7 @@ impl<J: Journal> Pool<J> {
 
 /// Refuses, and counts, a request that is meant for other generations.
 pub(super) fn check(fence: Fence<'_>, guarded: &Guarded<'_>) -> Result<(), Error> {
-    let generation = guarded.generation_at(guarded.now);
+    let generation = guarded.generation_at(guarded.now, guarded.shard.floor());
     if fence.admits(generation) || FailPoint::FenceNotCompared.is_on() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //! they are packed: 42 bytes instead of 64 (see [`Packed`]).
 
 use super::free::Hint;
+use super::journal::KeyState;
 use super::lapse::LapseCooldown;
 use super::packed::Packed;
 use super::short_id::ShortId;
@@ -61,18 +62,17 @@ impl Record {
 
     /// The record of a restored key. Its entry of life belongs at [`Record::life_ends`]; it has no entry of a
     /// block yet.
-    pub(super) fn restored(id: [u8; 8], info: &KeyInfo) -> Self {
-        let (since, until) = info.state.blocked().unwrap_or_default();
-        Self {
-            id: without_version(id),
-            created_at: Packed::new(info.created_at.as_ms()),
-            life_entry: Packed::new(info.life_ends.as_ms()),
-            life_moved_ms: Packed::new(0),
-            block_until: Packed::new(until.as_ms()),
-            block_ms: Packed::new(until.ms_since(since)),
-            block_entry: Packed::new(0),
-            generation: Packed::new(info.generation),
-        }
+    pub(super) fn restored(id: [u8; 8], created_at: Timestamp, state: &KeyState) -> Self {
+        let mut record = Self::new(id, created_at, state.life_ends);
+        record.restore(state);
+        record
+    }
+
+    /// Takes over the generation, lease and cool-down of a restored state.
+    pub(super) fn restore(&mut self, state: &KeyState) {
+        let (since, until) = state.block.unwrap_or_default();
+        self.block_between(since, until);
+        self.generation = Packed::new(state.generation);
     }
 
     pub(super) fn id(&self) -> [u8; 8] {
@@ -101,12 +101,13 @@ impl Record {
         &self,
         key: ShortId,
         now: Timestamp,
+        floor: u64,
         lapse: impl FnOnce() -> LapseCooldown,
     ) -> KeyInfo {
         KeyInfo {
             created_at: self.created_at(),
             life_ends: self.life_ends(),
-            generation: self.generation_at(now),
+            generation: self.generation_at(now, floor),
             state: self.state(key, now, lapse),
             own: None,
         }
@@ -212,16 +213,23 @@ impl Record {
     }
 
     /// The generation as callers see it: a lease whose time is over counts as ended.
-    pub(super) fn generation_at(&self, now: Timestamp) -> u64 {
+    pub(super) fn generation_at(&self, now: Timestamp, floor: u64) -> u64 {
         let is_over = self.is_leased() && self.block().is_none_or(|(_, until)| until <= now);
-        self.generation() + u64::from(is_over)
+        if is_over { self.next_generation(1, floor) } else { self.generation() }
+    }
+
+    /// The generation so many steps on, or the first one from `floor` on that says the same about a lease. `floor` is
+    /// even. Below it, generations may have been given that were lost: see [`super::Restoring::raise_generations`].
+    fn next_generation(&self, steps: u64, floor: u64) -> u64 {
+        let next = self.generation() + steps;
+        if next < floor { floor + next % 2 } else { next }
     }
 
     /// Leases the free key from `since` to `until`.
-    pub(super) fn start_lease(&mut self, since: Timestamp, until: Timestamp) {
+    pub(super) fn start_lease(&mut self, since: Timestamp, until: Timestamp, floor: u64) {
         debug_assert!(self.block().is_none(), "leased twice");
         self.block_between(since, until);
-        self.generation = Packed::new(self.generation() + 1);
+        self.generation = Packed::new(self.next_generation(1, floor));
     }
 
     /// Lets the lease last from `since` to `until` instead.
@@ -231,21 +239,25 @@ impl Record {
     }
 
     /// Lets the key cool down from `since` to `until`, and ends its lease if it has one.
-    pub(super) fn cool(&mut self, since: Timestamp, until: Timestamp) {
+    pub(super) fn cool(&mut self, since: Timestamp, until: Timestamp, floor: u64) {
         let steps = match self.block() {
             // Two: its hint becomes stale, and an even generation means that it is not leased.
             None => 2,
             Some(_) => u64::from(self.is_leased()),
         };
         self.block_between(since, until);
-        self.generation = Packed::new(self.generation() + steps);
+        if steps > 0 {
+            self.generation = Packed::new(self.next_generation(steps, floor));
+        }
     }
 
     /// Makes the key free.
-    pub(super) fn end_block(&mut self) {
+    pub(super) fn end_block(&mut self, floor: u64) {
         debug_assert!(self.block().is_some(), "freed twice");
         self.block_ms = Packed::new(0);
-        self.generation = Packed::new(self.generation() + u64::from(self.is_leased()));
+        if self.is_leased() {
+            self.generation = Packed::new(self.next_generation(1, floor));
+        }
     }
 
     fn block_between(&mut self, since: Timestamp, until: Timestamp) {
@@ -339,13 +351,37 @@ mod tests {
     fn each_lease_and_each_release_has_its_own_generation() {
         let mut record = record();
         assert_eq!((record.generation(), record.block()), (0, None));
-        record.start_lease(at(20), at(30));
+        record.start_lease(at(20), at(30), 0);
         assert_eq!((record.generation(), record.block()), (1, Some((at(20), at(30)))));
         record.renew(at(25), at(40));
         assert_eq!((record.generation(), record.block()), (1, Some((at(25), at(40)))));
-        assert_eq!((record.generation_at(at(39)), record.generation_at(at(40))), (1, 2));
-        record.end_block();
+        assert_eq!((record.generation_at(at(39), 0), record.generation_at(at(40), 0)), (1, 2));
+        record.end_block(0);
         assert_eq!((record.generation(), record.block()), (2, None));
+    }
+
+    #[test]
+    fn generations_below_the_floor_are_left_out_once_they_change() {
+        let mut record = record();
+        record.start_lease(at(20), at(30), 0);
+        // The lease keeps its own, and what comes after it has none that may have been given before.
+        assert_eq!(
+            (record.generation_at(at(29), 100), record.generation_at(at(30), 100)),
+            (1, 100)
+        );
+        record.renew(at(25), at(40));
+        assert_eq!(record.generation(), 1);
+        record.end_block(100);
+        assert_eq!(record.generation(), 100);
+        record.start_lease(at(50), at(60), 100);
+        assert_eq!(record.generation(), 101);
+        let mut record = self::record();
+        record.cool(at(20), at(30), 100);
+        record.cool(at(20), at(40), 100);
+        assert_eq!((record.generation(), record.is_leased()), (100, false));
+        let mut record = self::record();
+        record.start_lease(at(20), at(30), 100);
+        assert_eq!((record.generation(), record.is_leased()), (101, true));
     }
 
     #[test]
@@ -353,17 +389,17 @@ mod tests {
         let mut record = record();
         let (_, key) = ShortId::split(&KeyId::from_bytes([0; 16]));
         let hint = record.hint(key);
-        record.cool(at(20), at(30));
+        record.cool(at(20), at(30), 0);
         let cooling = State::Cooling { since: at(20), until: at(30) };
         let state = |ms| record.state(key, at(ms), || LapseCooldown::new(5));
         assert_eq!((state(29), state(30)), (cooling, State::Free));
         assert_eq!((record.is_leased(), record.hint(key)), (false, None));
-        record.cool(at(20), at(40));
-        record.end_block();
+        record.cool(at(20), at(40), 0);
+        record.end_block(0);
         assert!(record.hint(key).is_some() && record.hint(key) != hint);
-        record.start_lease(at(50), at(60));
+        record.start_lease(at(50), at(60), 0);
         let leased = record.generation();
-        record.cool(at(55), at(70));
+        record.cool(at(55), at(70), 0);
         assert_eq!((record.is_leased(), record.generation()), (false, leased + 1));
     }
 
@@ -371,15 +407,15 @@ mod tests {
     fn a_lease_that_lapses_is_followed_by_a_cool_down() {
         let mut record = record();
         let (_, key) = ShortId::split(&KeyId::from_bytes([0; 16]));
-        record.start_lease(at(20), at(30));
+        record.start_lease(at(20), at(30), 0);
         let state = |record: &Record, ms| record.state(key, at(ms), || LapseCooldown::new(5));
         let cooling = State::Cooling { since: at(30), until: at(35) };
         assert!(matches!(state(&record, 29), State::Leased(_)));
         assert_eq!([30, 34, 35].map(|ms| state(&record, ms)), [cooling, cooling, State::Free]);
         assert_eq!(record.state(key, at(30), LapseCooldown::default), State::Free);
-        assert_eq!((record.generation_at(at(29)), record.generation_at(at(35))), (1, 2));
-        record.cool(at(30), at(35));
+        assert_eq!((record.generation_at(at(29), 0), record.generation_at(at(35), 0)), (1, 2));
+        record.cool(at(30), at(35), 0);
         assert_eq!([30, 34, 35].map(|ms| state(&record, ms)), [cooling, cooling, State::Free]);
-        assert_eq!(record.generation_at(at(30)), 2);
+        assert_eq!(record.generation_at(at(30), 0), 2);
     }
 }

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::halves::Size;
+use super::journal::{After, KeyState};
 use super::pool::Pool;
 use super::restore::Restoring;
 use super::settings::Settings;
@@ -217,10 +218,18 @@ fn lives_without_end_and_lapsed_leases_are_restored() {
     pool.configure(settings(Ttl::NEVER_MS, 5), at(1));
     pool.keep_alive(&id, at(1)).unwrap();
     // Nothing noted the end of the lease.
-    let after = Some(pool.get(&id, at(1)).unwrap());
+    let info = pool.get(&id, at(1)).unwrap();
+    let state = KeyState {
+        life_ends: info.life_ends,
+        generation: info.generation,
+        block: info.state.blocked(),
+        holder: None,
+    };
+    let created_at = info.created_at;
+    let after = After::Whole { created_at, state, value: None, labels: Vec::new() };
     let restoring = Restoring::new(Pool::with_journal(pool.settings(), Size::Fixed(2), ()));
-    restoring.apply(&super::Entry { id, after, value: None });
-    let restored = restoring.finish();
+    assert!(restoring.apply(&super::Entry { id, after }));
+    let restored = restoring.finish(at(1));
     restored.check_invariants();
     for ms in [1, 9, 10, 14, 15] {
         assert_eq!(restored.get(&id, at(ms)), pool.get(&id, at(ms)), "at {ms}");

@@ -43,6 +43,8 @@ pub(super) struct Shard {
     lapse_changed_ms: AtomicU64,
     lapse_ms: AtomicU32,
     lapse_before_ms: AtomicU32,
+    /// See [`Shard::floor`].
+    floor: AtomicU64,
     /// What keys of the shard have of their own, if any has something.
     own: Mutex<Option<Box<Own>>>,
 }
@@ -68,6 +70,16 @@ impl Shard {
     /// shard has seen.
     pub(super) fn change_lapse(&self, ms: u32, now: Timestamp) {
         self.set_lapse(self.lapse().changed_to(ms, self.observe(now)));
+    }
+
+    /// The first generation that changes of keys may give. It is even.
+    pub(super) fn floor(&self) -> u64 {
+        self.floor.load(Relaxed)
+    }
+
+    /// Changes the first generation that changes of keys may give.
+    pub(super) fn raise_floor(&self, floor: u64) {
+        self.floor.store(floor, Relaxed);
     }
 
     fn set_lapse(&self, lapse: LapseCooldown) {

@@ -5,20 +5,36 @@ use super::halves::{Halves, Size};
 use super::record::Record;
 use super::records::Records;
 use super::shard::Shard;
-use super::short_id::ShortId;
+use super::short_id::{Sharding, ShortId};
 use super::sync::Mutex;
 use crate::time::Timestamp;
 
 pub(super) struct Tables {
     halves: Halves<Records>,
     /// What all shards have. Its lock is held while it is changed and while a table is made.
-    lapse_cooldown_ms: Mutex<u32>,
+    common: Mutex<Common>,
+}
+
+/// What all shards have.
+struct Common {
+    lapse_cooldown_ms: u32,
+    /// See [`Shard::floor`].
+    floor: u64,
+}
+
+impl Common {
+    fn table(&self, sharding: Sharding) -> Records {
+        let table = Records::new(sharding, self.lapse_cooldown_ms);
+        table.each_shard(|shard| shard.raise_floor(self.floor));
+        table
+    }
 }
 
 impl Tables {
     pub(super) fn new(size: Size, lapse_cooldown_ms: u32) -> Self {
-        let halves = Halves::new(size, |sharding| Records::new(sharding, lapse_cooldown_ms));
-        Self { halves, lapse_cooldown_ms: Mutex::new(lapse_cooldown_ms) }
+        let common = Common { lapse_cooldown_ms, floor: 0 };
+        let halves = Halves::new(size, |sharding| common.table(sharding));
+        Self { halves, common: Mutex::new(common) }
     }
 
     /// Calls `act` with a record under its guard, if there is one. O(1).
@@ -54,8 +70,8 @@ impl Tables {
         then: impl FnOnce(&mut Guarded<'_>),
     ) -> bool {
         let table = self.halves.of(key).unwrap_or_else(|| {
-            let lapse_cooldown_ms = self.lapse_cooldown_ms.lock();
-            self.halves.make(key, |sharding| Records::new(sharding, *lapse_cooldown_ms))
+            let common = self.common.lock();
+            self.halves.make(key, |sharding| common.table(sharding))
         });
         table.add(key, now, claim, make, then)
     }
@@ -107,17 +123,24 @@ impl Tables {
 
     /// How long keys cool down after leases that have lapsed.
     pub(super) fn lapse_cooldown_ms(&self) -> u32 {
-        *self.lapse_cooldown_ms.lock()
+        self.common.lock().lapse_cooldown_ms
+    }
+
+    /// Lets changes of keys give no generation below `floor`. O(s) for s shards.
+    pub(super) fn raise_floor(&self, floor: u64) {
+        let mut common = self.common.lock();
+        self.each_shard(|shard| shard.raise_floor(floor));
+        common.floor = floor;
     }
 
     /// Changes that for leases that lapse after `now`, unless it is the same. `settle` handles first what has
     /// lapsed by now. O(s) for s shards, and what `settle` takes.
     pub(super) fn change_lapse(&self, ms: u32, now: Timestamp, settle: impl FnOnce()) {
-        let mut lapse_cooldown_ms = self.lapse_cooldown_ms.lock();
-        if *lapse_cooldown_ms != ms {
+        let mut common = self.common.lock();
+        if common.lapse_cooldown_ms != ms {
             settle();
             self.each_shard(|shard| shard.change_lapse(ms, now));
-            *lapse_cooldown_ms = ms;
+            common.lapse_cooldown_ms = ms;
         }
     }
 }

@@ -15,7 +15,7 @@ use super::fail_point::FailPoint;
 use super::free::Hint;
 use super::guarded::Guarded;
 use super::hold::Hold;
-use super::journal::{Entry, Journal};
+use super::journal::{After, Entry, Journal, KeyState};
 use super::labels::{Labeled, LabelsOfKey, Vectors};
 use super::pool::Pool;
 use super::record::Part;
@@ -49,6 +49,16 @@ pub(super) enum Change<'a> {
 }
 
 impl Change<'_> {
+    /// Whether the change says no more than the deadlines before it: then a journal need not tell of it.
+    fn is_implied(self, guarded: &Guarded<'_>) -> bool {
+        match self {
+            Self::Unblock => guarded.block().is_some_and(|(_, until)| until <= guarded.now),
+            Self::Lapse { .. } => true,
+            Self::Remove { why, .. } => why == Removal::Expired,
+            _ => false,
+        }
+    }
+
     /// Whether a lease, if there is one, is over afterwards.
     fn ends_lease(self) -> bool {
         match self {
@@ -84,7 +94,8 @@ impl<J: Journal> Pool<J> {
         guarded: &mut Guarded<'_>,
         blocks: &mut impl Arm,
     ) -> Crowded {
-        let now = guarded.now;
+        let (now, floor) = (guarded.now, guarded.shard.floor());
+        let is_implied = change.is_implied(guarded);
         let mut crowded = Crowded::new();
         if guarded.has(Part::Holder) && change.ends_lease() {
             self.take_holder(guarded);
@@ -97,7 +108,7 @@ impl<J: Journal> Pool<J> {
             Change::Lease { until, drawn } => {
                 // Armed before the record says so: no lease is ever without an entry that ends it.
                 self.arm_block(guarded, until, blocks);
-                guarded.record_mut().start_lease(now, until);
+                guarded.record_mut().start_lease(now, until, floor);
                 crowded = self.outdate(guarded, Some(drawn));
                 guarded.shard.count(Event::Leased);
             }
@@ -114,7 +125,7 @@ impl<J: Journal> Pool<J> {
             Change::CoolDown { until } => {
                 let (was_leased, was_free) = (guarded.is_leased(), guarded.block().is_none());
                 self.arm_block(guarded, until, blocks);
-                guarded.record_mut().cool(now, until);
+                guarded.record_mut().cool(now, until, floor);
                 if was_leased {
                     guarded.shard.count(Event::Released);
                 }
@@ -128,7 +139,7 @@ impl<J: Journal> Pool<J> {
             Change::Lapse { until } => {
                 // Its entry is at or before the end of the lease, and moves when it comes due.
                 let (_, since) = guarded.block().expect("a lease");
-                guarded.record_mut().cool(since, until);
+                guarded.record_mut().cool(since, until, floor);
                 guarded.shard.count(Event::LeaseTimeout);
                 guarded.shard.count(Event::CoolDown);
             }
@@ -152,20 +163,21 @@ impl<J: Journal> Pool<J> {
                 self.disarm(guarded);
             }
         }
-        self.journal.append(|| {
-            let id = guarded.key.join(guarded.id());
-            if matches!(change, Change::Remove { .. }) {
-                return Entry { id, after: None, value: None };
-            }
-            Entry { id, after: Some(guarded.info()), value: guarded.value() }
-        });
+        if !is_implied {
+            self.journal.append(|| match change {
+                Change::Create => guarded.look().whole(),
+                Change::Remove { .. } => Entry { id: guarded.look().id(), after: After::Gone },
+                _ => guarded.look().change(),
+            });
+        }
         crowded
     }
 
     /// Makes a key free, and offers it.
     fn unblock(&self, guarded: &mut Guarded<'_>, event: Event) {
         guarded.shard.count(event);
-        guarded.record_mut().end_block();
+        let floor = guarded.shard.floor();
+        guarded.record_mut().end_block(floor);
         if !FailPoint::UnblockOffersNothing.is_on() {
             self.offer(guarded);
         }
@@ -247,6 +259,23 @@ impl<J: Journal> Pool<J> {
             own.holds.insert(guarded.key, hold);
         });
         guarded.record_mut().set(Part::Holder, true);
+    }
+
+    /// Gives a key that is being restored the state that `state` says. Its value and labels stay. O(log n).
+    pub(super) fn restore(&self, guarded: &mut Guarded<'_>, state: &KeyState) {
+        self.take_holder(guarded);
+        let (record, life_ends) = (guarded.record_mut(), state.life_ends);
+        record.restore(state);
+        let has_entry = record.life_entry() <= life_ends && record.move_life(life_ends);
+        if !has_entry {
+            self.move_life_entry(guarded, life_ends);
+        }
+        if let Some((_, until)) = state.block {
+            self.arm_block(guarded, until, &mut &self.blocks);
+        }
+        if let Some(holder) = state.holder.as_ref().filter(|_| guarded.is_leased()) {
+            self.give_holder(guarded, Hold::restored(holder));
+        }
     }
 
     /// Takes the holder of a key whose lease is over; it no longer counts against a quota. O(log n).

@@ -194,7 +194,8 @@ impl World {
             self.check_own()?;
         }
         if self.looks_inside {
-            let restored = self.recorder.check(&self.pool, self.options.size, self.now);
+            let restored =
+                self.recorder.check(&self.pool, self.options.settings, self.options.size, self.now);
             restored.map_err(|what| format!("restored: {what}"))?;
         }
         self.all_things_end()
@@ -270,6 +271,7 @@ impl World {
             }
             Step::Configure(settings) => {
                 self.pool.configure(*settings, now);
+                self.recorder.configure(*settings, now);
                 self.model.configure(*settings, now);
                 same(&self.pool.settings(), settings)?;
             }
