@@ -13,6 +13,7 @@ use rustix::net::sockopt::set_socket_linger;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::completions::Completions;
+use super::connection::Connection;
 use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
 use crate::http::api::{Place, Timeouts};
@@ -211,4 +212,24 @@ async fn input_that_nobody_reads_at_a_stop_destroys_no_answers() {
     let received = answers.matches("HTTP/1.1 200 OK").count() as u64;
     assert!(received >= 1000, "{received}");
     assert_eq!(received, metrics.answered(Route::Show, 200));
+}
+
+#[test]
+fn parked_answers_have_a_share_of_the_budget_until_they_have_left() {
+    const LARGE: usize = 1 << 20;
+    let ((_client, transfer), budget) = (connection(), Budget::default());
+    let mut connection = Connection::new(transfer, 0);
+    connection.reserve(LARGE, &budget).unwrap();
+    connection.parked = LARGE;
+    let is_free = || budget.written(usize::MAX).is_ok();
+    connection.flush().unwrap();
+    assert!(!is_free());
+    for (left, has_share) in [(LARGE / 2, true), (0, false)] {
+        connection.parked = left;
+        connection.send_reserved(b"HTTP/1.1 200 OK\r\n").unwrap();
+        assert_eq!(!is_free(), has_share, "{left} bytes are left");
+    }
+    let others = budget.written(usize::MAX).ok().unwrap();
+    assert!(connection.reserve(LARGE, &budget).is_err());
+    drop(others);
 }

@@ -1,0 +1,168 @@
+//! Clients that hang up, threads that panic and stops while answers wait for a commit.
+
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use token_orchestrator::http::ServeOptions;
+use token_orchestrator::store::{Memory, Options, StoreExt};
+use tokio::time::timeout;
+
+use super::{Log, SLOW, get, request, server, wait_for};
+use crate::client::{Client, Server, clock, until};
+use crate::fakes::{CURSED, Committing, Cursed};
+
+/// Resets the connection, as the system does for a process that was killed.
+fn hang_up(client: Client) {
+    set_socket_linger(client.into_stream(), Some(Duration::ZERO)).unwrap();
+}
+
+async fn is_free(store: &Log, keys: u64) {
+    until("all keys are free", async || store.inner.stats().await.unwrap().free == keys).await;
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_before_the_commit_takes_no_key_along() {
+    let server = server(ServeOptions::default()).await;
+    let store = &server.store;
+    let ids = store.create(5).await.unwrap().ids;
+    for (requests, leases) in [
+        (get("/keys"), 1),
+        (get("/keys").repeat(5), 5),
+        (get("/keys?wait=60s"), 1),
+        (request("GET", "/keys", SLOW, ""), 1),
+        (request("GET", "/keys?wait=60s", SLOW, ""), 1),
+        (get("/keys?count=5"), 5),
+        (get("/keys?count=5&wait=60s"), 5),
+    ] {
+        store.withhold();
+        let (before, mut client) = (store.waits(), server.connect().await);
+        client.write(&requests).await;
+        wait_for(&server, store, before + 1).await;
+        assert_eq!(store.inner.stats().await.unwrap().leased, leases);
+        hang_up(client);
+        // It may get the place of the one that has gone, and must not get its answers.
+        let mut next = server.connect().await;
+        next.write(&get(&format!("/keys/{}", ids[0]))).await;
+        wait_for(&server, store, before + 2).await;
+        store.open();
+        let answer = next.read("GET").await;
+        assert!(answer.status == 200 && !answer.body.contains("keyId"), "{answer:?}");
+        is_free(store, 5).await;
+    }
+}
+
+/// To close is to hang up for a client that has waited for its key.
+#[tokio::test]
+async fn a_client_that_has_waited_and_closes_before_the_commit_takes_no_key_along() {
+    for fields in ["", SLOW] {
+        let server = server(ServeOptions::default()).await;
+        let (store, mut client) = (&server.store, server.connect().await);
+        client.write(&request("GET", "/keys?wait=60s", fields, "")).await;
+        let waiting = async || store.inner.stats().await.unwrap().waiting == 1;
+        until("it waits for a key", waiting).await;
+        store.withhold();
+        store.inner.create(1).await.unwrap();
+        wait_for(&server, store, 1).await;
+        client.end().await;
+        store.open();
+        is_free(store, 1).await;
+    }
+}
+
+/// Its answers come nevertheless, and then the end.
+#[tokio::test]
+async fn a_client_that_closes_its_half_gets_its_answers_after_the_commit() {
+    let server = server(ServeOptions::default()).await;
+    let id = server.create().await;
+    for pipeline in [get("/keys").repeat(2), get(&format!("/keys/{id}")) + &get("/stats")] {
+        let before = server.store.waits();
+        server.store.withhold();
+        let mut client = server.connect().await;
+        client.write(&pipeline).await;
+        client.end().await;
+        wait_for(&server, &server.store, before + 1).await;
+        assert!(client.has_nothing());
+        server.store.open();
+        assert_eq!(client.read("GET").await.status, 200);
+        client.read("GET").await;
+        assert!(client.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_the_commit() {
+    let drain_timeout = Duration::from_hours(1);
+    let server = server(ServeOptions { drain_timeout, ..ServeOptions::default() }).await;
+    let id = server.create().await;
+    let (store, address) = (server.store.clone(), server.address);
+    store.withhold();
+    let key = format!("/keys/{id}");
+    let mut clients = Vec::new();
+    for requests in [
+        get("/keys") + &get(&key),
+        request("GET", &key, SLOW, ""),
+        // It has a key, so it does not wait for one any more.
+        request("GET", "/keys?wait=60s", SLOW, ""),
+    ] {
+        let (waits, mut client) = (store.waits(), server.connect().await);
+        if clients.len() == 2 {
+            store.inner.create(1).await.unwrap();
+        }
+        client.write(&requests).await;
+        wait_for(&server, &store, waits + 1).await;
+        clients.push(client);
+    }
+    let task = server.stop();
+    // No new connection is accepted when it drains.
+    let refuses = async || tokio::net::TcpStream::connect(address).await.is_err();
+    until("it stops", refuses).await;
+    assert!(!task.is_finished() && clients.iter().all(Client::has_nothing));
+    store.open();
+    for client in &mut clients {
+        assert_eq!(client.read("GET").await.status, 200);
+    }
+    assert!(clients[0].read("GET").await.body.contains("true"));
+    for client in &mut clients {
+        assert!(client.is_closed().await);
+    }
+    timeout(Duration::from_secs(20), task).await.expect("it ends").unwrap();
+}
+
+/// Answers that are not durable within the drain timeout are given up, and so are their leases.
+#[tokio::test]
+async fn a_stop_gives_up_answers_without_a_commit() {
+    let serve = ServeOptions { drain_timeout: Duration::from_millis(20), ..Default::default() };
+    let server = server(serve).await;
+    let store = server.store.clone();
+    store.create(2).await.unwrap();
+    store.withhold();
+    let mut clients = [server.connect().await, server.connect().await];
+    for (client, fields) in clients.iter_mut().zip(["", SLOW]) {
+        client.write(&request("GET", "/keys", fields, "")).await;
+    }
+    wait_for(&server, &store, 2).await;
+    timeout(Duration::from_secs(20), server.stop()).await.expect("it ends").unwrap();
+    for client in &mut clients {
+        assert!(client.is_closed().await);
+    }
+    is_free(&store, 2).await;
+}
+
+/// Connections that are lost with their thread take no key along.
+#[tokio::test]
+async fn a_panic_takes_no_parked_lease_along() {
+    let clock = clock();
+    let store = Committing::new(Memory::new(Options::default(), clock.clone()));
+    let server = Server::over(Cursed(store.clone()), clock, ServeOptions::default()).await;
+    store.create(1).await.unwrap();
+    store.withhold();
+    let mut client = server.connect().await;
+    client.write(&get("/keys")).await;
+    wait_for(&server, &store, 1).await;
+    let mut cursed = server.connect().await;
+    cursed.write(&get(&format!("/keys/{CURSED}"))).await;
+    assert!(cursed.is_closed().await && client.is_closed().await);
+    is_free(&store, 1).await;
+    store.open();
+    assert_eq!(server.send("GET", "/keys", "").await.status, 200);
+}
