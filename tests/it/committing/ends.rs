@@ -94,9 +94,13 @@ async fn a_stop_waits_for_the_commit() {
     let drain_timeout = Duration::from_hours(1);
     let server = server(ServeOptions { drain_timeout, ..ServeOptions::default() }).await;
     let id = server.create().await;
-    let (store, address) = (server.store.clone(), server.address);
+    let store = server.store.clone();
     store.withhold();
     let key = format!("/keys/{id}");
+    let mut waiting = server.connect().await;
+    waiting.write(&get("/keys?label=a:b&wait=60s")).await;
+    let waits_for_key = async || store.inner.stats().await.unwrap().waiting == 1;
+    until("it waits for a key", waits_for_key).await;
     let mut clients = Vec::new();
     for requests in [
         get("/keys") + &get(&key),
@@ -112,12 +116,13 @@ async fn a_stop_waits_for_the_commit() {
         wait_for(&server, &store, waits + 1).await;
         clients.push(client);
     }
-    let task = server.stop();
-    // No new connection is accepted when it drains.
-    let refuses = async || tokio::net::TcpStream::connect(address).await.is_err();
-    until("it stops", refuses).await;
+    let (waits, task) = (store.waits(), server.stop());
+    // The thread refuses those who wait for a key once it has looked at all its connections.
+    until("it stops", async || store.waits() > waits).await;
     assert!(!task.is_finished() && clients.iter().all(Client::has_nothing));
+    assert!(waiting.has_nothing());
     store.open();
+    assert_eq!(waiting.read("GET").await.status, 503);
     for client in &mut clients {
         assert_eq!(client.read("GET").await.status, 200);
     }
@@ -126,6 +131,49 @@ async fn a_stop_waits_for_the_commit() {
         assert!(client.is_closed().await);
     }
     timeout(Duration::from_secs(20), task).await.expect("it ends").unwrap();
+}
+
+/// A client that has gone meanwhile does not make it forget the lease.
+#[tokio::test]
+async fn a_stop_waits_for_the_leases_of_clients_that_have_gone() {
+    let drain_timeout = Duration::from_hours(1);
+    let server = server(ServeOptions { drain_timeout, ..ServeOptions::default() }).await;
+    server.create().await;
+    let store = server.store.clone();
+    store.withhold();
+    let mut client = server.connect().await;
+    client.write(&get("/keys")).await;
+    wait_for(&server, &store, 1).await;
+    hang_up(client);
+    let mut task = server.stop();
+    let too_early = timeout(Duration::from_millis(50), &mut task).await;
+    assert!(too_early.is_err(), "it ends before the commit");
+    store.open();
+    timeout(Duration::from_secs(20), task).await.expect("it ends").unwrap();
+    is_free(&store, 1).await;
+}
+
+/// While the server drains, each answer says that it is the last. The connection is closed when it has left, whatever
+/// the client sends meanwhile.
+#[tokio::test]
+async fn a_last_answer_leaves_before_its_connection_is_closed() {
+    let drain_delay = Duration::from_hours(1);
+    let server = server(ServeOptions { drain_delay, ..ServeOptions::default() }).await;
+    let (id, address, store) = (server.create().await, server.address, server.store.clone());
+    let task = server.stop();
+    while Client::to(address).await.send("GET", "/readyz", "").await.status != 503 {}
+    store.withhold();
+    let mut client = Client::to(address).await;
+    client.write(&get(&format!("/keys/{id}"))).await;
+    until("the answer waits", async || store.asked() == 1).await;
+    client.write(&get("/keys")).await;
+    assert_eq!(Client::to(address).await.send("GET", "/healthz", "").await.status, 200);
+    assert!(client.has_nothing());
+    store.open();
+    let answer = client.read("GET").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert!(client.is_closed().await);
+    task.abort();
 }
 
 /// Answers that are not durable within the drain timeout are given up, and so are their leases.
