@@ -98,6 +98,9 @@
 //! - **Stale hints**, those of keys that died, began to cool down while they were free, or were leased by a hint
 //!   of other vectors, are at most about twice the live ones, and 32 more in each shard: an operation that makes
 //!   one in a shard where they prevail drops two others.
+//! - **No answer leaves before what it rests on is durable**, not even one that only looked. A store says what that is
+//!   ([`store::Store::uncommitted`]). [`store::StoreExt`] and the store's own async methods wait for it; the hot path parks
+//!   answers meanwhile, and goes on. A store that keeps nothing has nothing to wait for.
 //! - **A key never moves.** In a pool that began small, a bit of its id says in which half it is.
 //! - **A walk over all keys sees each key that stays exactly once**, in the order of places that do not
 //!   depend on the size of the tables (`engine/place.rs`), without memory for it.

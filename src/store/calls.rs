@@ -1,18 +1,14 @@
 //! Each operation as an async method: a batch of one, or of a few.
 
-use std::future::poll_fn;
 use std::mem::take;
-use std::sync::Arc;
-use std::task::{Poll, Waker};
 
-use parking_lot::Mutex;
-
+use super::call::Call;
+use super::committed::committed;
 use super::give_way::give_way;
 use super::operation::{
-    Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
-    lease_of, lease_with,
+    Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, lease_with,
 };
-use super::port::{Complete, Later, Stats, Store};
+use super::port::{Stats, Store};
 use crate::error::Error;
 use crate::key::{Fence, KeyId, KeyInfo, Lease, Leased};
 use crate::pool::PoolId;
@@ -41,6 +37,9 @@ impl<S: ?Sized> Copy for InPool<'_, S> {}
 /// An operation begins when its method is called, but for [`StoreExt::lease_many`]. If its future is dropped
 /// before it is ready, a lease leaves the queue or goes back to the store; any other operation may or may not
 /// have been carried out.
+///
+/// What a method returns is durable. Those whose names end in `early` are the exception, for callers that have to know
+/// an outcome first, or that combine many: they wait for [`committed`] before they tell a client, also of an error.
 pub trait StoreExt: Sync {
     /// The store that has the pool.
     type Of: Store;
@@ -65,14 +64,23 @@ pub trait StoreExt: Sync {
 
     /// Executes a batch for this pool, and waits for all outcomes.
     fn call_all(&self, operations: &[Operation<'_>]) -> impl Future<Output = Vec<Outcome>> + Send {
-        let (store, pool) = self.place();
-        let operations: Vec<_> =
-            operations.iter().map(|operation| (pool, operation.clone())).collect();
         // Begun here, so that the future does not borrow the operations.
-        let call = Call::begin(store, &operations);
+        let call = begin(self.place(), operations);
         async move {
             let mut call = call;
             call.outcomes().await
+        }
+    }
+
+    /// As [`StoreExt::call_all`], but what it returns may not be durable yet.
+    fn call_all_early(
+        &self,
+        operations: &[Operation<'_>],
+    ) -> impl Future<Output = Vec<Outcome>> + Send {
+        let call = begin(self.place(), operations);
+        async move {
+            let mut call = call;
+            call.early_outcomes().await
         }
     }
 
@@ -107,10 +115,7 @@ pub trait StoreExt: Sync {
     ///
     /// [`Error::Exhausted`], [`Error::TooManyWaiters`], [`Error::Unavailable`]
     fn lease(&self, leasing: Leasing) -> impl Future<Output = Result<Leased, Error>> + Send {
-        one(self.place(), Operation::Lease(leasing), |reply| match reply {
-            Reply::Leased(lease) => Some(lease),
-            _ => None,
-        })
+        one(self.place(), Operation::Lease(leasing), leased)
     }
 
     /// [`Operation::LeaseOnce`], or [`Operation::Lease`] without a request key.
@@ -123,10 +128,24 @@ pub trait StoreExt: Sync {
         leasing: Leasing,
         request: Option<RequestKey>,
     ) -> impl Future<Output = Result<Leased, Error>> + Send {
-        one(self.place(), lease_with(leasing, request), |reply| match reply {
-            Reply::Leased(lease) => Some(lease),
-            _ => None,
-        })
+        one(self.place(), lease_with(leasing, request), leased)
+    }
+
+    /// As [`StoreExt::lease_once`], but what it returns may not be durable yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreExt::lease_once`].
+    fn lease_once_early(
+        &self,
+        leasing: Leasing,
+        request: Option<RequestKey>,
+    ) -> impl Future<Output = Result<Leased, Error>> + Send {
+        let call = begin(self.place(), &[lease_with(leasing, request)]);
+        async move {
+            let mut call = call;
+            read(call.early_outcomes().await, leased)
+        }
     }
 
     /// Leases up to `count` random free keys, at least one, in batches. It waits for the first one only. If
@@ -155,6 +174,28 @@ pub trait StoreExt: Sync {
         request: Option<RequestKey>,
     ) -> impl Future<Output = Result<Vec<Leased>, Error>> + Send {
         async move {
+            let store = self.place().0;
+            let leased = self.lease_many_early(leasing, count, request).await;
+            let (leases, refusal) =
+                leased.map_or_else(|error| (Vec::new(), Some(error)), |leases| (leases, None));
+            let mut given = Given { store, leases };
+            committed(store).await;
+            refusal.map_or_else(|| Ok(take(&mut given.leases)), Err)
+        }
+    }
+
+    /// As [`StoreExt::lease_many_once`], but what it returns may not be durable yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`StoreExt::lease_once`].
+    fn lease_many_early(
+        &self,
+        leasing: Leasing,
+        count: usize,
+        request: Option<RequestKey>,
+    ) -> impl Future<Output = Result<Vec<Leased>, Error>> + Send {
+        async move {
             let mut given =
                 Given { store: self.place().0, leases: Vec::with_capacity(count.min(BATCH)) };
             let at_once = leasing.at_once();
@@ -166,7 +207,7 @@ pub trait StoreExt: Sync {
                     .map(|n| lease_with(at_once.clone(), request.map(|request| request.nth(n))))
                     .collect();
                 let mut refusal = None;
-                for outcome in self.call_all(&operations).await {
+                for outcome in self.call_all_early(&operations).await {
                     match outcome {
                         Ok(Reply::Leased(lease)) => given.leases.push(lease),
                         Ok(reply) => unreachable!("{reply:?} answers no lease"),
@@ -177,7 +218,8 @@ pub trait StoreExt: Sync {
                     None => give_way().await,
                     Some(_) if !given.leases.is_empty() => break,
                     Some(Error::Exhausted { .. }) if leasing.wait_ms > 0 => {
-                        given.leases.push(self.lease_once(leasing.clone(), request).await?);
+                        let leased = self.lease_once_early(leasing.clone(), request).await?;
+                        given.leases.push(leased);
                     }
                     Some(error) => return Err(error),
                 }
@@ -275,113 +317,40 @@ impl<S: Store> StoreExt for InPool<'_, S> {
     }
 }
 
-/// Executes one operation. `read` takes its reply, or is `None` for the reply of another operation.
+/// Begins a batch for one pool.
+fn begin<'a, S: Store>(
+    (store, pool): (&'a S, PoolId),
+    operations: &[Operation<'_>],
+) -> Call<'a, S> {
+    let operations: Vec<_> = operations.iter().map(|operation| (pool, operation.clone())).collect();
+    Call::begin(store, &operations)
+}
+
+/// Executes one operation. `to_value` takes its reply, or is `None` for the reply of another operation.
 fn one<S: Store, T>(
-    (store, pool): (&S, PoolId),
+    place: (&S, PoolId),
     operation: Operation<'_>,
-    read: impl FnOnce(Reply) -> Option<T> + Send,
+    to_value: impl FnOnce(Reply) -> Option<T> + Send,
 ) -> impl Future<Output = Result<T, Error>> + Send {
-    let call = Call::begin(store, &[(pool, operation)]);
+    let call = begin(place, &[operation]);
     async move {
         let mut call = call;
-        let reply = call.outcomes().await.remove(0)?;
-        Ok(read(reply).expect("a store answers what it was asked"))
+        read(call.outcomes().await, to_value)
     }
 }
 
-/// A batch that has begun. Dropping it cancels operations, and gives back the leases in its outcomes.
-struct Call<'a, S: Store> {
-    store: &'a S,
-    gathered: Arc<Gathered>,
-    tickets: Vec<Ticket>,
+/// The value in the outcome of one operation.
+fn read<T>(
+    mut outcomes: Vec<Outcome>,
+    to_value: impl FnOnce(Reply) -> Option<T>,
+) -> Result<T, Error> {
+    Ok(to_value(outcomes.remove(0)?).expect("a store answers what it was asked"))
 }
 
-/// Receives the outcomes of a batch.
-#[derive(Default)]
-struct Gathered(Mutex<Gathering>);
-
-#[derive(Default)]
-struct Gathering {
-    outcomes: Vec<Option<Outcome>>,
-    /// Outcomes still to come. It wraps below zero if some come before all tickets are counted.
-    missing: usize,
-    waker: Option<Waker>,
-    is_abandoned: bool,
-}
-
-impl Complete for Gathered {
-    fn complete(&self, token: u64, outcome: Outcome) -> bool {
-        let mut gathering = self.0.lock();
-        if gathering.is_abandoned {
-            return false;
-        }
-        let place = usize::try_from(token).expect("tokens begin at 0");
-        gathering.put(place, outcome);
-        gathering.missing = gathering.missing.wrapping_sub(1);
-        if gathering.missing == 0
-            && let Some(waker) = gathering.waker.take()
-        {
-            waker.wake();
-        }
-        true
-    }
-}
-
-impl Gathering {
-    fn put(&mut self, place: usize, outcome: Outcome) {
-        if self.outcomes.len() <= place {
-            self.outcomes.resize(place + 1, None);
-        }
-        self.outcomes[place] = Some(outcome);
-    }
-}
-
-impl<'a, S: Store> Call<'a, S> {
-    fn begin(store: &'a S, operations: &[(PoolId, Operation<'_>)]) -> Self {
-        let gathered = Arc::<Gathered>::default();
-        let receiver = Arc::clone(&gathered) as Arc<dyn Complete>;
-        let mut answers = Vec::with_capacity(operations.len());
-        store.execute(operations, &mut answers, &Later { receiver, first_token: 0 });
-        let mut tickets = Vec::new();
-        let mut gathering = gathered.0.lock();
-        for (place, answer) in answers.into_iter().enumerate() {
-            match answer {
-                Answer::Now(outcome) => gathering.put(place, outcome),
-                Answer::Later(ticket) => tickets.push(ticket),
-            }
-        }
-        // Outcomes that have come already were subtracted before.
-        gathering.missing = gathering.missing.wrapping_add(tickets.len());
-        drop(gathering);
-        Self { store, gathered, tickets }
-    }
-
-    async fn outcomes(&mut self) -> Vec<Outcome> {
-        let outcomes = poll_fn(|context| {
-            let mut gathering = self.gathered.0.lock();
-            if gathering.missing > 0 {
-                gathering.waker = Some(context.waker().clone());
-                return Poll::Pending;
-            }
-            Poll::Ready(take(&mut gathering.outcomes))
-        });
-        outcomes.await.into_iter().map(|outcome| outcome.expect("none is missing")).collect()
-    }
-}
-
-impl<S: Store> Drop for Call<'_, S> {
-    fn drop(&mut self) {
-        let mut gathering = self.gathered.0.lock();
-        gathering.is_abandoned = true;
-        let (outcomes, missing) = (take(&mut gathering.outcomes), gathering.missing);
-        drop(gathering);
-        if missing > 0 {
-            self.tickets.iter().for_each(|ticket| self.store.cancel(*ticket));
-        }
-        let leases: Vec<_> = outcomes.iter().flatten().filter_map(lease_of).collect();
-        if !leases.is_empty() {
-            self.store.give_back(leases);
-        }
+fn leased(reply: Reply) -> Option<Leased> {
+    match reply {
+        Reply::Leased(lease) => Some(lease),
+        _ => None,
     }
 }
 

@@ -4,7 +4,9 @@
 //! misses, flushes or round trips. A single operation is a batch of one. [`StoreExt`] has each operation as
 //! an async method.
 
+mod call;
 mod calls;
+mod committed;
 mod give_way;
 mod import;
 mod inventory;
@@ -13,6 +15,7 @@ mod operation;
 mod port;
 
 pub use self::calls::{InPool, StoreExt};
+pub use self::committed::committed;
 pub(crate) use self::give_way::give_way;
 pub use self::import::{Imported, OwnKey};
 pub use self::inventory::{Inventory, StateKind, Wanted};
@@ -21,5 +24,5 @@ pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
-pub use self::port::{Complete, Diagnose, Later, Listed, Stats, Store};
+pub use self::port::{CommitPoint, Complete, Diagnose, Later, Listed, Stats, Store};
 pub use crate::engine::{IndexSizes, Totals};

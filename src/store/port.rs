@@ -1,6 +1,7 @@
 //! The contract of every store.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::import::{Imported, OwnKey};
 use super::inventory::{Inventory, Wanted};
@@ -59,11 +60,17 @@ pub struct Listed {
     pub name: PoolName,
 }
 
+/// A point in the order in which a store makes changes. Later ones are larger.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CommitPoint(pub u64);
+
 /// Receives the outcomes of operations that were not done at once.
 pub trait Complete: Send + Sync {
     /// Takes the outcome of the operation with this token. The store calls it exactly once for each
     /// [`Answer::Later`], at any time and on any thread. False if the outcome is not wanted any more: then
     /// the store takes back the lease in it.
+    ///
+    /// The outcome may rest on changes that are not durable yet: see [`Store::uncommitted`].
     ///
     /// It must neither block nor call the store.
     fn complete(&self, token: u64, outcome: Outcome) -> bool;
@@ -101,6 +108,11 @@ pub struct Later {
 /// - Each operation on one key is atomic. One that fails has changed nothing. Only after
 ///   [`Error::Unavailable`] it is not known whether it has.
 ///
+/// What a store answers may rest on changes that are not durable yet: a crash could undo them. This is also true of an
+/// answer that changed nothing, because it tells of the changes before it. Whoever tells a client of an answer, even of
+/// one that is an error, first asks for [`Store::uncommitted`] and waits until that is durable. The store itself waits
+/// in its async methods, also before they fail: what they return is durable.
+///
 /// Each store has its own clock.
 pub trait Store: Send + Sync + 'static {
     /// Executes operations, and adds an answer for each to `answers`, in their order. It does not block. It
@@ -113,6 +125,8 @@ pub trait Store: Send + Sync + 'static {
     /// Any operation may fail with [`Error::Unavailable`].
     ///
     /// [`Error::NoSuchPool`] if a pool was deleted, perhaps meanwhile.
+    ///
+    /// An answer may rest on changes that are not durable yet: see [`Store::uncommitted`].
     fn execute(
         &self,
         operations: &[(PoolId, Operation<'_>)],
@@ -181,6 +195,31 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<u64, Error>> + Send {
         let _ = (pool, holder);
         async { Err(Error::Unavailable { retry_after_ms: RETRY_AFTER_MS }) }
+    }
+
+    /// What must be durable before a client may be told of anything that this store has given before this call: answers,
+    /// outcomes that went to [`Complete`], and what it says of pools. `None` if all of that is durable already, and in a
+    /// store that keeps nothing. The store then begins soon to make it durable. It does not block. O(1).
+    fn uncommitted(&self) -> Option<CommitPoint> {
+        None
+    }
+
+    /// Whether everything up to `point` is durable. Once it is, it stays so. O(1).
+    fn is_committed(&self, point: CommitPoint) -> bool {
+        let _ = point;
+        true
+    }
+
+    /// Wakes `waker` once everything up to `point` is durable: at once if it is. It does not block. O(1).
+    fn wake_when_committed(&self, point: CommitPoint, waker: &Waker) {
+        let _ = point;
+        waker.wake_by_ref();
+    }
+
+    /// After how many operations to ask for [`Store::uncommitted`], if more are to be executed. In a store that writes to
+    /// disk, one group of them is written while the next one is executed. O(1).
+    fn commit_group(&self) -> usize {
+        usize::MAX
     }
 
     /// The pool with this name. It does not block. O(log p) for p pools.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustix::io::ioctl_fionread;
 use token_orchestrator::http::{self, Listeners, ServeOptions, Timeouts};
 use token_orchestrator::store::{Diagnose, Memory, Options, Store};
 use token_orchestrator::time::ManualClock;
@@ -164,6 +165,13 @@ impl Answer {
 impl Client {
     pub(crate) async fn to(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).await.unwrap())
+    }
+}
+
+impl Client {
+    /// Whether nothing has come by now.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.buffer.is_empty() && ioctl_fionread(&self.stream).unwrap() == 0
     }
 }
 

@@ -14,6 +14,7 @@ mod cli_own;
 mod cli_pools;
 mod client;
 mod commands;
+mod committing;
 mod connections;
 mod contract;
 mod events;

@@ -13,7 +13,7 @@ use crate::http::audit::Subject;
 use crate::http::wire::{Keys, Missing, WholeBody, json, object};
 use crate::key::KeyId;
 use crate::pool::PoolId;
-use crate::store::{Operation, Release, Store, StoreExt, give_way};
+use crate::store::{Operation, Release, Store, StoreExt, committed, give_way};
 
 /// How many keys are handled before other tasks may run: some 100 µs.
 const BATCH: usize = 64;
@@ -72,7 +72,7 @@ async fn each<S: Store>(
     for batch in names.chunks(BATCH) {
         let ids: Vec<Option<KeyId>> = batch.iter().map(|name| name.parse().ok()).collect();
         let operations: Vec<_> = ids.iter().flatten().map(|id| operation(*id)).collect();
-        let mut outcomes = api.store.pool(pool).call_all(&operations).await.into_iter();
+        let mut outcomes = api.store.pool(pool).call_all_early(&operations).await.into_iter();
         for (name, id) in batch.iter().zip(ids) {
             let outcome = id.map_or(Err(Error::NotFound), |_| {
                 outcomes.next().expect("an outcome for each operation").map(drop)
@@ -86,6 +86,7 @@ async fn each<S: Store>(
                 }
                 // The client may retry all of them: a repeated operation changes nothing.
                 Err(error) => {
+                    committed(&*api.store).await;
                     let mut response = error.into_response();
                     api.note(&mut response, Subject::Many(names.len()));
                     return response;
@@ -94,6 +95,8 @@ async fn each<S: Store>(
         }
         give_way().await;
     }
+    // Once for all of them.
+    committed(&*api.store).await;
     missing.pop(); // The last comma, if there is one.
     let body = permit.into_body([br#"{"missing":["#, &missing[..], b"]}"].concat());
     let mut response = json(StatusCode::OK, body);

@@ -146,11 +146,12 @@ async fn lease_one<S: Store>(
     let asked_ms = leasing.wait_ms;
     let wait_ms = if turn.is_some() { asked_ms } else { 0 };
     let in_pool = api.store.pool(pool);
-    let lease = in_pool.lease_once(Leasing { wait_ms, ..leasing }, request);
+    let leasing = Leasing { wait_ms, ..leasing };
     // A client that has closed only its sending half gets a key that is free at once.
     let leased = if wait_ms == 0 {
-        unless_reset(client, lease).await
+        unless_reset(client, in_pool.lease_once(leasing, request)).await
     } else {
+        let lease = in_pool.lease_once_early(leasing, request);
         let waited = api.while_connected(client, lease, |leased| vec![leased.lease]).await;
         waited.map_err(IntoResponse::into_response)?
     };
@@ -214,20 +215,21 @@ async fn lease_many<S: Store>(
     // A client that has closed only its sending half gets the keys that are free at once.
     let at_once = leasing.at_once();
     let in_pool = api.store.pool(pool);
-    let at_once = in_pool.lease_many_once(at_once, count, request);
+    let at_once = in_pool.lease_many_early(at_once, count, request);
     let mut result = unless_reset(client, at_once).await;
+    let leases_of = |leases: &Vec<key::Leased>| leases.iter().map(|leased| leased.lease).collect();
     let waits = matches!(result, Err(Error::Exhausted { .. })) && leasing.wait_ms > 0;
     let turn = if waits { client.turns.take() } else { None };
     if turn.is_some() {
         // A request that waits for a key must not keep others from the budget.
         permit = AnswerPermit::default();
-        let waiting = in_pool.lease_many_once(leasing, count.min(WAITED_MAX), request);
-        let leases_of =
-            |leases: &Vec<key::Leased>| leases.iter().map(|leased| leased.lease).collect();
+        let waiting = in_pool.lease_many_early(leasing, count.min(WAITED_MAX), request);
         result = match api.while_connected(client, waiting, leases_of).await {
             Ok(result) => result,
             Err(problem) => return problem.into_response(),
         };
+    } else {
+        result = api.once_committed(client, result, leases_of).await;
     }
     let mut leases = match result {
         Ok(leases) => leases,

@@ -8,7 +8,7 @@ use super::state::Api;
 use crate::http::route::pool_of;
 use crate::http::wire::Problem;
 use crate::pool::PoolId;
-use crate::store::Store;
+use crate::store::{Store, committed};
 
 /// The pool that the path names, or the default pool.
 pub(in crate::http) struct OfPool(pub(in crate::http) PoolId);
@@ -22,6 +22,10 @@ impl<S: Store> FromRequestParts<Api<S>> for OfPool {
             Some(name) => api.store.find_pool(name),
             None => (!path.starts_with("/pools/")).then_some(PoolId::DEFAULT),
         };
+        if pool.is_none() {
+            // It may just have been deleted.
+            committed(&*api.store).await;
+        }
         pool.map(Self).ok_or(Problem::NoSuchPool)
     }
 }
@@ -44,12 +48,22 @@ pub(super) async fn parameter(parts: &mut Parts, name: &str) -> Option<String> {
     found.map(|(_, value)| value.to_owned())
 }
 
-/// The limits of the pool that a request is for.
+/// Reads what has limits with those of the pool that a request is for.
 ///
 /// # Errors
 ///
-/// [`Problem::NoSuchPool`]
-pub(super) async fn limits<S: Store>(parts: &mut Parts, api: &Api<S>) -> Result<Limits, Problem> {
+/// [`Problem::NoSuchPool`], or that of `read`.
+pub(super) async fn within_limits<S: Store, T>(
+    parts: &mut Parts,
+    api: &Api<S>,
+    read: impl FnOnce(Limits) -> Result<T, Problem>,
+) -> Result<T, Problem> {
     let OfPool(pool) = OfPool::from_request_parts(parts, api).await?;
-    api.store.settings_of(pool).map(Limits::from).ok_or(Problem::NoSuchPool)
+    let limits = api.store.settings_of(pool).map(Limits::from);
+    let read = limits.ok_or(Problem::NoSuchPool).and_then(read);
+    if read.is_err() {
+        // The refusal tells of settings that may just have been changed.
+        committed(&*api.store).await;
+    }
+    read
 }

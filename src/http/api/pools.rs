@@ -15,7 +15,7 @@ use super::stats::Stats;
 use crate::error::Error;
 use crate::http::wire::{self, Empty, Problem, WholeBody, json};
 use crate::pool::{PoolId, PoolName};
-use crate::store::{Listed, Store, Wanted, give_way};
+use crate::store::{Listed, Store, Wanted, committed, give_way};
 
 /// How many pools or keys a page has, unless the request says otherwise, and how many it may have.
 pub(super) const LIMIT: usize = 100;
@@ -196,7 +196,11 @@ pub(in crate::http) async fn delete<S: Store>(
 
 /// A pool with its settings and counts.
 async fn counted<S: Store>(api: &Api<S>, id: PoolId, name: String) -> Result<CountedPool, Error> {
-    let settings = api.store.settings_of(id).ok_or(Error::NoSuchPool)?;
+    let Some(settings) = api.store.settings_of(id) else {
+        // It was just deleted.
+        committed(&*api.store).await;
+        return Err(Error::NoSuchPool);
+    };
     let stats = api.store.stats_of(id).await?;
     let stats = Stats::of(&stats, api.index_sizes(id).as_ref());
     Ok(CountedPool { pool: name, settings: settings.into(), stats })

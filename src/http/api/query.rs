@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
-use super::of_pool::limits;
+use super::limits::Limits;
+use super::of_pool::within_limits;
 use super::state::Api;
 use crate::config;
 use crate::http::wire::{COUNT_MAX, Problem};
@@ -100,7 +101,8 @@ impl<S: Store> FromRequestParts<Api<S>> for LeaseMs {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let RenewalQuery { lease } = read(parts).await?;
-        duration("lease", lease.as_deref(), limits(parts, api).await?.lease_ms_max).map(Self)
+        let read = |limits: Limits| duration("lease", lease.as_deref(), limits.lease_ms_max);
+        within_limits(parts, api, read).await.map(Self)
     }
 }
 
@@ -109,9 +111,11 @@ impl<S: Store> FromRequestParts<Api<S>> for LeaseRequest {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let LeaseQuery { lease, wait, label, holder, count } = read(parts).await?;
-        let limits = limits(parts, api).await?;
-        let lease_ms = duration("lease", lease.as_deref(), limits.lease_ms_max)?;
-        let wait_ms = duration("wait", wait.as_deref(), limits.wait_ms_max)?.unwrap_or(0);
+        let read = |limits: Limits| {
+            let lease_ms = duration("lease", lease.as_deref(), limits.lease_ms_max)?;
+            Ok((lease_ms, duration("wait", wait.as_deref(), limits.wait_ms_max)?.unwrap_or(0)))
+        };
+        let (lease_ms, wait_ms) = within_limits(parts, api, read).await?;
         let count = count.map(|text| match text.parse() {
             Ok(count) if (1..=COUNT_MAX).contains(&count) => Ok(count),
             _ => {
@@ -135,9 +139,9 @@ impl<S: Store> FromRequestParts<Api<S>> for CooldownMs {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api<S>) -> Result<Self, Problem> {
         let ReleaseQuery { cooldown } = read(parts).await?;
-        let max_ms = limits(parts, api).await?.cooldown_ms_max;
-        let ms = duration("cooldown", cooldown.as_deref(), max_ms)?;
-        Ok(Self(ms.unwrap_or(0)))
+        let read =
+            |limits: Limits| duration("cooldown", cooldown.as_deref(), limits.cooldown_ms_max);
+        Ok(Self(within_limits(parts, api, read).await?.unwrap_or(0)))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::http::audit::Subject;
 use crate::http::wire::{Budget, Fields, Problem, json};
 use crate::key::Lease;
 use crate::pool::PoolId;
-use crate::store::{Diagnose, IndexSizes, Store};
+use crate::store::{Diagnose, IndexSizes, Store, committed};
 
 /// The state of the handlers.
 pub(in crate::http) struct Api<S> {
@@ -64,9 +64,28 @@ impl<S> Api<S> {
         self.diagnose.as_ref()?.index_sizes(pool)
     }
 
+    /// What a lease ended with, once that is durable. `to_leases` tells which ones go back if the client's connection is
+    /// reset before.
+    pub(super) async fn once_committed<T>(
+        &self,
+        client: &Client,
+        leased: Result<T, Error>,
+        to_leases: fn(&T) -> Vec<Lease>,
+    ) -> Result<T, Error>
+    where
+        S: Store,
+    {
+        let of_client = leased.as_ref().map_or_else(|_| Vec::new(), to_leases);
+        let mut given = Given { store: &*self.store, leases: of_client };
+        unless_reset(client, committed(&*self.store).map(Ok)).await?;
+        given.leases.clear();
+        leased
+    }
+
     /// Waits for `lease`, until the server stops or the client hangs up. Then nobody waits for the key any
     /// more. A key that is free at once is leased all the same: the client may have closed only its sending half.
-    /// `to_leases` tells which ones go back if the client has hung up before it got them.
+    /// `to_leases` tells which ones go back if the client has hung up before it got them. What `lease` ends with need not be
+    /// durable yet.
     ///
     /// # Errors
     ///
@@ -82,7 +101,7 @@ impl<S> Api<S> {
     {
         let mut lease = pin!(lease);
         if let Some(at_once) = lease.as_mut().now_or_never() {
-            return Ok(at_once);
+            return Ok(self.once_committed(client, at_once, to_leases).await);
         }
         let mut stopped = self.stopped.clone();
         let leased = tokio::select! {
@@ -91,6 +110,7 @@ impl<S> Api<S> {
             _ = stopped.changed() => return Err(Problem::Stopping),
             () = client.gone() => Err(Error::EXHAUSTED),
         };
+        let leased = self.once_committed(client, leased, to_leases).await;
         let Ok(leased) = leased else { return Ok(leased) };
         let mut given = Given { store: &*self.store, leases: to_leases(&leased) };
         if client.has_hung_up().await {

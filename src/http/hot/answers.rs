@@ -1,12 +1,13 @@
 //! The answers to hot requests, byte by byte.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::counts::Counts;
 use crate::error::Error;
 use crate::http::audit::{AuditLog, Entry, Sent};
-use crate::http::meter::{self, Tally};
+use crate::http::meter;
 use crate::http::route::Route;
 use crate::http::wire::{self, Fields, Refusal};
 use crate::key::KeyId;
@@ -37,10 +38,8 @@ pub(super) struct Answers {
     second: i64,
     /// What follows the length of the body: the date, and the end of the head.
     end: String,
-    /// Numbers of answers that are not yet in the tally, by route and status. There are only a few of these.
-    counts: Vec<(Route, u16, u64)>,
-    /// Numbers of requests that found no key, and are not yet in the tally, by pool.
-    without_key: Vec<(PoolId, u64)>,
+    /// Of the answers that were written.
+    pub(super) counts: Counts,
     audit: Option<AuditLog>,
     /// The entry in the audit log of the request that is answered next, if it has one.
     pub(super) entry: Option<Box<Entry>>,
@@ -76,7 +75,7 @@ impl Answers {
             }
             Err(Error::NotFound) => (404, NOT_FOUND, self.write_nothing(None)),
             Err(Error::Exhausted { retry_after_ms }) => {
-                self.note_without_key(pool);
+                self.counts.note_without_key(pool);
                 (404, NOT_FOUND, self.write_nothing(*retry_after_ms))
             }
             Err(error) => return self.refuse(route, id, &Refusal::of(error)),
@@ -108,22 +107,10 @@ impl Answers {
 
     /// Notes an answer for the tally, and logs it. Its entry becomes a line of the audit log.
     fn note(&mut self, route: Route, id: Option<&KeyId>, status: u16) {
-        let is_same = |known: &&mut (Route, u16, u64)| known.0 == route && known.1 == status;
-        match self.counts.iter_mut().find(is_same) {
-            Some((.., count)) => *count += 1,
-            None => self.counts.push((route, status, 1)),
-        }
+        self.counts.note(route, status);
         meter::log(route, id, status, None);
         if let Some((audit, entry)) = self.audit.as_ref().zip(self.entry.take()) {
             audit.write(&entry, status);
-        }
-    }
-
-    /// Notes for the tally that a request found no key. O(p) for the p pools of a batch.
-    fn note_without_key(&mut self, pool: PoolId) {
-        match self.without_key.iter_mut().find(|known| known.0 == pool) {
-            Some((_, count)) => *count += 1,
-            None => self.without_key.push((pool, 1)),
         }
     }
 
@@ -131,16 +118,6 @@ impl Answers {
     pub(super) fn clear_output(&mut self) {
         self.output.clear();
         self.output.shrink_to(KEPT_BYTES);
-    }
-
-    /// Adds the answers since the last call to `tally`, each with the latency `elapsed`. O(1).
-    pub(super) fn count(&mut self, tally: &Tally, elapsed: Duration) {
-        for (route, status, count) in self.counts.drain(..) {
-            tally.add(route, status, count, elapsed);
-        }
-        for (pool, count) in self.without_key.drain(..) {
-            tally.add_without_key(pool, count);
-        }
     }
 
     /// Writes the body of an answer, and returns the fields of its head.

@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     /// Its TLS. Then encrypted answers wait in it, and not in `output`.
     pub(super) session: Option<Session>,
+    /// Tells it from others that have had the same place in the loop.
+    pub(super) number: u64,
     /// Counts towards the limits on connections.
     pub(super) place: Place,
     /// What was read but is not a whole head yet, or not hot.
@@ -33,6 +35,10 @@ pub(super) struct Connection {
     pub(super) head_permit: Option<HeadPermit>,
     /// Answers that the client has not received yet. Until it has, nothing is read.
     pub(super) output: Vec<u8>,
+    /// How many bytes of its answers are parked, and not in `output`.
+    pub(super) parked: usize,
+    /// It is not read until its parked answers have left, or until the loop has room for more of them.
+    pub(super) is_held: bool,
     /// The share of the budget that its answers have, if they are large.
     output_permit: AnswerPermit,
     /// The first tick after it last made progress. To read the clock at each tick is enough.
@@ -60,18 +66,22 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(Transfer { stream, mut session, place, read, is_new, .. }: Transfer) -> Self {
+    pub(super) fn new(transfer: Transfer, number: u64) -> Self {
+        let Transfer { stream, mut session, place, read, is_new, .. } = transfer;
         if let Some(session) = &mut session {
             session.set_buffer_limit(None);
         }
         Self {
             stream,
             session,
+            number,
             place,
             has_more: !read.is_empty(),
             input: read,
             head_permit: None,
             output: Vec::new(),
+            parked: 0,
+            is_held: false,
             output_permit: AnswerPermit::default(),
             idle_since: None,
             is_new,
@@ -124,7 +134,17 @@ impl Connection {
 
     /// Whether answers have still to be sent.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.is_busy() || self.has_output()
+        self.is_busy() || self.has_output() || self.has_parked()
+    }
+
+    /// Whether answers wait until what they rest on is durable.
+    pub(super) fn has_parked(&self) -> bool {
+        self.parked > 0
+    }
+
+    /// Whether it waits for the store, and not for its client.
+    pub(super) fn waits_for_store(&self) -> bool {
+        self.is_busy() || self.has_parked() || self.is_held
     }
 
     /// Whether answers wait for the client to take them.
@@ -228,12 +248,38 @@ impl Connection {
     ///
     /// If the client has gone, or there is no memory for the answers.
     pub(super) fn send(&mut self, answers: &[u8], budget: &Budget) -> Result<(), Errno> {
+        self.reserve(answers.len(), budget)?;
+        self.send_reserved(answers)
+    }
+
+    /// Takes the share of the budget for all answers that are kept and so many bytes more. O(1).
+    ///
+    /// # Errors
+    ///
+    /// If there is no memory for the answers.
+    pub(super) fn reserve(&mut self, more: usize, budget: &Budget) -> Result<(), Errno> {
         let pending = self.pending.as_ref().map_or(0, |pending| pending.bytes());
-        let all = self.output.len() + answers.len() + pending;
-        let permit = budget.written(all).map_err(|_| Errno::NOMEM)?;
-        self.send_or_keep(answers)?;
-        self.output_permit = if self.is_unfinished() { permit } else { AnswerPermit::default() };
+        let all = self.output.len() + self.parked + pending + more;
+        self.output_permit = budget.written(all).map_err(|_| Errno::NOMEM)?;
         Ok(())
+    }
+
+    /// Sends answers that have their share of the budget. O(length).
+    ///
+    /// # Errors
+    ///
+    /// If the client has gone.
+    pub(super) fn send_reserved(&mut self, answers: &[u8]) -> Result<(), Errno> {
+        self.send_or_keep(answers)?;
+        self.free_share();
+        Ok(())
+    }
+
+    /// Gives back the share of the budget, unless answers are left.
+    fn free_share(&mut self) {
+        if !self.is_unfinished() {
+            self.output_permit = AnswerPermit::default();
+        }
     }
 
     fn send_or_keep(&mut self, answers: &[u8]) -> Result<(), Errno> {
@@ -259,9 +305,7 @@ impl Connection {
             if session.wants_write() {
                 session::send(session, &self.stream)?;
                 self.idle_since = None;
-                if !session.wants_write() {
-                    self.output_permit = AnswerPermit::default();
-                }
+                self.free_share();
             }
             return Ok(());
         }
@@ -274,7 +318,7 @@ impl Connection {
             self.idle_since = None;
             // A client that was slow once must not keep memory for ever.
             self.output = Vec::new();
-            self.output_permit = AnswerPermit::default();
+            self.free_share();
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
@@ -20,6 +21,7 @@ use super::connection::Connection;
 use super::known_host::KnownHost;
 use super::known_pool::KnownPool;
 use super::mailbox::{Mailbox, Message, Transfer};
+use super::parked::Parked;
 use crate::http::api::Timeouts;
 use crate::http::audit::AuditLog;
 use crate::http::auth::Access;
@@ -82,6 +84,8 @@ pub(super) struct Loop<S> {
     pub(super) is_stopping: bool,
     pub(super) poll: OwnedFd,
     pub(super) connections: Slab<Connection>,
+    /// How many connections there were.
+    connections_count: u64,
     pub(super) input: Box<[u8]>,
     /// Room for what is read over TLS at a time, before it is decrypted.
     pub(super) sealed: Box<[u8]>,
@@ -92,6 +96,12 @@ pub(super) struct Loop<S> {
     /// Connections that may have more to read.
     pub(super) again: Vec<usize>,
     pub(super) answers: Answers,
+    /// Answers that wait until what they rest on is durable.
+    pub(super) parked: Parked,
+    /// Wakes the loop when they may leave.
+    commit_waker: Waker,
+    /// When the requests of the batch came.
+    pub(super) turn_began: Instant,
     pub(super) known_host: KnownHost,
     pub(super) known_pool: KnownPool,
 }
@@ -106,7 +116,7 @@ impl<S: Store> Loop<S> {
         let Shared { store, access, budget, timeouts, audit } = shared;
         let poll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&poll, mailbox.bell(), EventData::new_u64(MAIL), EventFlags::IN)?;
-        let completions = Completions::new(&mailbox);
+        let (completions, now) = (Completions::new(&mailbox), Instant::now());
         Ok(Self {
             store,
             access,
@@ -114,20 +124,24 @@ impl<S: Store> Loop<S> {
             tally,
             generation: completions.generation(),
             later: Later { receiver: Arc::new(completions), first_token: 0 },
+            commit_waker: Waker::from(Arc::clone(&mailbox)),
             mailbox,
             cold,
             timeouts,
-            next_tick: Instant::now() + timeouts.shorter() / TICKS,
+            next_tick: now + timeouts.shorter() / TICKS,
             is_draining: false,
             is_stopping: false,
             poll,
             connections: Slab::new(),
+            connections_count: 0,
             input: vec![0; INPUT_BYTES].into(),
             sealed: vec![0; INPUT_BYTES].into(),
             batch: Batch::default(),
             waiting: HashMap::new(),
             again: Vec::new(),
             answers: Answers::new(audit),
+            parked: Parked::default(),
+            turn_began: now,
             known_host: KnownHost::default(),
             known_pool: KnownPool::default(),
         })
@@ -138,6 +152,7 @@ impl<S: Store> Loop<S> {
     pub(super) fn run(&mut self) {
         let mut ready = Vec::new();
         let mut now = Instant::now();
+        let requests_max = self.store.commit_group().min(REQUESTS_MAX);
         while !self.mailbox.is_cut_off() {
             if !self.is_draining && self.mailbox.is_draining() {
                 self.is_draining = true;
@@ -148,16 +163,17 @@ impl<S: Store> Loop<S> {
                 self.again.extend(self.connections.iter().map(|(index, _)| index));
             }
             self.wait(&mut ready, now);
-            let begin = Instant::now();
+            self.turn_began = Instant::now();
             for index in ready.drain(..) {
                 self.read(index);
-                if self.batch.len() >= REQUESTS_MAX {
+                if self.batch.len() >= requests_max {
                     self.answer();
+                    self.send_committed();
                 }
             }
             self.answer();
             now = Instant::now();
-            self.answers.count(&self.tally, now - begin);
+            self.answers.counts.move_to(&self.tally, now - self.turn_began);
             if self.is_done() && self.mailbox.close_if_empty() {
                 return;
             }
@@ -169,13 +185,16 @@ impl<S: Store> Loop<S> {
     }
 
     fn is_done(&self) -> bool {
-        self.is_stopping && self.connections.is_empty()
+        self.is_stopping && self.connections.is_empty() && self.parked.is_empty()
     }
 
     /// Waits until connections are ready or messages have come, but not past the next tick.
     fn wait(&mut self, ready: &mut Vec<usize>, now: Instant) {
         ready.append(&mut self.again);
         let has_time = ready.is_empty() && !self.is_done();
+        if has_time {
+            self.parked.await_commit(&*self.store, &self.commit_waker);
+        }
         let until_tick = self.next_tick.saturating_duration_since(now);
         let patience = if has_time { until_tick } else { Duration::ZERO };
         let patience = Timespec::try_from(patience).ok();
@@ -210,6 +229,7 @@ impl<S: Store> Loop<S> {
                 }
             }
         }
+        self.send_committed();
         ready.append(&mut self.again);
     }
 
@@ -221,7 +241,8 @@ impl<S: Store> Loop<S> {
             Ok(()) => {
                 // It may have input already.
                 self.again.push(entry.key());
-                entry.insert(Connection::new(arrival));
+                entry.insert(Connection::new(arrival, self.connections_count));
+                self.connections_count += 1;
             }
             Err(error) => debug!("a connection cannot be registered with epoll: {error}"),
         }
@@ -236,7 +257,7 @@ impl<S: Store> Loop<S> {
         self.connections.retain(|_, connection| {
             let since = *connection.idle_since.get_or_insert(now);
             let timeout = if connection.is_idle() { idle } else { head };
-            let has_time = connection.is_busy() || now - since < timeout;
+            let has_time = connection.waits_for_store() || now - since < timeout;
             if !has_time {
                 connection.end_output();
             }

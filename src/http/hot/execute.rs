@@ -26,6 +26,8 @@ impl<S: Store> Loop<S> {
         self.store.execute(&self.batch.operations, &mut self.batch.answers, &self.later);
         self.later.first_token += self.batch.operations.len() as u64;
         let mut batch = take(&mut self.batch);
+        let point = self.commit_point();
+        let mut group = point.map(|point| self.parked.begin(point, self.turn_began));
         // The first answer to the same connection, and the first one that is not sent at once.
         let (mut first, mut first_held) = (0, None);
         for n in 0..batch.len() {
@@ -62,12 +64,20 @@ impl<S: Store> Loop<S> {
                 }
             }
             if is_last {
-                if !self.send(index) {
-                    let unsent = &batch.answers[first..first_held.unwrap_or(n + 1)];
-                    self.give_back(unsent.iter().filter_map(lease_in).collect());
+                let unsent = &batch.answers[first..first_held.unwrap_or(n + 1)];
+                let leases = unsent.iter().filter_map(lease_in);
+                let is_sent = match &mut group {
+                    None => self.send(index),
+                    Some(group) => self.park(index, group, leases.clone(), false),
+                };
+                if !is_sent {
+                    self.give_back(leases.collect());
                 }
                 (first, first_held) = (n + 1, None);
             }
+        }
+        if let Some(group) = group {
+            self.parked.add(group, &mut self.answers);
         }
         batch.clear();
         self.batch = batch;
@@ -101,10 +111,16 @@ impl<S: Store> Loop<S> {
         } else {
             self.answers.add(&*self.store, route, ticket.pool, id.as_ref(), outcome);
         }
-        self.answers.count(&self.tally, began.elapsed());
         let answer = PendingAnswer::new(take(&mut self.answers.output), outcome);
         let leases = connection.completed(token, answer, &mut self.answers.output);
-        if !self.send(index) {
+        // Without an answer that can leave now, there is nothing to wait for.
+        let has_answers = !self.answers.output.is_empty();
+        let point = if has_answers { self.commit_point() } else { None };
+        if point.is_none() {
+            self.answers.counts.move_to(&self.tally, began.elapsed());
+        }
+        let has_waited = route.may_wait() && !leases.is_empty();
+        if !self.send_at(point, index, began, &leases, has_waited) {
             return self.give_back(leases);
         }
         // More input may have come meanwhile.
@@ -126,8 +142,10 @@ impl<S: Store> Loop<S> {
         self.lose_all();
     }
 
-    /// Loses all connections, whose thread ends or has panicked.
+    /// Loses all connections, whose thread ends or has panicked, and gives back the leases in parked answers.
     pub(super) fn lose_all(&mut self) {
+        let leases = self.parked.give_up();
+        self.give_back(leases);
         let all: Vec<_> = self.connections.iter().map(|(index, _)| index).collect();
         for index in all {
             self.lose(index);
@@ -139,7 +157,7 @@ impl<S: Store> Loop<S> {
         self.connections[index].waiting_leases().for_each(|ticket| self.store.cancel(ticket));
     }
 
-    fn give_back(&self, leases: Vec<Lease>) {
+    pub(super) fn give_back(&self, leases: Vec<Lease>) {
         if !leases.is_empty() {
             self.store.give_back(leases);
         }
@@ -156,14 +174,20 @@ impl<S: Store> Loop<S> {
             self.lose(index);
             return false;
         }
+        self.after_sending(index);
+        true
+    }
+
+    /// Goes on with a connection whose answers were sent.
+    pub(super) fn after_sending(&mut self, index: usize) {
+        let connection = &self.connections[index];
         if connection.is_busy() {
-            return true;
+            return;
         }
         if self.is_stopping || connection.is_closing {
             self.again.push(index);
         }
         self.hand_over(index);
-        true
     }
 
     /// Hands a connection to hyper if it is not hot any more and all its answers were sent.

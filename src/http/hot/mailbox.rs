@@ -6,6 +6,7 @@ use std::mem::take;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::SeqCst};
+use std::task::Wake;
 
 use parking_lot::Mutex;
 use rustix::event::{EventfdFlags, eventfd};
@@ -189,8 +190,20 @@ impl Mailbox {
         &self.bell
     }
 
+    /// Makes the loop look for news.
     fn ring(&self) {
         // It fails only if it has rung 2^64 times without a reset.
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+}
+
+/// A store wakes the loop when parked answers may leave.
+impl Wake for Mailbox {
+    fn wake(self: Arc<Self>) {
+        self.ring();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.ring();
     }
 }

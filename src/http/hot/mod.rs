@@ -9,7 +9,8 @@
 //! read from it. It comes back when its client has sent nothing for a while: an idle connection needs many
 //! kilobytes in hyper but only some 200 bytes here, and its next request may be hot. Both paths give the same
 //! bytes for the same request: `tests/it/paths.rs` compares them. While the store completes a request later,
-//! its connection waits, and the others do not.
+//! its connection waits, and the others do not. Where the store has to make changes durable, answers leave when it has, and
+//! the next requests are executed meanwhile (`park.rs`).
 //!
 //! `loadtest/results/` compares it with bare hyper, and with a loop that parses nothing.
 
@@ -18,6 +19,7 @@ mod audited;
 mod batch;
 mod completions;
 mod connection;
+mod counts;
 mod event_loop;
 mod execute;
 mod fields;
@@ -25,6 +27,8 @@ mod known_host;
 mod known_pool;
 mod last_input;
 mod mailbox;
+mod park;
+mod parked;
 mod parse;
 mod pending;
 mod read;

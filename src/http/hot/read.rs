@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::audited::begin;
 use super::event_loop::Loop;
+use super::parked::OF_ONE_MAX;
 use super::parse::{Parsed, parse};
 use super::session::Came;
 use crate::http::route::Route;
@@ -42,10 +43,13 @@ impl<S: Store> Loop<S> {
         if connection.has_output() || connection.is_cold {
             return self.hand_over(index);
         }
+        if connection.parked >= OF_ONE_MAX || self.parked.is_full() {
+            return self.hold(index);
+        }
         let may_have_more = connection.has_more;
         let has_all = self.is_stopping && connection.last_input().left == 0 && !may_have_more;
         if connection.is_closing || has_all {
-            return self.finish(index);
+            return if connection.has_parked() { self.hold(index) } else { self.finish(index) };
         }
         let held = connection.input.len();
         self.input[..held].copy_from_slice(&connection.input);
@@ -61,6 +65,8 @@ impl<S: Store> Loop<S> {
                     connection.has_more = may_have_more;
                     return self.again.push(index);
                 }
+                // Its input has ended, but not all its answers have left.
+                Ok(_) | Err(Errno::AGAIN) if connection.has_parked() => return self.hold(index),
                 _ => return self.close_one(index),
             };
         let length = held + length;
@@ -137,7 +143,10 @@ impl<S: Store> Loop<S> {
         self.connections[index].is_closing = true;
         self.answers.closes = true;
         self.answers.refuse(Route::Unknown, None, &Refusal::from(problem));
-        self.send(index);
+        // It rests on nothing, but it comes after the other answers.
+        let is_first = !self.connections[index].has_parked();
+        let point = if is_first { None } else { self.parked.last_point() };
+        self.send_at(point, index, Instant::now(), &[], false);
     }
 
     /// Closes a connection whose requests are answered, once the server drains. If it was closed while its client

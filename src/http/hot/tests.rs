@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use rustix::io::ioctl_fionread;
@@ -13,6 +13,7 @@ use rustix::net::sockopt::set_socket_linger;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::completions::Completions;
+use super::connection::Connection;
 use super::event_loop::{Loop, Shared};
 use super::mailbox::{Mailbox, Transfer};
 use crate::http::api::{Place, Timeouts};
@@ -22,7 +23,9 @@ use crate::http::route::Route;
 use crate::http::wire::Budget;
 use crate::key::{Fence, KeyId, State};
 use crate::pool::PoolId;
-use crate::store::{Complete, Leasing, Memory, Options, OwnKey, Reply, Store, StoreExt};
+use crate::store::{
+    CommitPoint, Complete, Leasing, Memory, Options, OwnKey, Reply, Store, StoreExt,
+};
 use crate::time::ManualClock;
 
 /// A loop over a store with one key.
@@ -211,4 +214,50 @@ async fn input_that_nobody_reads_at_a_stop_destroys_no_answers() {
     let received = answers.matches("HTTP/1.1 200 OK").count() as u64;
     assert!(received >= 1000, "{received}");
     assert_eq!(received, metrics.answered(Route::Show, 200));
+}
+
+#[test]
+fn parked_answers_have_a_share_of_the_budget_until_they_have_left() {
+    const LARGE: usize = 1 << 20;
+    let ((_client, transfer), budget) = (connection(), Budget::default());
+    let mut connection = Connection::new(transfer, 0);
+    connection.reserve(LARGE, &budget).unwrap();
+    connection.parked = LARGE;
+    let is_free = || budget.written(usize::MAX).is_ok();
+    connection.flush().unwrap();
+    assert!(!is_free());
+    for (left, has_share) in [(LARGE / 2, true), (0, false)] {
+        connection.parked = left;
+        connection.send_reserved(b"HTTP/1.1 200 OK\r\n").unwrap();
+        assert_eq!(!is_free(), has_share, "{left} bytes are left");
+    }
+    let others = budget.written(usize::MAX).ok().unwrap();
+    assert!(connection.reserve(LARGE, &budget).is_err());
+    drop(others);
+}
+
+/// Also what rests on nothing leaves in its turn.
+#[tokio::test]
+async fn answers_that_need_no_commit_leave_after_those_that_do() {
+    let Fixture { mut hot, budget, .. } = one_key().await;
+    let (mut client, mut transfer) = connection();
+    transfer.stream.set_nonblocking(true).unwrap();
+    transfer.read = LEASE.as_bytes().to_vec();
+    let index = hot.connections.insert(Connection::new(transfer, 0));
+    hot.answers.output.extend(b"parked,");
+    hot.send_at(Some(CommitPoint(1)), index, Instant::now(), &[], false);
+    hot.read(index);
+    hot.answer();
+    // There is no memory for a head that has begun, so it is refused.
+    let _others: Vec<_> = (0..1024).map(|_| budget.head(16 * 1024).ok()).collect();
+    hot.connections[index].input = b"x".repeat(2000);
+    hot.connections[index].has_more = true;
+    hot.read(index);
+    hot.send_committed();
+    drop(hot);
+    let mut answers = String::new();
+    client.read_to_string(&mut answers).unwrap();
+    let [parked, lease, refusal] =
+        ["parked,", "HTTP/1.1 200 OK", "HTTP/1.1 503"].map(|begin| answers.find(begin));
+    assert!(parked == Some(0) && lease.is_some() && lease < refusal, "{answers}");
 }

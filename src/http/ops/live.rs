@@ -19,7 +19,7 @@ use crate::http::auth::authorization;
 use crate::http::route::Need;
 use crate::http::wire::{Problem, respond};
 use crate::pool::{PoolId, PoolName};
-use crate::store::Store;
+use crate::store::{Store, committed};
 
 /// How much of the history is sent at a time, in bytes.
 const PIECE_BYTES: usize = 4096;
@@ -34,7 +34,14 @@ pub(in crate::http) async fn events<S: Store>(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let view = view(&ops, &uri, &headers)?;
+    let view = match view(&ops, &uri, &headers) {
+        Ok(view) => view,
+        Err(problem) => {
+            // It may tell that a pool was just deleted.
+            committed(&*ops.api.store).await;
+            return Err(problem);
+        }
+    };
     let Some(permit) = ops.status.viewers.try_take() else {
         return Err(Problem::TooManyViewers);
     };

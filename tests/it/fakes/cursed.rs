@@ -1,9 +1,11 @@
 //! A store with a bug.
 
+use std::task::Waker;
+
 use token_orchestrator::error::Error;
 use token_orchestrator::key::Lease;
 use token_orchestrator::pool::PoolId;
-use token_orchestrator::store::{Answer, Later, Operation, Stats, Store, Ticket};
+use token_orchestrator::store::{Answer, CommitPoint, Later, Operation, Stats, Store, Ticket};
 use token_orchestrator::time::Timestamp;
 
 /// The id of a key that must not be named.
@@ -32,6 +34,18 @@ impl<S: Store> Store for Cursed<S> {
 
     fn give_back(&self, leases: Vec<Lease>) {
         self.0.give_back(leases);
+    }
+
+    fn uncommitted(&self) -> Option<CommitPoint> {
+        self.0.uncommitted()
+    }
+
+    fn is_committed(&self, point: CommitPoint) -> bool {
+        self.0.is_committed(point)
+    }
+
+    fn wake_when_committed(&self, point: CommitPoint, waker: &Waker) {
+        self.0.wake_when_committed(point, waker);
     }
 
     async fn stats_of(&self, pool: PoolId) -> Result<Stats, Error> {
