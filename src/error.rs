@@ -43,6 +43,10 @@ pub enum Error {
     TooManyLabels,
     /// All values together may not have so many bytes.
     ValuesFull,
+    /// The store is being restored.
+    Starting,
+    /// The disk has no room for a change.
+    StorageFull,
     /// The store cannot be reached, or cannot keep what it is told. Unlike after any other error, it
     /// is not known whether the operation was carried out.
     Unavailable {
@@ -77,6 +81,8 @@ impl fmt::Display for Error {
             Self::ValuesFull => {
                 "there is no room for more values: all together have too many bytes"
             }
+            Self::Starting => "the store is being restored",
+            Self::StorageFull => "the disk is full",
             Self::Unavailable { .. } => "the store is not available",
         })
     }

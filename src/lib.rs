@@ -47,7 +47,8 @@
 //! | [`pool`] | names and settings of pools | |
 //! | [`key`] | ids, leases, TTLs | `time`, `error`, `pool` |
 //! | [`engine`] | the pool: pure, synchronous; `now` and randomness are arguments | `key` |
-//! | [`store`] | the contract of a store, and the one in memory | `engine` |
+//! | [`journal`] | changes on disk, and reading them back | `engine` |
+//! | [`store`] | the contract of a store, and the one in memory, with or without a journal | `engine`, `journal` |
 //! | [`http`] | the API, its errors, connections, TLS, tokens, metrics, the page | `store` |
 //! | [`cli`] | arguments, the composition of all, and a client | `http`, `config` |
 //!
@@ -136,6 +137,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod http;
+pub mod journal;
 pub mod key;
 pub mod pool;
 pub mod store;

@@ -3,6 +3,7 @@
 //! A clock is anchored to the wall clock when it is made. After that it runs by a clock that nobody
 //! sets, so a jump of the wall clock moves no deadline. What is shown follows the wall clock.
 
+use std::fs;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -12,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::time::sleep;
+use uuid::Uuid;
 
 /// Milliseconds since 2025-01-01T00:00:00Z, by the [`Clock`] that gave it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +81,11 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// The time of day at `at`, for display, in milliseconds of Unix time. O(1).
     fn unix_ms(&self, at: Timestamp) -> u64;
 
+    /// How the clock runs, for one that goes on where it has ended. O(1).
+    fn anchor(&self) -> ClockAnchor {
+        ClockAnchor::default()
+    }
+
     /// Ends at `at` or soon after, at once if that has passed.
     fn sleep_until(&self, at: Timestamp) -> impl Future<Output = ()> + Send;
 }
@@ -93,6 +100,15 @@ pub struct SystemClock {
     /// What to add to the time since boot, so that it counts from the epoch.
     offset: Duration,
     shown: Arc<Shown>,
+}
+
+/// How a [`SystemClock`] runs, for one that goes on where it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockAnchor {
+    /// Names the start of the machine; all zeros if that is not known.
+    pub boot: [u8; 16],
+    /// What to add to the time since then, in nanoseconds.
+    pub offset_ns: u64,
 }
 
 /// How the shown time differs from the clock's own.
@@ -126,6 +142,21 @@ impl SystemClock {
         Self::anchored(wall, boot)
     }
 
+    /// A clock that goes on where one has ended that ran by `anchor`, and last gave `seen`. If the machine was not started
+    /// again meanwhile, it goes on as if it had never ended, whatever has become of the wall clock. Otherwise it shows
+    /// the wall clock's time, but none before `reserved`. O(1).
+    #[must_use]
+    pub fn resume(anchor: ClockAnchor, seen: Timestamp, reserved: Timestamp) -> Self {
+        let offset = Duration::from_nanos(anchor.offset_ns);
+        let goes_on = Timestamp::from_ms(whole_ms(since_boot() + offset)) >= seen;
+        if anchor.boot == boot_id() && anchor.boot != [0; 16] && goes_on {
+            return Self { offset, shown: Arc::default() };
+        }
+        let clock = Self::new();
+        let behind_ms = reserved.ms_since(clock.now());
+        Self { offset: clock.offset + Duration::from_millis(behind_ms), ..clock }
+    }
+
     /// A clock that showed `wall`, a time since the epoch, when the machine was up for `boot`.
     fn anchored(wall: Duration, boot: Duration) -> Self {
         // Only a wall clock that was never set is this far behind.
@@ -139,6 +170,12 @@ impl SystemClock {
             self.shown.ahead_ms.store(ahead_ms, Relaxed);
         }
     }
+}
+
+/// Names the start of the machine: another one after each. All zeros where the system does not say it.
+fn boot_id() -> [u8; 16] {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Uuid::try_parse(text.trim()).unwrap_or_default().into_bytes()
 }
 
 /// How long the system has been up. It is never set, and goes on while the machine is suspended.
@@ -176,6 +213,11 @@ impl Clock for SystemClock {
             }
         }
         Timestamp::from_ms(now_ms)
+    }
+
+    fn anchor(&self) -> ClockAnchor {
+        let offset_ns = u64::try_from(self.offset.as_nanos()).unwrap_or(u64::MAX);
+        ClockAnchor { boot: boot_id(), offset_ns }
     }
 
     fn unix_ms(&self, at: Timestamp) -> u64 {
@@ -256,6 +298,32 @@ mod tests {
         let shown = clock.unix_ms(clock.now());
         assert!((before..=wall_ms()).contains(&shown), "{shown} is not from {before} on");
         assert_eq!(Timestamp::EPOCH_UNIX_MS + clock.now().as_ms(), clock.unix_ms(clock.now()));
+    }
+
+    #[test]
+    fn a_clock_goes_on_by_the_time_since_the_machine_started() {
+        let before = SystemClock::anchored(Duration::from_secs(5), Duration::ZERO);
+        let (anchor, seen) = (before.anchor(), before.now());
+        assert_ne!(anchor.boot, [0; 16], "the system says it");
+        // Hours from the wall clock, and exact.
+        let after = SystemClock::resume(anchor, seen, seen.plus_ms(2000));
+        assert!(after.now().ms_since(before.now()) <= 1000 && after.offset == before.offset);
+    }
+
+    #[test]
+    fn after_another_start_of_the_machine_no_time_comes_back() {
+        let (now, hour_ms) = (SystemClock::new().now(), 3_600_000);
+        let of_other_start = ClockAnchor { boot: [7; 16], offset_ns: 0 };
+        // The wall clock has gone on, or was set back by an hour.
+        for reserved in [Timestamp::from_ms(now.as_ms() - hour_ms), now.plus_ms(hour_ms)] {
+            let after = SystemClock::resume(of_other_start, reserved, reserved).now();
+            assert!(after >= reserved.max(now), "{after:?}");
+            assert!(after.ms_since(reserved.max(now)) <= 1000, "{after:?}");
+        }
+        // It says that it is the same start, but less time has passed since then: that of a container, perhaps.
+        let anchor = ClockAnchor { offset_ns: 0, ..SystemClock::new().anchor() };
+        let seen = now.plus_ms(hour_ms);
+        assert!(SystemClock::resume(anchor, seen, seen).now() >= seen);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod common;
 mod counts;
+mod data;
 mod failure;
 mod import;
 mod list;

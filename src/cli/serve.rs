@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::audit::{self, Audit};
+use super::data::{self, DataArgs};
 use super::listen;
 use super::log::{self, LogFormat};
 use super::names::Names;
@@ -21,8 +23,7 @@ use super::service::Service;
 use crate::config;
 use crate::http::{self, Access, Listeners, ServeOptions, Timeouts, Tls};
 use crate::pool::Settings;
-use crate::store::{Memory, Options};
-use crate::time::SystemClock;
+use crate::store::Options;
 
 /// Open files reserved for the address for operators: 1,000 connections, and the server's own files.
 const OPERATOR_FILES: usize = 1100;
@@ -142,6 +143,8 @@ pub(super) struct Args {
     #[arg(long, env = "TOKEN_ORCHESTRATOR_SHARDS", default_value_t = Options::SHARDS,
           value_name = "NUMBER", value_parser = config::parse_shards)]
     shards: usize,
+    #[command(flatten)]
+    data: DataArgs,
 }
 
 impl Args {
@@ -168,6 +171,7 @@ impl Args {
             let (main, admin) = (names.name("listen"), names.name("admin-listen"));
             return Err(format!("{main} and {admin} must be different addresses"));
         }
+        self.data.check(names)?;
         let admin = self.admin_listen.map(|address| (address, "admin-listen"));
         let addresses = iter::once((self.listen, "listen")).chain(admin);
         let reachable = addresses.into_iter().find(|(address, _)| !is_loopback(*address));
@@ -182,6 +186,26 @@ impl Args {
             ));
         }
         Ok(())
+    }
+
+    /// The options of the store.
+    fn options(&self) -> Options {
+        let settings = Settings {
+            key_ttl_ms: Some(self.key_ttl),
+            lease_ttl_ms: self.lease_ttl,
+            lease_ms_max: self.max_lease.unwrap_or(self.lease_ttl),
+            cooldown_ms_max: self.max_cooldown,
+            wait_ms_max: self.max_wait,
+            lapse_cooldown_ms: 0,
+            keys_max: self.max_keys,
+        };
+        Options {
+            settings,
+            shards: self.shards,
+            waiters_max: self.max_waiters,
+            pools_max: self.max_pools,
+            value_bytes_max: self.max_value_bytes,
+        }
     }
 
     /// The certificate and its key, if the server is to speak TLS.
@@ -211,7 +235,10 @@ pub(super) fn run(args: &Args, names: &Names) -> io::Result<()> {
     // When it is dropped, all requests are answered.
     let audit = audit.map_err(|error| names.blame(&["audit-log"], &error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args, names, audit.as_ref(), log.dropped.clone()))
+    let served = runtime.block_on(serve(args, names, audit.as_ref(), log.dropped.clone()));
+    // A directory may still be read.
+    runtime.shutdown_background();
+    served
 }
 
 /// Raises the limit on open files to the most that the system allows.
@@ -286,24 +313,7 @@ async fn serve(
     let open = |address, option| listen::open(address, &names.name(option));
     let main = open(args.listen, "listen")?;
     let admin = args.admin_listen.map(|address| open(address, "admin-listen")).transpose()?;
-    let listeners = Listeners { main, admin };
-    let settings = Settings {
-        key_ttl_ms: Some(args.key_ttl),
-        lease_ttl_ms: args.lease_ttl,
-        lease_ms_max: args.max_lease.unwrap_or(args.lease_ttl),
-        cooldown_ms_max: args.max_cooldown,
-        wait_ms_max: args.max_wait,
-        lapse_cooldown_ms: 0,
-        keys_max: args.max_keys,
-    };
-    let options = Options {
-        settings,
-        shards: args.shards,
-        waiters_max: args.max_waiters,
-        pools_max: args.max_pools,
-        value_bytes_max: args.max_value_bytes,
-    };
-    let store = Memory::new(options, SystemClock::new());
+    let mut listeners = Listeners { main, admin };
     let mut serve_options = ServeOptions {
         connections_max: connections_max(args),
         connections_per_peer_max: args.max_connections_per_peer,
@@ -315,11 +325,24 @@ async fn serve(
         drain_delay: Duration::from_millis(args.drain_delay.into()),
         access: access.clone(),
         tls: tls.clone(),
-        diagnose: Some(Arc::new(store.clone())),
+        diagnose: None,
         log_dropped,
         audit: audit.map(|audit| audit.log.clone()),
         heartbeat: None,
     };
+    let starting = (&mut listeners, serve_options.clone());
+    let opening = data::open(&args.data, names, args.options(), &access, starting);
+    let stopped = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopped while it was starting"),
+            _ = interrupt.recv() => info!("Ctrl-C: stopped while it was starting"),
+        }
+    };
+    let (store, durable) = tokio::select! {
+        opened = opening => opened?,
+        () = stopped => return Ok(()),
+    };
+    serve_options.diagnose = Some(Arc::new(store.clone()));
     tokio::spawn(store.clone().sweep());
     let scheme = if tls.is_some() { "https" } else { "http" };
     let main = listeners.main.local_addr()?;
@@ -357,6 +380,9 @@ async fn serve(
         service.stopping();
     };
     http::serve(listeners, Arc::new(store), serve_options, shutdown).await?;
+    if let Some(durable) = durable {
+        spawn_blocking(move || durable.close()).await.map_err(io::Error::other)?;
+    }
     info!("stopped");
     Ok(())
 }

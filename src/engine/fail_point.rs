@@ -49,6 +49,22 @@ pub(crate) enum FailPoint {
     WalkLooksBack,
     /// A sample picks the small or the large half of a pool with equal probability.
     UnevenHalves,
+    /// An answer leaves before what it rests on is on disk.
+    AnswerBeforeCommit,
+    /// The names of new files may be lost with the power.
+    NamesNotSynced,
+    /// What is behind the last whole frame is read, whatever its checksum says.
+    TornEndAccepted,
+    /// The records of a key come in no order.
+    RecordsOutOfOrder,
+    /// A snapshot is said to have what has changed while it was written.
+    SnapshotMissesChanges,
+    /// A snapshot counts before what it has is on disk elsewhere.
+    SnapshotPublishedEarly,
+    /// Generations that were given are not kept from being given again.
+    GenerationsNotReserved,
+    /// Damage in the middle is taken for a torn end.
+    DamageCutOff,
 }
 
 #[cfg(test)]
@@ -59,7 +75,7 @@ thread_local! {
 #[cfg(test)]
 impl FailPoint {
     /// All of them.
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 30] = [
         Self::HintGenerationNotCompared,
         Self::FenceNotCompared,
         Self::UnblockOffersNothing,
@@ -82,6 +98,14 @@ impl FailPoint {
         Self::WalkSkipsBucket,
         Self::WalkLooksBack,
         Self::UnevenHalves,
+        Self::AnswerBeforeCommit,
+        Self::NamesNotSynced,
+        Self::TornEndAccepted,
+        Self::RecordsOutOfOrder,
+        Self::SnapshotMissesChanges,
+        Self::SnapshotPublishedEarly,
+        Self::GenerationsNotReserved,
+        Self::DamageCutOff,
     ];
 
     /// Switches on `point`, and no other, for this thread.

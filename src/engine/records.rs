@@ -40,14 +40,12 @@ fn prefetch(address: usize) {
 }
 
 impl Records {
-    pub(super) fn new(sharding: Sharding, lapse_cooldown_ms: u32) -> Self {
+    pub(super) fn new(sharding: Sharding) -> Self {
         let map = DashMap::with_hasher_and_shard_amount(sharding, sharding.count());
         Self {
             sharding,
             map,
-            shards: (0..sharding.count())
-                .map(|_| CachePadded::new(Shard::new(lapse_cooldown_ms)))
-                .collect(),
+            shards: (0..sharding.count()).map(|_| CachePadded::default()).collect(),
         }
     }
 

@@ -176,6 +176,32 @@ impl<J: Journal> Restoring<J> {
         }
     }
 
+    /// Lets keys that had died by `since` go, and lets others live until `until` at least. That is noted in the journal. O(d log n)
+    /// for d keys that die before.
+    pub fn lengthen_lives(&self, since: Timestamp, until: Timestamp) {
+        let Self(pool) = self;
+        self.forget_dead(since);
+        let Some(last_ms) = until.as_ms().checked_sub(1) else { return };
+        loop {
+            let due = pool.lives.due(Timestamp::from_ms(last_ms), Self::STEP);
+            if due.is_empty() {
+                return;
+            }
+            for (at, key) in due {
+                pool.records.with(key, Timestamp::default(), |guarded| {
+                    if guarded.life_ends() < until {
+                        let state = KeyState { life_ends: until, ..guarded.look().key_state() };
+                        self.set(guarded, &state);
+                        pool.journal.append(|| guarded.look().change());
+                    }
+                    if guarded.life_entry() == at {
+                        pool.move_life_entry(guarded, guarded.life_ends());
+                    }
+                });
+            }
+        }
+    }
+
     /// Lets no key have a generation below `floor` from its next change on: those may have been given before, by changes
     /// that were lost. O(s) for s shards.
     ///

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 
 use crate::key::Ttl;
+use crate::pool;
 use crate::time::Timestamp;
 
 /// What can be changed of a pool while it runs: see [`super::Pool::configure`].
@@ -24,6 +25,18 @@ impl Settings {
     #[must_use]
     pub fn new(ttl: Ttl, keys_max: usize) -> Self {
         Self { ttl, keys_max, lapse_cooldown_ms: 0 }
+    }
+}
+
+/// The part of a pool's settings that is for the engine.
+impl From<pool::Settings> for Settings {
+    fn from(settings: pool::Settings) -> Self {
+        let key_ttl_ms = settings.key_ttl_ms.unwrap_or(Ttl::NEVER_MS);
+        Self {
+            ttl: Ttl { key_ttl_ms, lease_ttl_ms: settings.lease_ttl_ms },
+            keys_max: settings.keys_max,
+            lapse_cooldown_ms: settings.lapse_cooldown_ms,
+        }
     }
 }
 

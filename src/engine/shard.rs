@@ -50,13 +50,6 @@ pub(super) struct Shard {
 }
 
 impl Shard {
-    /// A shard whose keys cool down for so long after leases that have lapsed.
-    pub(super) fn new(lapse_cooldown_ms: u32) -> Self {
-        let shard = Self::default();
-        shard.set_lapse(LapseCooldown::new(lapse_cooldown_ms));
-        shard
-    }
-
     /// How long keys cool down after leases that have lapsed.
     pub(super) fn lapse(&self) -> LapseCooldown {
         LapseCooldown {
@@ -82,7 +75,8 @@ impl Shard {
         self.floor.store(floor, Relaxed);
     }
 
-    fn set_lapse(&self, lapse: LapseCooldown) {
+    /// Lets keys cool down like that after leases that have lapsed.
+    pub(super) fn set_lapse(&self, lapse: LapseCooldown) {
         self.lapse_ms.store(lapse.ms, Relaxed);
         self.lapse_before_ms.store(lapse.before_ms, Relaxed);
         self.lapse_changed_ms.store(lapse.changed_at.as_ms(), Relaxed);

@@ -2,6 +2,7 @@
 
 use super::guarded::{Guarded, Look};
 use super::halves::{Halves, Size};
+use super::lapse::LapseCooldown;
 use super::record::Record;
 use super::records::Records;
 use super::shard::Shard;
@@ -17,22 +18,26 @@ pub(super) struct Tables {
 
 /// What all shards have.
 struct Common {
-    lapse_cooldown_ms: u32,
+    /// A table that is made later has it as well, as its keys may be restored ones.
+    lapse: LapseCooldown,
     /// See [`Shard::floor`].
     floor: u64,
 }
 
 impl Common {
     fn table(&self, sharding: Sharding) -> Records {
-        let table = Records::new(sharding, self.lapse_cooldown_ms);
-        table.each_shard(|shard| shard.raise_floor(self.floor));
+        let table = Records::new(sharding);
+        table.each_shard(|shard| {
+            shard.set_lapse(self.lapse);
+            shard.raise_floor(self.floor);
+        });
         table
     }
 }
 
 impl Tables {
     pub(super) fn new(size: Size, lapse_cooldown_ms: u32) -> Self {
-        let common = Common { lapse_cooldown_ms, floor: 0 };
+        let common = Common { lapse: LapseCooldown::new(lapse_cooldown_ms), floor: 0 };
         let halves = Halves::new(size, |sharding| common.table(sharding));
         Self { halves, common: Mutex::new(common) }
     }
@@ -123,7 +128,7 @@ impl Tables {
 
     /// How long keys cool down after leases that have lapsed.
     pub(super) fn lapse_cooldown_ms(&self) -> u32 {
-        self.common.lock().lapse_cooldown_ms
+        self.common.lock().lapse.ms
     }
 
     /// Lets changes of keys give no generation below `floor`. O(s) for s shards.
@@ -137,10 +142,10 @@ impl Tables {
     /// lapsed by now. O(s) for s shards, and what `settle` takes.
     pub(super) fn change_lapse(&self, ms: u32, now: Timestamp, settle: impl FnOnce()) {
         let mut common = self.common.lock();
-        if common.lapse_cooldown_ms != ms {
+        if common.lapse.ms != ms {
             settle();
             self.each_shard(|shard| shard.change_lapse(ms, now));
-            common.lapse_cooldown_ms = ms;
+            common.lapse = common.lapse.changed_to(ms, now);
         }
     }
 }

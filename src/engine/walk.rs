@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::fail_point::FailPoint;
 use super::guarded::Look;
-use super::journal::Journal;
+use super::journal::{Entry, Journal};
 use super::place::between;
 use super::pool::Pool;
 use crate::key::{KeyId, KeyInfo};
@@ -67,6 +67,39 @@ impl<J: Journal> Pool<J> {
     const EMPTY_MAX: usize = 1024;
     /// How many buckets there are for each key at most, but for small tables.
     const BUCKETS_PER_KEY: usize = 8;
+
+    /// Gives `each` all that a journal keeps of some living keys from `cursor` on, bucket after bucket until there were `limit`
+    /// or more, and returns where the walk goes on. A key that stays meanwhile is given once at least. A shard's lock is
+    /// held for one bucket at a time. O(limit), whatever the size of the pool.
+    pub fn walk_whole(
+        &self,
+        cursor: WalkCursor,
+        limit: usize,
+        now: Timestamp,
+        mut each: impl FnMut(Entry),
+    ) -> Option<WalkCursor> {
+        let (mut next, mut count) = (cursor, 0);
+        for _ in 0..limit * Self::BUCKETS_PER_KEY {
+            let shard = usize::from(next.shard);
+            if shard >= self.records.shard_count() {
+                return None;
+            }
+            let end = self.records.look_at_bucket(shard, next.place, now, |look: Look<'_>| {
+                if !look.is_dead() {
+                    count += 1;
+                    each(look.whole());
+                }
+            });
+            next = match end {
+                Some(place) => WalkCursor { place, ..next },
+                None => WalkCursor { shard: next.shard + 1, place: 0 },
+            };
+            if count >= limit {
+                break;
+            }
+        }
+        (usize::from(next.shard) < self.records.shard_count()).then_some(next)
+    }
 
     /// Up to `limit` living keys from `cursor` on, from 1 to [`Page::KEYS_MAX`], and where the walk goes on.
     /// There may be fewer keys, or none, before the end of the walk. O(limit), whatever the size of the pool.

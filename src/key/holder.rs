@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How many leases there may be at once of those that share this quota, in all pools.
 #[derive(Debug)]
 pub struct Quota {
+    /// What its owner calls it.
+    name: Option<Box<str>>,
     max: AtomicUsize,
     held: AtomicUsize,
 }
@@ -16,7 +18,19 @@ impl Quota {
     /// A quota of `max` leases.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max: AtomicUsize::new(max), held: AtomicUsize::new(0) }
+        Self { name: None, max: AtomicUsize::new(max), held: AtomicUsize::new(0) }
+    }
+
+    /// The same with a name, by which it is found again after a restart.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.into()), ..self }
+    }
+
+    /// Its name. O(1).
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
     }
 
     /// The most leases that there may be. O(1).

@@ -31,6 +31,12 @@ impl Label {
         Self::new(name, value)
     }
 
+    /// The form that [`Label::parse`] reads. O(1).
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn split(&self) -> (&str, &str) {
         self.0.split_once(':').expect("a label has a colon")
     }

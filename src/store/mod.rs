@@ -13,16 +13,18 @@ mod inventory;
 mod memory;
 mod operation;
 mod port;
+mod starting;
 
 pub use self::calls::{InPool, StoreExt};
 pub use self::committed::committed;
 pub(crate) use self::give_way::give_way;
 pub use self::import::{Imported, OwnKey};
 pub use self::inventory::{Inventory, StateKind, Wanted};
-pub use self::memory::{Memory, Options};
+pub use self::memory::{ClockState, DataDirectory, Durable, Memory, Options};
 pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
 pub use self::port::{CommitPoint, Complete, Diagnose, Later, Listed, Stats, Store};
+pub use self::starting::Starting;
 pub use crate::engine::{IndexSizes, Totals};

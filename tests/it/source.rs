@@ -12,9 +12,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("pool", &[]),
     ("key", &["time", "error", "pool"]),
     ("engine", &["time", "error", "pool", "key"]),
-    ("store", &["time", "error", "pool", "key", "engine"]),
+    ("journal", &["time", "pool", "key", "engine"]),
+    ("store", &["time", "error", "pool", "key", "engine", "journal"]),
     ("http", &["time", "error", "config", "pool", "key", "store"]),
-    ("cli", &["time", "error", "pool", "key", "store", "http", "config"]),
+    ("cli", &["time", "error", "pool", "key", "journal", "store", "http", "config"]),
 ];
 /// Each room of `http` with those that it may name. Nobody names `ops` but what puts all together.
 const ROOMS_MAY_USE: &[(&str, &[&str])] = &[

@@ -4,7 +4,7 @@ use std::panic;
 
 use token_orchestrator::engine::fail_point::FailPoint;
 
-use super::{Tries, model_attack, uniform, waiting, walks};
+use super::{Tries, damage, durable, model_attack, uniform, waiting, walks};
 
 /// It is enough that a fail point is caught: the steps need not be the shortest.
 const TRIES: Tries = Tries { seed: 1, cases: 2000, shrinks: false };
@@ -22,11 +22,27 @@ enum Attack {
     Draw,
     /// Walks over all keys.
     Walk,
+    /// A disk that loses what was not flushed.
+    Crash,
+    /// A disk that changes what it has.
+    Damage,
 }
 
 impl Attack {
+    const ALL: [Self; 7] = [
+        Self::Inside,
+        Self::Outside,
+        Self::Waiting,
+        Self::Draw,
+        Self::Walk,
+        Self::Crash,
+        Self::Damage,
+    ];
+
     fn report(self) -> Option<String> {
         let outcome = match self {
+            Self::Crash => durable::attack(TRIES).map(|_| 0),
+            Self::Damage => damage::attack(TRIES.seed, 300).map(|_| 0),
             Self::Inside => model_attack(TRIES, true),
             Self::Outside => model_attack(TRIES, false),
             Self::Waiting => waiting::attack(TRIES),
@@ -44,6 +60,14 @@ impl Attack {
             | FailPoint::UnevenHalves => &[Self::Draw],
             FailPoint::ReleaseServesNobody => &[Self::Waiting],
             FailPoint::WalkSkipsBucket | FailPoint::WalkLooksBack => &[Self::Walk],
+            FailPoint::AnswerBeforeCommit
+            | FailPoint::NamesNotSynced
+            | FailPoint::TornEndAccepted
+            | FailPoint::RecordsOutOfOrder
+            | FailPoint::SnapshotMissesChanges
+            | FailPoint::SnapshotPublishedEarly
+            | FailPoint::GenerationsNotReserved => &[Self::Crash],
+            FailPoint::DamageCutOff => &[Self::Damage],
             // It only lets memory grow.
             FailPoint::StaleHintOfLabelNotCounted => &[Self::Inside],
             _ => &[Self::Inside, Self::Outside],
@@ -53,7 +77,7 @@ impl Attack {
 
 #[test]
 fn each_fail_point_is_caught() {
-    for attack in [Attack::Inside, Attack::Outside, Attack::Waiting, Attack::Draw, Attack::Walk] {
+    for attack in Attack::ALL {
         assert_eq!(attack.report(), None, "{attack:?} finds fault without one");
     }
     // Some are caught by assertions of the pool's own.

@@ -20,8 +20,8 @@ pub(in crate::engine) struct Records {
 }
 
 impl Records {
-    pub(in crate::engine) fn new(sharding: Sharding, lapse_cooldown_ms: u32) -> Self {
-        let shard = |_| Mutex::new((HashMap::with_hasher(sharding), Shard::new(lapse_cooldown_ms)));
+    pub(in crate::engine) fn new(sharding: Sharding) -> Self {
+        let shard = |_| Mutex::new((HashMap::with_hasher(sharding), Shard::default()));
         Self { sharding, shards: (0..sharding.count()).map(shard).collect() }
     }
 

@@ -1,6 +1,7 @@
 //! Which requests are allowed, by their tokens.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::tokens::Tokens;
 use crate::config::{read_file, unusable};
 use crate::http::route::Need;
 use crate::http::wire::Problem;
+use crate::key::Quota;
 
 /// The longest `Authorization` that a connection caches, in bytes.
 const CACHED_BYTES_MAX: usize = 256;
@@ -78,6 +80,12 @@ impl Access {
     #[must_use]
     pub fn token_count(&self) -> Option<usize> {
         self.guard.as_ref().map(|guard| guard.tokens.read().len())
+    }
+
+    /// The quotas of tokens, by the names of these. O(t) for t tokens.
+    #[must_use]
+    pub fn quotas(&self) -> HashMap<String, Arc<Quota>> {
+        self.guard.as_ref().map_or_else(HashMap::new, |guard| guard.tokens.read().quotas())
     }
 
     /// Reloads the file and returns the number of tokens. A token that is no longer in the file is refused

@@ -108,7 +108,7 @@ impl FromStr for Token {
                     check_quota(role)?;
                     let max = parse_max_held(max)
                         .map_err(|what| format!("{}: {MAX_HELD} {what}", shown(word)))?;
-                    quota = Some(Arc::new(Quota::new(max)));
+                    quota = Some(Arc::new(Quota::new(max).named(name)));
                 }
                 Some((MAX_HELD, _)) => return Err(format!("{MAX_HELD} may occur only once")),
                 Some(_) => {

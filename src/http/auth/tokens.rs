@@ -38,6 +38,12 @@ impl Tokens {
         self.tokens.get(usize::try_from(found).ok()?)
     }
 
+    /// The quotas, by the names of their tokens. O(t) for t tokens.
+    pub(super) fn quotas(&self) -> HashMap<String, Arc<Quota>> {
+        let quota = |token: &Arc<Token>| Some((token.name.to_string(), token.quota.clone()?));
+        self.tokens.iter().filter_map(quota).collect()
+    }
+
     /// Takes over the quotas of `before`, with what is taken of them. The maxima of this file apply at once. To
     /// be called before a token is given out. O(t) for t tokens, and for those before whose leases last.
     pub(super) fn inherit(&mut self, before: &Self) {

@@ -157,6 +157,16 @@ impl Problem {
                  Create fewer, or try again after the time in Retry-After."
                     .into()
             }
+            Self::Starting => {
+                "Nothing was done, because the server still reads its data directory. Try again after the time in \
+                 Retry-After."
+                    .into()
+            }
+            Self::StorageFull => {
+                "Nothing was changed, because the disk has no room to note it. Requests that only look are still \
+                 answered. Try again once its operator has made room."
+                    .into()
+            }
             Self::Unavailable { .. } => {
                 "The request may or may not have been carried out. Look at the \
                  key, or try again after the time in Retry-After."

@@ -52,6 +52,8 @@ impl Refusal {
             Error::ValuesFull => Problem::ValuesFull.refusal(),
             Error::TooManyLabels => Problem::TooManyLabels.refusal(),
             Error::TooManyHeld => Problem::TooManyHeld.refusal(),
+            Error::Starting => Problem::Starting.refusal(),
+            Error::StorageFull => Problem::StorageFull.refusal(),
             Error::Unavailable { retry_after_ms } => {
                 Problem::Unavailable { retry_after_ms }.refusal()
             }
@@ -140,6 +142,8 @@ pub(in crate::http) enum Problem {
     TooManyHeld,
     PoolFull { retry_after_ms: u64 },
     LargerThanPool { max: u64 },
+    Starting,
+    StorageFull,
     Unavailable { retry_after_ms: u64 },
 }
 
@@ -300,6 +304,12 @@ impl Problem {
             Self::PoolFull { .. } => {
                 ("pool-full", StatusCode::SERVICE_UNAVAILABLE, "The pool is full")
             }
+            Self::Starting => {
+                ("starting", StatusCode::SERVICE_UNAVAILABLE, "The server is starting")
+            }
+            Self::StorageFull => {
+                ("storage-full", StatusCode::SERVICE_UNAVAILABLE, "The disk of the server is full")
+            }
             Self::Unavailable { .. } => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The store is not available")
             }
@@ -337,6 +347,8 @@ impl Problem {
             | Self::TooManyHeld
             | Self::ValuesFull
             | Self::TooManyLabels
+            | Self::Starting
+            | Self::StorageFull
             | Self::Stopping
             | Self::Busy => Some(("retry-after", "1".into())),
             _ => None,

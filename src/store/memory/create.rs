@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::creation::Creation;
 use super::one_pool::OnePool;
+use super::pools::Room;
 use super::state::Memory;
-use crate::engine::Reservation;
 use crate::error::Error;
 use crate::key::KeyId;
 use crate::store::give_way::give_way;
@@ -66,7 +66,7 @@ impl<'a, C: Clock> OnePool<'a, C> {
     }
 
     /// Reserves room for `count` keys. Dead keys take room until they are removed, so that may take a while.
-    pub(super) async fn reserve_all(&self, count: usize) -> Result<Reservation<'a>, Error> {
+    pub(super) async fn reserve_all(&self, count: usize) -> Result<Room<'a>, Error> {
         let keys = self.keys();
         loop {
             let now = self.now();
@@ -84,7 +84,7 @@ impl<'a, C: Clock> OnePool<'a, C> {
     }
 
     /// Creates up to [`Memory::STEP`] of the keys that `created` still lacks.
-    fn create_some(&self, room: &mut Reservation<'_>, count: usize, created: &mut Created) {
+    fn create_some(&self, room: &mut Room<'_>, count: usize, created: &mut Created) {
         let now = self.now();
         let life_ends = room.life_ends(now);
         if created.ids.is_empty() {

@@ -54,8 +54,17 @@ impl<C: Clock> OnePool<'_, C> {
             // Read now that all requests have come, so that none counts as of an earlier time than that.
             let now = self.now();
             let mut rest = group;
+            let is_full = self.shared.is_full();
             while let Some(((_, operation), behind)) = rest.split_first() {
                 let done = match operation {
+                    Operation::Show(id) => {
+                        answers.push(Answer::Now(self.keys().get(id, now).map(Reply::Shown)));
+                        1
+                    }
+                    _ if is_full => {
+                        answers.push(Answer::Now(Err(Error::StorageFull)));
+                        1
+                    }
                     Operation::Lease(leasing) => {
                         let run = run_of_leases(leasing, behind) + 1;
                         self.lease_run(leasing, run, now, answers, later, token);
@@ -80,11 +89,10 @@ impl<C: Clock> OnePool<'_, C> {
         }
     }
 
-    /// Executes an operation on one key, which can always be answered at once.
+    /// Executes an operation that changes one key, which can always be answered at once.
     fn act(&self, operation: &Operation<'_>, now: Timestamp) -> Result<Reply, Error> {
         let (keys, requests) = (self.keys(), &self.shared.requests);
         match *operation {
-            Operation::Show(ref id) => keys.get(id, now).map(Reply::Shown),
             Operation::KeepAlive(ref id) => keys.keep_alive(id, now).map(Reply::KeptAlive),
             Operation::Delete(ref id, fence) => {
                 keys.delete(id, now, fence)?;
@@ -113,8 +121,11 @@ impl<C: Clock> OnePool<'_, C> {
                 self.serve_waiters();
                 renewed.map(|lease| Reply::Renewed(self.named(lease)))
             }
-            Operation::Lease(_) | Operation::LeaseOnce(..) | Operation::Create { .. } => {
-                unreachable!("they may take longer, so `execute_all` handles them")
+            Operation::Lease(_)
+            | Operation::LeaseOnce(..)
+            | Operation::Create { .. }
+            | Operation::Show(_) => {
+                unreachable!("`execute_all` handles them")
             }
         }
     }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::one_pool::OnePool;
-use crate::engine::{Creation, NewKey, Reservation};
+use super::pools::Room;
+use crate::engine::{Creation, NewKey};
 use crate::error::Error;
 use crate::key::{KeyId, Label};
 use crate::store::give_way::give_way;
@@ -69,7 +70,7 @@ impl<'a, C: Clock> OnePool<'a, C> {
 
     /// What the pool does not have yet, and room for so many keys. Another import of the same values may be under way: so
     /// it looks again as long as it finds fewer.
-    async fn room_for<'o>(&self, own: &'o [OwnKey]) -> Result<(New<'o>, Reservation<'a>), Error> {
+    async fn room_for<'o>(&self, own: &'o [OwnKey]) -> Result<(New<'o>, Room<'a>), Error> {
         let mut before = usize::MAX;
         loop {
             let new = self.new_among(own).await;
@@ -100,7 +101,7 @@ impl<'a, C: Clock> OnePool<'a, C> {
     }
 
     /// Reserves room for the values and labels of new keys. Those of dead keys take room until they are removed.
-    async fn reserve_own(&self, room: &mut Reservation<'_>, new: New<'_>) -> Result<(), Error> {
+    async fn reserve_own(&self, room: &mut Room<'_>, new: New<'_>) -> Result<(), Error> {
         let labels: Vec<Label> = new.labels.into_iter().cloned().collect();
         loop {
             let Err(error) = room.reserve_own(new.bytes, &labels) else { return Ok(()) };

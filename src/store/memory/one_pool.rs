@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::pools::PoolState;
+use super::pools::{Keys, PoolState};
 use super::requests::Held;
 use super::state::Shared;
-use crate::engine::{Pool, Terms};
+use crate::engine::Terms;
 use crate::error::Error;
 use crate::key::{Lease, Leased};
 use crate::pool::PoolId;
@@ -32,7 +32,7 @@ impl<'a, C: Clock> OnePool<'a, C> {
     /// lets others run.
     pub(super) const STEP: usize = 64;
 
-    pub(super) fn keys(&self) -> &'a Pool {
+    pub(super) fn keys(&self) -> &'a Keys {
         self.pool.keys()
     }
 

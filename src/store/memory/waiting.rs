@@ -40,6 +40,8 @@ impl<C: Clock> OnePool<'_, C> {
     pub(super) fn serve_some_waiters(&self) -> bool {
         let waiters = &self.pool.waiters;
         waiters.is_empty_after_freeing()
+            // Once it has room, the sweep looks at all pools.
+            || self.shared.is_full()
             || waiters.is_quiet(self.keys().label_offers())
             || !matches!(self.serve_queue(&mut waiters.lock()), Served::Unknown)
     }

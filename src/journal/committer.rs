@@ -1,0 +1,205 @@
+//! Group commit: what gathers while one frame is flushed is the next frame.
+//!
+//! No timer delays a commit: under load frames grow by themselves, and alone a request is committed at once.
+
+use std::io;
+use std::sync::Arc;
+
+use super::buffers::{Buffers, Pools, Spare};
+use super::frame::FrameHead;
+use super::progress::Progress;
+use super::spares::Spares;
+use super::syncer::Syncer;
+use super::writer::{FrameFields, WriteError, Writer};
+use crate::engine::fail_point::FailPoint;
+use crate::time::Timestamp;
+
+/// When an answer may leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When what it rests on is on disk.
+    #[default]
+    Commit,
+    /// When it was given to the system, which has it on disk within a second.
+    EverySecond,
+}
+
+/// What a snapshot begins with.
+pub(crate) struct SnapshotStart {
+    /// The first frame that it does not have for certain.
+    pub(crate) first: u64,
+    /// The pools at that moment.
+    pub(crate) pools: Pools,
+}
+
+/// Writes what has gathered, and lets answers leave.
+pub(crate) struct Committer {
+    pub(crate) buffers: Arc<Buffers>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) spares: Arc<Spares>,
+    pub(crate) writer: Writer,
+    pub(crate) syncer: Arc<Syncer>,
+    durability: Durability,
+    spare: Spare,
+    frame: Vec<u8>,
+    /// What the frame says that could not be written yet.
+    unwritten: Option<Unwritten>,
+    /// Generations below it may be given before they are on disk.
+    ceiling: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Unwritten {
+    fields: FrameFields,
+    /// It must be on disk before answers leave.
+    must_sync: bool,
+}
+
+impl Committer {
+    /// How long answers may leave after a commit until the next one must tell how late it is.
+    pub(crate) const MARK_MS: u64 = 2000;
+    /// How many generations are reserved at a time. Each power loss leaves out as many: 2^28 of them fit.
+    const GENERATIONS: u64 = 1 << 20;
+
+    pub(crate) fn new(
+        buffers: Arc<Buffers>,
+        progress: Arc<Progress>,
+        spares: Arc<Spares>,
+        writer: Writer,
+        durability: Durability,
+    ) -> Self {
+        let syncer = Arc::new(Syncer::new(Arc::clone(&progress)));
+        Self {
+            buffers,
+            progress,
+            spares,
+            writer,
+            syncer,
+            durability,
+            spare: Spare::default(),
+            frame: Vec::new(),
+            unwritten: None,
+            ceiling: 0,
+        }
+    }
+
+    /// Writes what has gathered, and lets the answers leave that rest on it. With `wants_pools`, also says what a
+    /// snapshot begins with. O(bytes).
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::NoRoom`]: then the next call tries again. After [`WriteError::Disk`] there must be none.
+    pub(crate) fn commit(
+        &mut self,
+        now: Timestamp,
+        wants_pools: bool,
+    ) -> Result<Option<SnapshotStart>, WriteError> {
+        self.write_unwritten()?;
+        let start = self.gather(now, wants_pools);
+        self.write_unwritten()?;
+        Ok(start)
+    }
+
+    /// Whether a frame was gathered that is not written.
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.unwritten.is_some()
+    }
+
+    fn gather(&mut self, now: Timestamp, wants_pools: bool) -> Option<SnapshotStart> {
+        self.frame.clear();
+        self.frame.resize(FrameHead::BYTES, 0);
+        let cut = self.buffers.cut(&mut self.spare, &mut self.frame, wants_pools);
+        self.writer.seal(cut.sequence, &mut self.frame);
+        let mut must_sync = self.durability == Durability::Commit;
+        if !must_sync && cut.generation >= self.ceiling {
+            // Even, so that it can be a floor.
+            self.ceiling = (cut.generation | 1) + 1 + Self::GENERATIONS;
+            must_sync = true;
+        }
+        let mark = now.plus_ms(Self::MARK_MS);
+        let ceiling = if FailPoint::GenerationsNotReserved.is_on() { 0 } else { self.ceiling };
+        let fields = FrameFields { sequence: cut.sequence, at: now, mark, ceiling };
+        self.unwritten = Some(Unwritten { fields, must_sync });
+        cut.pools.map(|pools| SnapshotStart { first: cut.sequence + 1, pools })
+    }
+
+    fn write_unwritten(&mut self) -> Result<(), WriteError> {
+        let Some(Unwritten { fields, must_sync }) = self.unwritten else { return Ok(()) };
+        let length = self.frame.len() - FrameHead::BYTES;
+        if self.writer.needs_segment(length) {
+            // In a segment that is full, each frame is on disk: so a bad one there is damage.
+            self.sync(fields.sequence - 1)?;
+        }
+        if FailPoint::AnswerBeforeCommit.is_on() {
+            self.progress.publish(fields.sequence, fields.mark);
+        }
+        let durable = self.progress.durable();
+        let written = self.writer.write(fields, durable, &mut self.frame)?;
+        self.unwritten = None;
+        self.progress.add_written(written);
+        if must_sync {
+            self.sync(fields.sequence)?;
+        } else {
+            let file = Arc::clone(self.writer.file().expect("it was written"));
+            self.syncer.wrote(fields.sequence, file).map_err(WriteError::Disk)?;
+        }
+        self.progress.publish(fields.sequence, fields.mark);
+        Ok(())
+    }
+
+    /// Makes sure that all frames up to `sequence`, the last one that was written, are on disk.
+    fn sync(&mut self, sequence: u64) -> Result<(), WriteError> {
+        if self.progress.durable() < sequence
+            && let Some(file) = self.writer.file()
+        {
+            self.syncer.sync(sequence, file).map_err(WriteError::Disk)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that all that was written is on disk.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says.
+    #[cfg(test)]
+    pub(crate) fn sync_all(&mut self) -> Result<(), WriteError> {
+        self.sync(self.progress.committed())
+    }
+
+    /// Writes the last frame: nothing is left that is not on disk.
+    ///
+    /// # Errors
+    ///
+    /// As [`Committer::commit`].
+    pub(crate) fn close(&mut self, now: Timestamp) -> Result<(), WriteError> {
+        self.commit(now, false)?;
+        self.sync(self.progress.committed())?;
+        (self.durability, self.ceiling) = (Durability::Commit, 0);
+        self.commit(now, false).map(|_| ())
+    }
+
+    /// Whether the disk may soon have no room for a change: no segment can be made, and a quarter of this one is left.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        let (left, room) = self.writer.room();
+        left < room / 4 && self.spares.is_in_trouble()
+    }
+
+    /// The first frame of a directory, or the first one after a restart: it begins a segment.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says.
+    pub(crate) fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+        self.spares.prepare_first()?;
+        match self.commit(now, false) {
+            Ok(_) => {}
+            Err(WriteError::Disk(error)) => return Err(error),
+            Err(WriteError::NoRoom) => return Err(io::ErrorKind::StorageFull.into()),
+        }
+        self.sync(self.progress.committed()).map_err(|error| match error {
+            WriteError::Disk(error) => error,
+            WriteError::NoRoom => io::ErrorKind::StorageFull.into(),
+        })
+    }
+}

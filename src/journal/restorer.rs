@@ -1,0 +1,102 @@
+//! Pools that are being restored from a directory.
+
+use std::collections::BTreeMap;
+
+use super::record::Record;
+use super::recovery::{Replay, Unknown};
+use crate::engine::{After, Entry, Journal, Pool, Restoring};
+use crate::pool::{PoolName, Settings};
+use crate::time::Timestamp;
+
+/// A pool that is being restored.
+pub(crate) struct RestoringPool<J: Journal> {
+    pub(crate) name: PoolName,
+    pub(crate) settings: Settings,
+    /// Since when it has these settings; `None` if no record says so.
+    pub(crate) since: Option<Timestamp>,
+    pub(crate) keys: Restoring<J>,
+}
+
+/// Pools that are being restored.
+pub(crate) struct Restorer<J: Journal, M> {
+    /// Makes an empty pool with a number and settings.
+    make: M,
+    pools: BTreeMap<u32, RestoringPool<J>>,
+    /// No pool has had a number from this on.
+    next_number: u32,
+    floor: u64,
+    /// Keys that had died by then are forgotten.
+    forgot: Timestamp,
+    report: Box<dyn FnMut(u64, u64)>,
+}
+
+impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
+    /// How long dead keys are kept: a thread may be late with an entry, but not as late as that.
+    const SLACK_MS: u64 = 10 * 60 * 1000;
+    /// How often they are forgotten.
+    const FORGET_MS: u64 = 60 * 1000;
+
+    /// The default pool, with these settings unless a record says otherwise. `report` is told how far reading has come, in
+    /// bytes, of how many.
+    pub(crate) fn new(mut make: M, settings: Settings, report: Box<dyn FnMut(u64, u64)>) -> Self {
+        let name = PoolName::DEFAULT.parse().expect("it is a name");
+        let keys = Restoring::new(make(0, settings));
+        let default = RestoringPool { name, settings, since: None, keys };
+        let pools = [(0, default)].into();
+        Self { make, pools, next_number: 1, floor: 0, forgot: Timestamp::default(), report }
+    }
+
+    /// Lets no key have a generation below `floor` from its next change on.
+    pub(crate) fn raise_generations(&mut self, floor: u64) {
+        self.floor = floor;
+        self.pools.values().for_each(|pool| pool.keys.raise_generations(floor));
+    }
+
+    /// The pools by number, and from where on no pool has had one.
+    pub(crate) fn into_pools(self) -> (BTreeMap<u32, RestoringPool<J>>, u32) {
+        (self.pools, self.next_number)
+    }
+
+    fn configure(&mut self, number: u32, name: PoolName, settings: Settings, at: Timestamp) {
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        if let Some(pool) = self.pools.get_mut(&number) {
+            pool.keys.configure(settings.into(), at);
+            (pool.settings, pool.since) = (settings, Some(at));
+            return;
+        }
+        let keys = Restoring::new((self.make)(number, settings));
+        keys.raise_generations(self.floor);
+        self.pools.insert(number, RestoringPool { name, settings, since: Some(at), keys });
+    }
+}
+
+impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Replay for Restorer<J, M> {
+    fn record(&mut self, record: Record) -> Result<(), Unknown> {
+        match record {
+            Record::Pool(number, name, settings, at) => self.configure(number, name, settings, at),
+            Record::PoolGone(number) => drop(self.pools.remove(&number)),
+            Record::Key(number, entry) => {
+                // The pool may have been deleted by then, with all its keys.
+                let is_known = self.pools.get(&number).is_none_or(|pool| pool.keys.apply(&entry));
+                if let (false, Entry { id, after: After::State(state) }) = (is_known, entry) {
+                    return Err(Unknown { id, life_ends: state.life_ends });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn time(&mut self, at: Timestamp, floor: u64) {
+        if floor > self.floor {
+            self.raise_generations(floor);
+        }
+        if at.ms_since(self.forgot) >= Self::SLACK_MS + Self::FORGET_MS {
+            self.forgot = Timestamp::from_ms(at.as_ms() - Self::SLACK_MS);
+            self.pools.values().for_each(|pool| pool.keys.forget_dead(self.forgot));
+        }
+    }
+
+    fn progress(&mut self, read: u64, all: u64) {
+        (self.report)(read, all);
+    }
+}

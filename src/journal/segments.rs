@@ -1,0 +1,216 @@
+//! Reading segments, and telling a torn end from damage.
+//!
+//! Each frame says up to which earlier one all was on disk when it was written. So if a frame cannot be read:
+//!
+//! - and a later one says that it was on disk: the disk has lost it, and to go on would be to guess.
+//! - and none does: it was on its way when power was lost, and nobody was told of it but for what the mode allows. It and
+//!   what follows are cut off.
+
+use super::bytes::Reader;
+use super::disk::Disk;
+use super::error::OpenError;
+use super::frame::FrameHead;
+use super::head::{FileHead, FileKind};
+use super::seal::{DataKey, Seal, Sealed};
+use crate::engine::fail_point::FailPoint;
+use crate::time::Timestamp;
+
+/// The segments of a directory.
+pub(crate) struct Segments {
+    /// Those with frames, in order.
+    pub(crate) begun: Vec<FileHead>,
+    /// The names of those without.
+    pub(crate) unused: Vec<String>,
+}
+
+/// Where reading has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct End {
+    /// The last frame.
+    pub(crate) sequence: u64,
+    /// When it was written.
+    pub(crate) at: Timestamp,
+    /// See [`FrameHead::mark`].
+    pub(crate) mark: Timestamp,
+    /// See [`FrameHead::ceiling`].
+    pub(crate) ceiling: u64,
+    /// The number of its segment.
+    pub(crate) number: u64,
+    /// Where the frames of that one end.
+    pub(crate) offset: u64,
+    /// How many whole frames behind that are cut off, because one before them is not whole.
+    pub(crate) cut: u64,
+    /// Whether the beginning of a frame was found behind the end.
+    pub(crate) is_torn: bool,
+}
+
+impl Segments {
+    /// Reads the heads of the segments among `names`.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]
+    pub(crate) fn find(disk: &dyn Disk, names: &[String]) -> Result<Self, OpenError> {
+        let (mut begun, mut unused) = (Vec::new(), Vec::new());
+        for name in names.iter().filter(|name| FileKind::Segment.number(name).is_some()) {
+            let file = disk.open(name).map_err(OpenError::io(name))?;
+            file.sync().map_err(OpenError::io(name))?;
+            file.forget_cache();
+            let mut bytes = vec![0; FileHead::ROOM];
+            let length = file.read_at(0, &mut bytes).map_err(OpenError::io(name))?;
+            let head = FileHead::read(FileKind::Segment, name, &bytes[..length])?;
+            if head.first == 0 {
+                unused.push(name.clone());
+            } else {
+                begun.push(head);
+            }
+        }
+        begun.sort_by_key(|head| head.number);
+        Ok(Self { begun, unused })
+    }
+
+    /// Reads the frames from `first` on, and gives each with its records to `each`, and how many bytes of how many were
+    /// read. Returns where they end.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], and what `each` says is wrong with a frame.
+    pub(crate) fn read(
+        &self,
+        disk: &dyn Disk,
+        data_key: Option<&DataKey>,
+        first: u64,
+        mut each: impl FnMut(&FileHead, &FrameHead, Reader<'_>, u64) -> Result<(), String>,
+    ) -> Result<Option<End>, OpenError> {
+        // Those before are left over from a snapshot that has just been made.
+        let needed = self.begun.iter().rposition(|head| head.first <= first);
+        let Some(needed) = needed else {
+            let Some(head) = self.begun.first() else { return Ok(None) };
+            let name = FileKind::Segment.name(head.number);
+            let what = format!("the segments before it are missing: frame {first} is needed");
+            return Err(OpenError::damaged(&name, 0, &what));
+        };
+        for pair in self.begun[needed..].windows(2) {
+            if pair[1].previous != pair[0].number || pair[1].directory != pair[0].directory {
+                let missing = FileKind::Segment.name(pair[1].previous);
+                let name = FileKind::Segment.name(pair[1].number);
+                let what = format!("it continues {missing}, which is missing");
+                return Err(OpenError::damaged(&name, 0, &what));
+            }
+        }
+        let mut expected = self.begun[needed].first;
+        let mut last = End {
+            sequence: expected - 1,
+            at: Timestamp::default(),
+            mark: self.begun[needed].mark,
+            ceiling: 0,
+            number: self.begun[needed].number,
+            offset: FileHead::ROOM as u64,
+            cut: 0,
+            is_torn: false,
+        };
+        let mut bytes = Vec::new();
+        for (n, head) in self.begun.iter().enumerate().skip(needed) {
+            let name = FileKind::Segment.name(head.number);
+            let seal = Seal::of_file(data_key, &name, head.salt, head.key_check)?;
+            let limit = self.begun.get(n + 1).map(|next| next.previous_end);
+            read_whole(disk, &name, limit, &mut bytes)?;
+            if limit.is_none() && (bytes.len() as u64) < head.room {
+                return Err(OpenError::damaged(&name, bytes.len() as u64, "it ends too early"));
+            }
+            let damaged = |offset, what: &str| OpenError::damaged(&name, offset as u64, what);
+            if head.first != expected {
+                return Err(damaged(
+                    0,
+                    &format!("it begins with frame {}, not {expected}", head.first),
+                ));
+            }
+            let mut offset = FileHead::ROOM;
+            loop {
+                if limit.is_some_and(|limit| offset as u64 >= limit) {
+                    break;
+                }
+                let whole = FrameHead::read(&bytes[offset.min(bytes.len())..], head.seed());
+                let whole = whole.filter(|(frame, _)| frame.sequence == expected);
+                let Some((frame, payload)) = whole else {
+                    if limit.is_some() {
+                        return Err(damaged(offset, "a frame does not match its checksum"));
+                    }
+                    break;
+                };
+                let end = offset + FrameHead::room(frame.length as usize);
+                let mut sealed = Vec::new();
+                let mut records = payload;
+                if let Some(seal) = &seal {
+                    sealed.extend_from_slice(payload);
+                    let opened = seal.open(Sealed::Frame(expected), &mut sealed);
+                    records = opened.ok_or_else(|| damaged(offset, "a frame was changed"))?;
+                }
+                if expected >= first {
+                    each(head, &frame, Reader(records), end as u64 - offset as u64)
+                        .map_err(|what| damaged(offset, &what))?;
+                }
+                (offset, expected) = (end, expected + 1);
+                let FrameHead { sequence, at, mark, ceiling, .. } = frame;
+                last = End { sequence, at, mark, ceiling, ..last };
+            }
+            if limit.is_none() {
+                let (cut, is_damaged) = look_behind(&bytes, offset, head.seed(), expected);
+                if is_damaged && !FailPoint::DamageCutOff.is_on() {
+                    return Err(damaged(
+                        offset,
+                        "a frame that was on disk does not match its checksum",
+                    ));
+                }
+                let is_torn = cut > 0 || sequence_at(&bytes, offset) == Some(expected);
+                last = End { number: head.number, offset: offset as u64, cut, is_torn, ..last };
+            }
+        }
+        Ok(Some(last))
+    }
+}
+
+/// Reads a file up to `limit`, or wholly.
+fn read_whole(
+    disk: &dyn Disk,
+    name: &str,
+    limit: Option<u64>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), OpenError> {
+    let file = disk.open(name).map_err(OpenError::io(name))?;
+    let length = file.length().map_err(OpenError::io(name))?;
+    let wanted = limit.unwrap_or(length);
+    if wanted > length {
+        return Err(OpenError::damaged(name, length, "it ends too early"));
+    }
+    bytes.resize(usize::try_from(wanted).expect("a segment fits into memory"), 0);
+    let read = file.read_at(0, bytes).map_err(OpenError::io(name))?;
+    bytes.truncate(read);
+    Ok(())
+}
+
+/// How many whole frames there are behind `offset`, and whether one says that the frame `expected` was on disk.
+fn look_behind(bytes: &[u8], offset: usize, seed: u32, expected: u64) -> (u64, bool) {
+    let (mut cut, mut at) = (0, offset);
+    while at + FrameHead::BYTES <= bytes.len() {
+        // A segment has no more frames than this: so almost nothing else is taken for one.
+        let is_later = sequence_at(bytes, at)
+            .and_then(|sequence| sequence.checked_sub(expected))
+            .is_some_and(|later| (1..1 << 32).contains(&later));
+        match FrameHead::read(&bytes[at..], seed).filter(|_| is_later) {
+            Some((frame, _)) if frame.durable >= expected => return (cut, true),
+            Some((frame, _)) => {
+                cut += 1;
+                at += FrameHead::room(frame.length as usize);
+            }
+            None => at += 8,
+        }
+    }
+    (cut, false)
+}
+
+/// The sequence of the frame at `offset`, if there is one, whether or not it is whole.
+fn sequence_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    let field = bytes.get(offset + 8..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*field))
+}

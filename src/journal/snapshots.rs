@@ -1,0 +1,140 @@
+//! Writing snapshots of the pools, and freeing what is not needed after that.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::committer::SnapshotStart;
+use super::disk::Disk;
+use super::handle::Journal;
+use super::head::{FileHead, FileKind};
+use super::record;
+use super::seal::{DataKey, Seal};
+use super::snapshot::{SnapshotWriter, UNFINISHED};
+use super::spares::Spares;
+use super::writer::{Begun, take_before};
+use crate::engine::WalkCursor;
+use crate::engine::fail_point::FailPoint;
+use crate::time::Timestamp;
+
+/// What is needed of the pools.
+pub(crate) trait Source {
+    /// Appends records of some keys of a pool, from the cursor on. Returns how many those are, and where to go on.
+    fn walk(
+        &self,
+        pool: u32,
+        cursor: WalkCursor,
+        records: &mut Vec<u8>,
+    ) -> (usize, Option<WalkCursor>);
+
+    /// The time.
+    fn now(&self) -> Timestamp;
+
+    /// The disk was full, and has room again: clients that wait can be served.
+    fn has_room(&self);
+}
+
+/// Writes snapshots, and frees the segments before them.
+pub(crate) struct Snapshots {
+    pub(super) disk: Arc<dyn Disk>,
+    head: FileHead,
+    seal: Option<Seal>,
+    begun: Arc<Mutex<Vec<Begun>>>,
+    /// The last one.
+    number: u64,
+    /// How long it is, in bytes.
+    pub(super) length: u64,
+    /// How many bytes of frames there were since that when the server started.
+    pub(super) frame_bytes: u64,
+    /// A snapshot is due after so many bytes of frames at least.
+    after_bytes: u64,
+}
+
+impl Snapshots {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        head: FileHead,
+        data_key: Option<DataKey>,
+        begun: Arc<Mutex<Vec<Begun>>>,
+        last: Option<(u64, u64)>,
+        frame_bytes: u64,
+        after_bytes: u64,
+    ) -> Self {
+        let seal = data_key.map(|key| Seal::new(&key, head.salt));
+        let (number, length) = last.unwrap_or_default();
+        Self { disk, head, seal, begun, number, length, frame_bytes, after_bytes }
+    }
+
+    /// After how many bytes of frames the next one is due.
+    pub(super) fn due_after(&self) -> u64 {
+        self.length.max(self.after_bytes)
+    }
+
+    /// Writes a snapshot, and frees what is not needed any more. False if `is_stopped` says so meanwhile. O(n) for n keys.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says. Then there is no snapshot, and nothing was freed.
+    pub(crate) fn write(
+        &mut self,
+        start: &SnapshotStart,
+        source: &dyn Source,
+        journal: &Journal,
+        spares: &Spares,
+        mut pause: impl FnMut(Duration) -> bool,
+    ) -> io::Result<bool> {
+        let disk = Arc::clone(&self.disk);
+        let number = self.number + 1;
+        let missed = if FailPoint::SnapshotMissesChanges.is_on() { 2 } else { 0 };
+        let head = FileHead {
+            kind: FileKind::Snapshot,
+            number,
+            first: start.first + missed,
+            previous: 0,
+            previous_end: 0,
+            ..self.head
+        };
+        let mut writer = SnapshotWriter::begin(&*disk, head, self.seal.as_ref())?;
+        for (number, (name, settings, at)) in &start.pools {
+            record::write_pool(writer.records(), *number, name, settings, *at);
+        }
+        let others = start.pools.keys().copied().filter(|number| *number != 0);
+        for pool in std::iter::once(0).chain(others) {
+            let mut cursor = Some(WalkCursor::default());
+            while let Some(from) = cursor {
+                let begin = Instant::now();
+                let keys;
+                (keys, cursor) = source.walk(pool, from, writer.records());
+                writer.wrote(keys)?;
+                // Half the time is for others.
+                if !pause(begin.elapsed()) {
+                    disk.remove(UNFINISHED)?;
+                    return Ok(false);
+                }
+            }
+        }
+        writer.finish(source.now())?;
+        // It may have what is not on disk yet, and the frames before it may not be there, either.
+        let last = journal.buffers.last().max(start.first - 1);
+        let may_be_early = FailPoint::SnapshotPublishedEarly.is_on();
+        while journal.progress.durable() < last && !may_be_early {
+            journal.progress.call();
+            if !pause(Duration::from_millis(1)) {
+                disk.remove(UNFINISHED)?;
+                return Ok(false);
+            }
+        }
+        let length = writer.publish()?;
+        let former = FileKind::Snapshot.name(self.number);
+        if self.number > 0 {
+            disk.remove(&former)?;
+        }
+        (self.number, self.length) = (number, length);
+        let old = take_before(&mut self.begun.lock(), start.first);
+        let kept = 2 + self.due_after() / spares.segment_bytes;
+        spares.add_old(old, usize::try_from(kept).unwrap_or(usize::MAX))?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,198 @@
+//! Segments that are ready for use, so that a commit never waits for one to be made.
+//!
+//! A segment is filled with zeros before it is used: then a flush of what is written to it has to write nothing about the
+//! file, which halves its time. `PostgreSQL`'s `wal_init_zero` and `wal_recycle` do the same. Segments that are not
+//! needed any more are used again.
+
+use std::io;
+use std::mem::take;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::disk::{Disk, DiskFile};
+use super::head::{FileHead, FileKind};
+use crate::engine::fail_point::FailPoint;
+
+/// Zeros are written in steps of this size, and flushed after each: a commit may have to wait for one.
+const ZEROS: usize = 1 << 20;
+/// How large the first segment of a run is.
+const FIRST_BYTES: u64 = 4 << 20;
+/// The name of a segment that is being made.
+pub(crate) const UNFINISHED: &str = "segment.tmp";
+
+/// A segment to write to.
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// How many bytes of it are filled with zeros, or with frames of an earlier segment.
+    pub(crate) room: u64,
+}
+
+/// Segments that are ready, or can be used again.
+pub(crate) struct Spares {
+    pub(crate) disk: Arc<dyn Disk>,
+    /// The head of those that are made.
+    head: FileHead,
+    /// How large they are.
+    pub(crate) segment_bytes: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ready: Option<Segment>,
+    next: u64,
+    /// Files that are not needed any more.
+    old: Vec<String>,
+    /// The last one could not be made.
+    is_in_trouble: bool,
+    is_closed: bool,
+}
+
+impl Spares {
+    /// Spares with numbers from `next` on.
+    pub(crate) fn new(disk: Arc<dyn Disk>, head: FileHead, segment_bytes: u64, next: u64) -> Self {
+        let state = Mutex::new(State { next, ..State::default() });
+        Self { disk, head, segment_bytes, state, changed: Condvar::new() }
+    }
+
+    /// Makes a segment, unless one is ready.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says. Then nothing is ready, and the next call tries again.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        self.prepare_of(self.segment_bytes)
+    }
+
+    /// Makes the first segment, a short one unless there is one to be used again: a start is not to wait for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Spares::prepare`].
+    pub(crate) fn prepare_first(&self) -> io::Result<()> {
+        self.prepare_of(self.segment_bytes.min(FIRST_BYTES))
+    }
+
+    fn prepare_of(&self, bytes: u64) -> io::Result<()> {
+        let (number, old) = {
+            let mut state = self.state.lock();
+            if state.ready.is_some() {
+                return Ok(());
+            }
+            state.next += 1;
+            (state.next - 1, state.old.pop())
+        };
+        let made = self.make(number, bytes, old);
+        if made.is_err() {
+            // Others may need the room. If it cannot be removed, the next one takes its place.
+            let _ = self.disk.remove(UNFINISHED);
+        }
+        let mut state = self.state.lock();
+        state.is_in_trouble = made.is_err();
+        state.ready = Some(made?);
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Whether the last segment could not be made.
+    pub(crate) fn is_in_trouble(&self) -> bool {
+        self.state.lock().is_in_trouble
+    }
+
+    /// Makes a segment for a frame that is longer than others are.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says.
+    pub(crate) fn make_longer(&self, bytes: u64) -> io::Result<Segment> {
+        let mut state = self.state.lock();
+        // Its number must be the next one: a spare has one already, and is made again.
+        let old = state.ready.take().map(|spare| FileKind::Segment.name(spare.number));
+        state.old.extend(old);
+        state.next += 1;
+        let number = state.next - 1;
+        drop(state);
+        self.make(number, bytes, None)
+    }
+
+    fn make(&self, number: u64, bytes: u64, old: Option<String>) -> io::Result<Segment> {
+        let disk = &*self.disk;
+        let (file, filled) = match old {
+            Some(old) => {
+                // Renamed first: its head is about to be another one's.
+                disk.rename(&old, UNFINISHED)?;
+                let file = disk.open(UNFINISHED)?;
+                let length = file.length()?;
+                (file, length)
+            }
+            None => (disk.create(UNFINISHED)?, 0),
+        };
+        file.reserve(bytes)?;
+        let zeros = vec![0; ZEROS];
+        let mut filled = filled;
+        while filled < bytes {
+            let step = usize::try_from(bytes - filled).unwrap_or(ZEROS).min(ZEROS);
+            file.write_at(filled, &zeros[..step])?;
+            file.sync()?;
+            filled += step as u64;
+        }
+        let head = FileHead { number, room: filled, ..self.head };
+        file.write_at(0, &head.write())?;
+        file.sync()?;
+        disk.rename(UNFINISHED, &FileKind::Segment.name(number))?;
+        if !FailPoint::NamesNotSynced.is_on() {
+            disk.sync_names()?;
+        }
+        Ok(Segment { number, file: file.into(), room: filled })
+    }
+
+    /// The segment that is ready. The next one is to be made then.
+    pub(crate) fn take(&self) -> Option<Segment> {
+        let taken = self.state.lock().ready.take();
+        self.changed.notify_all();
+        taken
+    }
+
+    /// Whether one is ready.
+    pub(crate) fn has_one(&self) -> bool {
+        self.state.lock().ready.is_some()
+    }
+
+    /// Files that are not needed any more: up to `max` of all such are kept to be used again, the others are removed.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says.
+    pub(crate) fn add_old(&self, mut files: Vec<String>, max: usize) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let room = max.saturating_sub(state.old.len());
+        let rest = files.split_off(files.len().min(room));
+        state.old.append(&mut files);
+        drop(state);
+        rest.iter().try_for_each(|file| self.disk.remove(file))
+    }
+
+    /// Waits until one is ready, one is wanted, or `patience` is over.
+    pub(crate) fn wait(&self, is_wanted: bool, patience: Duration) {
+        let mut state = self.state.lock();
+        if state.ready.is_none() != is_wanted && !state.is_closed {
+            self.changed.wait_for(&mut state, patience);
+        }
+    }
+
+    /// Ends the thread that makes segments.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        take(&mut state.old);
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+}

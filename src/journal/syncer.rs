@@ -1,0 +1,121 @@
+//! Flushing, also by a thread of its own while the next frames are written.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::disk::DiskFile;
+use super::progress::Progress;
+
+/// How long something may be written and not on disk.
+const AGE_MAX: Duration = Duration::from_secs(1);
+/// After how long the thread flushes it.
+const AGE: Duration = Duration::from_millis(500);
+
+/// Flushes what was written.
+pub(crate) struct Syncer {
+    progress: Arc<Progress>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last frame that was written, and its file.
+    last: Option<(u64, Arc<dyn DiskFile>)>,
+    /// When the first frame was written that no flush has begun for.
+    since: Option<Instant>,
+    /// The same for the flush that is under way.
+    flushing_since: Option<Instant>,
+    error: Option<io::Error>,
+    is_closed: bool,
+}
+
+impl Syncer {
+    pub(crate) fn new(progress: Arc<Progress>) -> Self {
+        Self { progress, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Flushes a file, which has all frames up to `sequence`.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says: see [`DiskFile::sync`].
+    pub(crate) fn sync(&self, sequence: u64, file: &Arc<dyn DiskFile>) -> io::Result<()> {
+        file.sync()?;
+        self.progress.set_durable(sequence);
+        let mut state = self.state.lock();
+        if state.last.as_ref().is_some_and(|(last, _)| *last <= sequence) {
+            (state.last, state.since) = (None, None);
+        }
+        Ok(())
+    }
+
+    /// Notes that a frame was written, and waits if the disk is so slow that an earlier one is about to be older than a
+    /// second.
+    ///
+    /// # Errors
+    ///
+    /// What the disk has said to the thread.
+    pub(crate) fn wrote(&self, sequence: u64, file: Arc<dyn DiskFile>) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.last = Some((sequence, file));
+        if state.since.is_none() {
+            state.since = Some(Instant::now());
+            self.changed.notify_all();
+        }
+        loop {
+            if let Some(error) = state.error.take() {
+                return Err(error);
+            }
+            let oldest = state.flushing_since.or(state.since);
+            if oldest.is_none_or(|since| since.elapsed() < AGE_MAX) {
+                return Ok(());
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Flushes half a second after something was written, until [`Syncer::close`]. An error ends it, and is told to the
+    /// committer, and by `failed`.
+    pub(crate) fn run(&self, failed: impl Fn(&io::Error)) {
+        let mut state = self.state.lock();
+        while !state.is_closed {
+            let Some(since) = state.since else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            let age = since.elapsed();
+            if age < AGE {
+                self.changed.wait_for(&mut state, AGE.saturating_sub(age));
+                continue;
+            }
+            let Some((sequence, file)) = state.last.take() else {
+                state.since = None;
+                continue;
+            };
+            state.flushing_since = state.since.take();
+            drop(state);
+            let flushed = file.sync();
+            state = self.state.lock();
+            state.flushing_since = None;
+            match flushed {
+                Ok(()) => self.progress.set_durable(sequence),
+                Err(error) => {
+                    failed(&error);
+                    state.error = Some(error);
+                    state.is_closed = true;
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends the thread.
+    pub(crate) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,180 @@
+//! Writing frames, one after the other, to one segment after the other.
+
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::disk::DiskFile;
+use super::frame::FrameHead;
+use super::head::{FileHead, FileKind};
+use super::seal::{Seal, Sealed};
+use super::spares::{Segment, Spares};
+use crate::time::Timestamp;
+
+/// Why a frame was not written.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// No segment is ready, as the disk is full. Nothing was written.
+    NoRoom,
+    /// The disk says so. What it has is not known.
+    Disk(io::Error),
+}
+
+/// What a frame says beside its payload.
+#[derive(Clone, Copy)]
+pub(crate) struct FrameFields {
+    pub(crate) sequence: u64,
+    pub(crate) at: Timestamp,
+    pub(crate) mark: Timestamp,
+    pub(crate) ceiling: u64,
+}
+
+/// A segment that is full, or is being written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    pub(crate) number: u64,
+    /// Its first frame.
+    pub(crate) first: u64,
+}
+
+pub(crate) struct Writer {
+    spares: Arc<Spares>,
+    /// The head of the next segment, but for its number and frames.
+    head: FileHead,
+    seal: Option<Seal>,
+    segment: Option<Segment>,
+    /// Where the next frame begins.
+    offset: u64,
+    /// The segment before the first one that is written here, and where its frames end.
+    previous: (u64, u64),
+    /// All segments with frames, in order.
+    begun: Arc<Mutex<Vec<Begun>>>,
+}
+
+impl Writer {
+    /// A writer that goes on behind the segment and offset `previous`.
+    pub(crate) fn new(
+        spares: Arc<Spares>,
+        head: FileHead,
+        seal: Option<Seal>,
+        previous: (u64, u64),
+        begun: Vec<Begun>,
+    ) -> Self {
+        let begun = Arc::new(Mutex::new(begun));
+        Self { spares, head, seal, segment: None, offset: 0, previous, begun }
+    }
+
+    /// Seals a payload, for which `frame` has a head at its beginning. O(length).
+    pub(crate) fn seal(&self, sequence: u64, frame: &mut Vec<u8>) {
+        if let Some(seal) = &self.seal {
+            seal.seal(Sealed::Frame(sequence), frame, FrameHead::BYTES);
+        }
+    }
+
+    /// The file that the last frame was written to.
+    pub(crate) fn file(&self) -> Option<&Arc<dyn DiskFile>> {
+        self.segment.as_ref().map(|segment| &segment.file)
+    }
+
+    /// How many bytes are left in the segment, and how many it had.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        let room = self.segment.as_ref().map_or(0, |segment| segment.room);
+        (room.saturating_sub(self.offset), room)
+    }
+
+    /// Whether a frame with a payload of `length` bytes needs a new segment.
+    pub(crate) fn needs_segment(&self, length: usize) -> bool {
+        self.room().0 < FrameHead::room(length) as u64
+    }
+
+    /// Writes a frame, whose payload was sealed. `durable` says up to which frame all is on disk; all of them are if it
+    /// needs a new segment. Returns how many bytes were written. O(length).
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]
+    pub(crate) fn write(
+        &mut self,
+        fields: FrameFields,
+        durable: u64,
+        frame: &mut Vec<u8>,
+    ) -> Result<u64, WriteError> {
+        let length = frame.len() - FrameHead::BYTES;
+        let FrameFields { sequence, at, mark, ceiling } = fields;
+        let head = FrameHead {
+            length: u32::try_from(length).expect("a frame is shorter than 4 GiB"),
+            sequence,
+            durable,
+            at,
+            mark,
+            ceiling,
+        };
+        if !self.needs_segment(length) {
+            let segment = self.segment.as_ref().expect("it has room");
+            head.finish(frame, self.seed(segment.number));
+            segment.file.write_at(self.offset, frame).map_err(WriteError::Disk)?;
+            self.offset += frame.len() as u64;
+            return Ok(frame.len() as u64);
+        }
+        let segment = self.next_segment(length)?;
+        head.finish(frame, self.seed(segment.number));
+        let (previous, previous_end) = self.previous_end();
+        let begun = FileHead {
+            number: segment.number,
+            first: sequence,
+            previous,
+            previous_end,
+            mark,
+            room: segment.room,
+            ..self.head
+        };
+        // One write and one flush for both.
+        let mut bytes = begun.write();
+        bytes.extend_from_slice(frame);
+        segment.file.write_at(0, &bytes).map_err(WriteError::Disk)?;
+        self.begun.lock().push(Begun { number: segment.number, first: sequence });
+        (self.segment, self.offset) = (Some(segment), bytes.len() as u64);
+        Ok(bytes.len() as u64)
+    }
+
+    fn seed(&self, number: u64) -> u32 {
+        FileHead { number, ..self.head }.seed()
+    }
+
+    fn previous_end(&self) -> (u64, u64) {
+        self.segment.as_ref().map_or(self.previous, |segment| (segment.number, self.offset))
+    }
+
+    fn next_segment(&self, length: usize) -> Result<Segment, WriteError> {
+        let needed = (FileHead::ROOM + FrameHead::room(length)) as u64;
+        let made = if needed > self.spares.segment_bytes {
+            self.spares.make_longer(needed).map(Some)
+        } else {
+            Ok(self.spares.take())
+        };
+        match made {
+            Ok(Some(segment)) => Ok(segment),
+            Ok(None) => Err(WriteError::NoRoom),
+            Err(error) if is_full(&error) => Err(WriteError::NoRoom),
+            Err(error) => Err(WriteError::Disk(error)),
+        }
+    }
+
+    /// The segments with frames, as they come and go.
+    pub(crate) fn begun(&self) -> Arc<Mutex<Vec<Begun>>> {
+        Arc::clone(&self.begun)
+    }
+}
+
+/// Takes out the names of the segments that have no frame from `first` on. O(s) for s segments.
+pub(crate) fn take_before(begun: &mut Vec<Begun>, first: u64) -> Vec<String> {
+    let is_needed = |pair: &[Begun]| pair[1].first > first;
+    let count = begun.windows(2).position(is_needed).unwrap_or(begun.len().saturating_sub(1));
+    begun.drain(..count).map(|begun| FileKind::Segment.name(begun.number)).collect()
+}
+
+/// Whether the disk says that it is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
