@@ -85,7 +85,7 @@ impl<J: Journal> Restoring<J> {
     #[must_use]
     pub fn apply(&self, entry: &Entry) -> bool {
         let Self(pool) = self;
-        let (_, key) = ShortId::split(&entry.id);
+        let (half, key) = ShortId::split(&entry.id);
         match &entry.after {
             After::State(state) => {
                 let set = |guarded: &mut Guarded<'_>| self.set(guarded, state);
@@ -93,7 +93,16 @@ impl<J: Journal> Restoring<J> {
             }
             After::Whole { created_at, state, value, labels } => {
                 let add = || self.add(&entry.id, *created_at, state, value.as_ref(), labels);
-                if !add() {
+                // What it has of its own is the same if it is there already.
+                let set = |guarded: &mut Guarded<'_>| {
+                    let is_same = guarded.id() == half && guarded.created_at() == *created_at;
+                    if is_same {
+                        self.set(guarded, state);
+                    }
+                    is_same
+                };
+                let start = Timestamp::default();
+                if !add() && pool.records.with(key, start, set) != Some(true) {
                     self.remove(key);
                     add();
                 }
@@ -104,6 +113,11 @@ impl<J: Journal> Restoring<J> {
                 true
             }
         }
+    }
+
+    /// Prefetches what entries of these keys will change. O(k) for k keys.
+    pub fn prefetch<'a>(&self, ids: impl Iterator<Item = &'a KeyId> + Clone) {
+        self.0.prefetch(ids);
     }
 
     fn remove(&self, key: ShortId) {

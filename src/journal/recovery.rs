@@ -24,6 +24,9 @@ pub(crate) trait Replay {
     /// [`Unknown`]: it says how a key has changed that is not there.
     fn record(&mut self, record: Record) -> Result<(), Unknown>;
 
+    /// These records come next.
+    fn prefetch(&self, records: &[Record]);
+
     /// All that follows was written at `at` or later, by changes that gave no generation below `floor`.
     fn time(&mut self, at: Timestamp, floor: u64);
 
@@ -170,6 +173,9 @@ pub(crate) fn read(
     }))
 }
 
+/// How many records are taken together, so that their cache misses overlap.
+const TOGETHER: usize = 64;
+
 /// What was read.
 #[derive(Default)]
 struct Counts {
@@ -192,24 +198,36 @@ impl Counts {
         quota: &FindQuota<'_>,
         replay: &mut dyn Replay,
     ) -> Result<(), String> {
+        let mut next = Vec::with_capacity(TOGETHER);
         while !records.is_at_end() {
-            let record = record::read(&mut records, quota).map_err(|_| {
-                "a record cannot be read, although the checksum is right".to_owned()
-            })?;
-            if let Record::Key(_, Entry { id, after }) = &record {
-                match after {
-                    After::Whole { .. } => self.whole += 1,
-                    After::Gone if !self.unknown.is_empty() => {
-                        self.unknown.remove(id);
-                    }
-                    _ => {}
-                }
+            while next.len() < TOGETHER && !records.is_at_end() {
+                let record = record::read(&mut records, quota);
+                next.push(
+                    record
+                        .map_err(|_| "a record cannot be read, although the checksum is right")?,
+                );
             }
-            if let Err(unknown) = replay.record(record) {
-                let is_dead = unknown.life_ends <= self.dead_by;
-                self.unknown.extend((!is_dead).then_some(unknown.id));
+            replay.prefetch(&next);
+            for record in next.drain(..) {
+                self.note(&record);
+                if let Err(unknown) = replay.record(record) {
+                    let is_dead = unknown.life_ends <= self.dead_by;
+                    self.unknown.extend((!is_dead).then_some(unknown.id));
+                }
             }
         }
         Ok(())
+    }
+
+    fn note(&mut self, record: &Record) {
+        if let Record::Key(_, Entry { id, after }) = record {
+            match after {
+                After::Whole { .. } => self.whole += 1,
+                After::Gone if !self.unknown.is_empty() => {
+                    self.unknown.remove(id);
+                }
+                _ => {}
+            }
+        }
     }
 }

@@ -86,6 +86,23 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Replay for Restorer<J, M> {
         Ok(())
     }
 
+    fn prefetch(&self, records: &[Record]) {
+        let number = |record: &Record| match record {
+            Record::Key(number, _) => Some(*number),
+            Record::Pool(..) | Record::PoolGone(_) => None,
+        };
+        let id = |record: &'_ Record| match record {
+            Record::Key(_, entry) => Some(entry.id),
+            Record::Pool(..) | Record::PoolGone(_) => None,
+        };
+        for of_pool in records.chunk_by(|a, b| number(a) == number(b)) {
+            if let Some(pool) = number(&of_pool[0]).and_then(|number| self.pools.get(&number)) {
+                let ids: Vec<_> = of_pool.iter().filter_map(id).collect();
+                pool.keys.prefetch(ids.iter());
+            }
+        }
+    }
+
     fn time(&mut self, at: Timestamp, floor: u64) {
         if floor > self.floor {
             self.raise_generations(floor);

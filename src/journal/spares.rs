@@ -135,6 +135,9 @@ impl Spares {
         let zeros = vec![0; ZEROS];
         let mut filled = filled;
         while filled < bytes {
+            if self.is_closed() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let step = usize::try_from(bytes - filled).unwrap_or(ZEROS).min(ZEROS);
             file.write_at(filled, &zeros[..step])?;
             file.sync()?;

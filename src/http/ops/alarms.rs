@@ -67,7 +67,11 @@ impl Alarms {
             || format!("the sweep is {lag_ms} ms behind: expired keys take memory for longer");
         self.sweep.log(lag_ms >= LAG_MS_MAX, begun, "the sweep has caught up");
         let begun = || "the store does not answer: requests are refused with 503".to_owned();
-        self.store.log(reading.stats.is_none(), begun, "the store answers again");
+        self.store.log(
+            reading.stats.is_none() && !reading.is_starting,
+            begun,
+            "the store answers again",
+        );
         if let Some(Stats { keys, keys_max: max, .. }) = reading.stats {
             let begun =
                 || format!("the pool is full: it has {max} keys; --max-keys sets the limit");
@@ -86,7 +90,7 @@ impl Alarms {
         let begun = || format!("{count} requests were refused with 503 within a second");
         // A server that stops refuses requests, and has logged that.
         self.refusals.log(
-            count > 0 && reading.is_ready,
+            count > 0 && reading.is_ready && !reading.is_starting,
             begun,
             "no request is refused with 503 any more",
         );

@@ -6,6 +6,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use futures_util::future::join_all;
+
 use super::process;
 use super::readings::Reading;
 use super::state::Ops;
@@ -22,6 +24,8 @@ const TEXT_BYTES: usize = 128 * 1024;
 const POOL_BYTES: usize = 3 * 1024;
 /// How many pools are listed at a time.
 const PAGE: usize = 100;
+/// How many pools are counted at a time: where counts wait for a disk, they wait together.
+const TOGETHER: usize = 16;
 
 families! {
     "token_orchestrator_";
@@ -142,10 +146,13 @@ async fn list<S: Store>(store: &S) -> Vec<Listed> {
 /// s shards.
 async fn read<S: Store>(ops: &Ops<S>, listed: Vec<Listed>) -> Vec<Counted> {
     let mut pools = Vec::with_capacity(listed.len());
-    for Listed { id, name } in listed {
-        let Ok(stats) = ops.api.store.stats_of(id).await else { continue };
-        let index_sizes = ops.api.index_sizes(id);
-        pools.push(Counted { name, stats, index_sizes, empty: ops.status.metrics.without_key(id) });
+    for some in listed.chunks(TOGETHER) {
+        let stats = join_all(some.iter().map(|pool| ops.api.store.stats_of(pool.id))).await;
+        for (Listed { id, name }, stats) in some.iter().zip(stats) {
+            let Ok(stats) = stats else { continue };
+            let (name, empty) = (name.clone(), ops.status.metrics.without_key(*id));
+            pools.push(Counted { name, stats, index_sizes: ops.api.index_sizes(*id), empty });
+        }
         give_way().await;
     }
     pools

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::SystemTime;
 
+use crate::error::Error;
 use crate::http::api::Api;
 use crate::http::audit::AuditLog;
 use crate::http::auth::Access;
@@ -32,6 +33,8 @@ pub(in crate::http) struct Status {
 pub(in crate::http) struct Reading {
     /// The counts of the store, unless it does not answer.
     pub(in crate::http) stats: Option<Stats>,
+    /// The store is being restored, which is no trouble.
+    pub(in crate::http) is_starting: bool,
     /// How large the indexes are, if the store has any.
     pub(in crate::http) index_sizes: Option<IndexSizes>,
     /// How far the sweep is behind, if the store has one.
@@ -91,8 +94,10 @@ impl Status {
 
     /// Reads all values. O(s) for s shards.
     pub(in crate::http) async fn read<S: Store>(&self, api: &Api<S>) -> Reading {
+        let stats = api.store.stats_of(PoolId::DEFAULT).await;
         Reading {
-            stats: api.store.stats_of(PoolId::DEFAULT).await.ok(),
+            is_starting: stats == Err(Error::Starting),
+            stats: stats.ok(),
             index_sizes: api.index_sizes(PoolId::DEFAULT),
             sweep_lag_ms: api.diagnose.as_ref().map(|store| store.sweep_lag_ms()),
             connections: (self.connections.taken(), self.connections.max()),
