@@ -84,6 +84,14 @@ impl ExpiryIndex {
         }
     }
 
+    /// Into how many parts keys are divided.
+    pub(super) const STRIPES: usize = STRIPES;
+
+    /// The part that a key belongs to. O(1).
+    pub(super) fn stripe_of(key: ShortId) -> usize {
+        key.stripe(STRIPES)
+    }
+
     /// The number of the bucket of a deadline, and the entry in it.
     fn place(&self, at: Timestamp, key: ShortId) -> (u64, Due) {
         let (ms, length_ms) = (at.as_ms(), 1_u64 << self.bucket_bits);

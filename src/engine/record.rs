@@ -60,18 +60,19 @@ impl Record {
         }
     }
 
-    /// The record of a restored key. Its entry of life belongs at [`Record::life_ends`]; it has no entry of a
-    /// block yet.
+    /// The record of a restored key. Its entries belong at [`Record::life_entry`] and [`Record::block_entry`].
     pub(super) fn restored(id: [u8; 8], created_at: Timestamp, state: &KeyState) -> Self {
         let mut record = Self::new(id, created_at, state.life_ends);
         record.restore(state);
         record
     }
 
-    /// Takes over the generation, lease and cool-down of a restored state.
+    /// Takes over a restored state. Its entries belong at [`Record::life_entry`] and [`Record::block_entry`].
     pub(super) fn restore(&mut self, state: &KeyState) {
         let (since, until) = state.block.unwrap_or_default();
+        self.arm_life(state.life_ends);
         self.block_between(since, until);
+        self.arm_block(state.block.map(|(_, until)| until));
         self.generation = Packed::new(state.generation);
     }
 

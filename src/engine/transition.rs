@@ -261,18 +261,11 @@ impl<J: Journal> Pool<J> {
         guarded.record_mut().set(Part::Holder, true);
     }
 
-    /// Gives a key that is being restored the state that `state` says. Its value and labels stay. O(log n).
+    /// Gives a key that is being restored the state that `state` says. Its value and labels stay. Its entries are added to
+    /// the indexes in the end. O(log n).
     pub(super) fn restore(&self, guarded: &mut Guarded<'_>, state: &KeyState) {
         self.take_holder(guarded);
-        let (record, life_ends) = (guarded.record_mut(), state.life_ends);
-        record.restore(state);
-        let has_entry = record.life_entry() <= life_ends && record.move_life(life_ends);
-        if !has_entry {
-            self.move_life_entry(guarded, life_ends);
-        }
-        if let Some((_, until)) = state.block {
-            self.arm_block(guarded, until, &mut &self.blocks);
-        }
+        guarded.record_mut().restore(state);
         if let Some(holder) = state.holder.as_ref().filter(|_| guarded.is_leased()) {
             self.give_holder(guarded, Hold::restored(holder));
         }

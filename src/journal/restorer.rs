@@ -25,16 +25,16 @@ pub(crate) struct Restorer<J: Journal, M> {
     /// No pool has had a number from this on.
     next_number: u32,
     floor: u64,
-    /// Keys that had died by then are forgotten.
-    forgot: Timestamp,
+    /// How many records of new keys there may be until dead keys are looked for.
+    left: usize,
     report: Box<dyn FnMut(u64, u64)>,
 }
 
 impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
     /// How long dead keys are kept: a thread may be late with an entry, but not as late as that.
     const SLACK_MS: u64 = 10 * 60 * 1000;
-    /// How often they are forgotten.
-    const FORGET_MS: u64 = 60 * 1000;
+    /// Dead keys are looked for once there are so many new ones, or as many as there were.
+    const NEW_MIN: usize = 1 << 20;
 
     /// The default pool, with these settings unless a record says otherwise. `report` is told how far reading has come, in
     /// bytes, of how many.
@@ -43,7 +43,7 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
         let keys = Restoring::new(make(0, settings));
         let default = RestoringPool { name, settings, since: None, keys };
         let pools = [(0, default)].into();
-        Self { make, pools, next_number: 1, floor: 0, forgot: Timestamp::default(), report }
+        Self { make, pools, next_number: 1, floor: 0, left: Self::NEW_MIN, report }
     }
 
     /// Lets no key have a generation below `floor` from its next change on.
@@ -76,6 +76,9 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Replay for Restorer<J, M> {
             Record::Pool(number, name, settings, at) => self.configure(number, name, settings, at),
             Record::PoolGone(number) => drop(self.pools.remove(&number)),
             Record::Key(number, entry) => {
+                if matches!(entry.after, After::Whole { .. }) {
+                    self.left = self.left.saturating_sub(1);
+                }
                 // The pool may have been deleted by then, with all its keys.
                 let is_known = self.pools.get(&number).is_none_or(|pool| pool.keys.apply(&entry));
                 if let (false, Entry { id, after: After::State(state) }) = (is_known, entry) {
@@ -107,9 +110,11 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Replay for Restorer<J, M> {
         if floor > self.floor {
             self.raise_generations(floor);
         }
-        if at.ms_since(self.forgot) >= Self::SLACK_MS + Self::FORGET_MS {
-            self.forgot = Timestamp::from_ms(at.as_ms() - Self::SLACK_MS);
-            self.pools.values().for_each(|pool| pool.keys.forget_dead(self.forgot));
+        if self.left == 0 {
+            let since = Timestamp::from_ms(at.as_ms().saturating_sub(Self::SLACK_MS));
+            self.pools.values().for_each(|pool| pool.keys.forget_dead(since));
+            let living = self.pools.values().map(|pool| pool.keys.len()).sum();
+            self.left = Self::NEW_MIN.max(living);
         }
     }
 
