@@ -92,7 +92,7 @@ impl DataArgs {
 }
 
 /// Reads a key from a file.
-fn read_key(path: &Path) -> io::Result<DataKey> {
+pub(super) fn read_key(path: &Path) -> io::Result<DataKey> {
     let content = read_file(path)?;
     let text = str::from_utf8(&content).unwrap_or_default().trim();
     DataKey::from_hex(text).ok_or_else(|| {

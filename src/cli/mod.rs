@@ -10,6 +10,7 @@ mod counts;
 mod data;
 mod failure;
 mod import;
+mod inspect;
 mod list;
 mod listen;
 mod log;
@@ -64,6 +65,9 @@ enum Command {
     /// Makes the tokens that clients authenticate with
     #[command(subcommand)]
     Token(token::Command),
+    /// Looks at a data directory
+    #[command(subcommand)]
+    Data(inspect::Command),
     #[command(flatten)]
     Client(commands::Command),
     /// Imports keys with values of their own, such as API keys of a provider
@@ -196,6 +200,13 @@ impl Cli {
                     Err(error) => fail(&error.to_string(), 1),
                 },
                 Err(error) => fail(&error, 2),
+            },
+            Command::Data(command) => match inspect::run(&command) {
+                Ok(text) => match writeln!(std::io::stdout(), "{text}") {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => fail(&error.to_string(), 1),
+                },
+                Err(error) => fail(&error, 1),
             },
             Command::Client(command) => end(wait_for(commands::run(command))),
             Command::Import(args) => match wait_for(import::run(args)) {

@@ -38,6 +38,8 @@ mod packed;
 mod place;
 mod pool;
 mod record;
+#[cfg(all(test, not(loom)))]
+mod record_tests;
 #[cfg_attr(loom, path = "loom/records.rs")]
 mod records;
 mod restore;

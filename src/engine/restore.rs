@@ -205,25 +205,24 @@ impl<J: Journal> Restoring<J> {
     /// Adds all keys to the indexes: in the order of the indexes, which is several times as fast as in any other. O(n log n).
     fn index(&self) {
         let Self(pool) = self;
-        let indexes: [(&ExpiryIndex, fn(&Record) -> Option<Timestamp>); 2] = [
-            (&pool.lives, |record| Some(record.life_entry())),
-            (&pool.blocks, Record::block_entry),
-        ];
-        for (index, entry) in indexes {
-            for stripe in 0..ExpiryIndex::STRIPES {
-                let mut entries = Vec::new();
-                pool.records.for_each(|key, record| {
-                    if ExpiryIndex::stripe_of(key) == stripe
-                        && let Some(at) = entry(record)
-                    {
-                        entries.push((at, key));
-                    }
-                });
-                entries.sort_unstable();
-                let mut cursor = index.cursor();
-                for (at, key) in entries {
-                    arm_life(&mut cursor, at, key);
+        self.index_by(&pool.lives, |record| Some(record.life_entry()));
+        self.index_by(&pool.blocks, Record::block_entry);
+    }
+
+    fn index_by(&self, index: &ExpiryIndex, entry: impl Fn(&Record) -> Option<Timestamp>) {
+        for stripe in 0..ExpiryIndex::STRIPES {
+            let mut entries = Vec::new();
+            self.0.records.for_each(|key, record| {
+                if ExpiryIndex::stripe_of(key) == stripe
+                    && let Some(at) = entry(record)
+                {
+                    entries.push((at, key));
                 }
+            });
+            entries.sort_unstable();
+            let mut cursor = index.cursor();
+            for (at, key) in entries {
+                arm_life(&mut cursor, at, key);
             }
         }
     }

@@ -70,6 +70,11 @@ impl Directory {
         DirBuilder::new().recursive(true).mode(Self::DIRECTORY_MODE).create(path)?;
         Ok(Self(path.to_owned()))
     }
+
+    /// The directory with this path, which is there.
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
 }
 
 impl Disk for Directory {

@@ -20,7 +20,7 @@ pub use self::committed::committed;
 pub(crate) use self::give_way::give_way;
 pub use self::import::{Imported, OwnKey};
 pub use self::inventory::{Inventory, StateKind, Wanted};
-pub use self::memory::{ClockState, DataDirectory, Durable, Memory, Options};
+pub use self::memory::{Checked, ClockState, DataDirectory, Durable, Memory, Options};
 pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,

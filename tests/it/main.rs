@@ -17,6 +17,7 @@ mod commands;
 mod committing;
 mod connections;
 mod contract;
+mod data;
 mod events;
 mod failures;
 mod fakes;

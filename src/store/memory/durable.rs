@@ -124,8 +124,8 @@ impl<C: Clock> Memory<C> {
             restorer.raise_generations(found.floor);
             if let Some((file, offset, frames)) = &found.torn {
                 info!(
-                    "{file} ends at byte {offset}: what follows was not written wholly when the last run ended, and \
-                     {frames} frames behind that were cut off"
+                    "data directory: {file} is cut off at byte {offset}, where a frame was being written when the last run \
+                     ended; {frames} frames follow it"
                 );
             }
         }
@@ -161,7 +161,7 @@ fn in_directory(error: io::Error) -> OpenError {
 }
 
 /// Logs how far reading has come.
-fn report() -> impl FnMut(u64, u64) {
+pub(super) fn report() -> impl FnMut(u64, u64) {
     let mut next = Instant::now() + REPORT;
     move |read, all| {
         let now = Instant::now();

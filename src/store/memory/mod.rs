@@ -2,6 +2,7 @@
 //! waiters, a clock, and one sweep for all of them.
 
 mod alarm;
+mod check;
 mod create;
 mod creation;
 mod durable;
@@ -24,6 +25,7 @@ mod waiting;
 use std::sync::Arc;
 use std::task::Waker;
 
+pub use self::check::Checked;
 pub use self::durable::{ClockState, DataDirectory, Durable};
 use self::one_pool::OnePool;
 pub use self::options::Options;
