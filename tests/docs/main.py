@@ -36,6 +36,8 @@ NOT_RUN = {
     "cargo install --locked cargo-deb": "tests/deploy/package does so",
     "cargo deb --locked": "tests/deploy/package does so",
     "sudo apt install ./target/debian/": "tests/deploy/package does so",
+    "sudo systemctl ": "no package is installed",
+    "sudo cp -a /var/lib/": "no package is installed",
 }
 
 

@@ -335,8 +335,11 @@ fn refusals(route: Route, limits: Limits) -> Vec<Problem> {
         Problem::BodyTooLarge { max },
         Problem::BodyTimeout,
         Problem::Busy,
+        Problem::Starting,
     ];
-    own.into_iter().chain(all).collect()
+    // Lists of keys are audited, and change nothing.
+    let changes = route.is_audited() && route != Route::ListKeys;
+    own.into_iter().chain(all).chain(changes.then_some(Problem::StorageFull)).collect()
 }
 
 /// All refusals of one status, each with an example.
