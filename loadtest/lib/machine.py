@@ -17,6 +17,7 @@ INSTALL = {
     "h2load": "apt-get install nghttp2-client",
     "nginx": "apt-get install nginx-light",
     "redis-server": "apt-get install redis-server",
+    "beanstalkd": "apt-get install beanstalkd",
     "gcc": "apt-get install gcc",
 }
 
@@ -76,6 +77,7 @@ def describe(command):
         "oha": output(find("oha") or "oha", "--version"),
         "nginx": output(find("nginx") or "nginx", "-v").removeprefix("nginx version: "),
         "redis": output("redis-server", "--version").split(" sha")[0],
+        "beanstalkd": output(find("beanstalkd") or "beanstalkd", "-v"),
         "h2load": output("h2load", "--version"),
     }
 

@@ -71,9 +71,12 @@ class Nginx(Server):
 
 
 class Redis(Server):
-    def __init__(self, keys):
-        command = ["redis-server", "--port", "{port}", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        super().__init__(command, cwd=tempfile.gettempdir())
+    def __init__(self, keys, appendonly=None):
+        """In memory only, or with a folder for its log and when it is to be flushed. The log is not rewritten meanwhile."""
+        command = ["redis-server", "--port", "{port}", "--bind", "127.0.0.1", "--save", "", "--appendonly"]
+        folder, fsync = appendonly or (tempfile.gettempdir(), "no")
+        command += ["yes", "--appendfsync", fsync, "--auto-aof-rewrite-percentage", "0"] if appendonly else ["no"]
+        super().__init__(command, cwd=folder)
         for first in range(0, keys, 100_000):
             self.cli("EVAL", FILL, "0", str(first), str(min(first + 100_000, keys) - 1))
         self.lease = self.cli("SCRIPT", "LOAD", LEASE)
@@ -81,3 +84,9 @@ class Redis(Server):
     def cli(self, *words):
         command = ["redis-cli", "-p", str(self.port), *words]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Beanstalkd(Server):
+    def __init__(self, folder):
+        """With a log that is flushed for each request that it notes: `-f0`."""
+        super().__init__([machine.find("beanstalkd"), "-l", "127.0.0.1", "-p", "{port}", "-b", folder, "-f0"])
