@@ -182,7 +182,8 @@ fn end(path: &str, error: &io::Error) {
     error!("{path}: {error}");
     report_at_once(&format!(
         "error: {path}: {error}. The disk has failed, so nothing more is acknowledged, and the server ends. What was \
-         acknowledged before is on disk; look at the disk before you start the server again"
+         acknowledged before is on disk, with --durability everysec but for the last second; look at the disk before you \
+         start the server again"
     ));
     exit(1);
 }

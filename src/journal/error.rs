@@ -63,8 +63,7 @@ impl fmt::Display for OpenError {
             ),
             Self::Damaged { file, offset, what } => write!(
                 f,
-                "{file} is damaged at byte {offset}: {what}. Restore the directory from a backup, or let \
-                 `token-orchestrator data repair` keep what is whole"
+                "{file} is damaged at byte {offset}: {what}. Restore the directory from a backup"
             ),
             Self::NewerFormat { file, version, known } => write!(
                 f,

@@ -108,13 +108,18 @@ impl Opened {
             key_check,
             room: 0,
         };
-        let next = found.as_ref().map_or(1, |found| found.next_segment);
+        let (next, ready) = found.as_ref().map_or((1, None), |found| found.next_segment);
         let last = found.as_ref().map_or(0, |found| found.sequence);
         let end = found.as_ref().map_or((0, 0), |found| found.end);
         let begun = found.as_ref().map_or_else(Vec::new, |found| found.begun.clone());
         buffers.go_on(last, pools);
         journal.progress.go_on(last, now);
-        let spares = Arc::new(Spares::new(Arc::clone(&disk), head, tuning.segment_bytes, next));
+        let spares = Spares::new(Arc::clone(&disk), head, tuning.segment_bytes, next);
+        if let Some(room) = ready {
+            // A disk that is full must not keep the server from starting.
+            spares.use_ready(room)?;
+        }
+        let spares = Arc::new(spares);
         let writer = Writer::new(Arc::clone(&spares), head, seal, end, begun);
         let snapshots = Snapshots::new(
             Arc::clone(&disk),
@@ -122,17 +127,15 @@ impl Opened {
             data_key,
             writer.begun(),
             found.as_ref().and_then(|found| found.snapshot),
-            found.as_ref().map_or(0, |found| found.frame_bytes),
+            found.as_ref().map_or(0, |found| {
+                // Each start begins a segment: they must not pile up.
+                found.frame_bytes.max(found.begun.len() as u64 * tuning.segment_bytes)
+            }),
             tuning.snapshot_after_bytes,
         );
         let progress = Arc::clone(&journal.progress);
-        let unused = found.iter().flat_map(|found| found.unused.iter().cloned());
-        let is_segment = |name: &String| FileKind::Segment.number(name).is_some();
-        let (segments, others): (Vec<_>, Vec<_>) = unused.partition(is_segment);
-        // A disk that is full must not keep the server from starting.
-        spares.add_old(segments, 1)?;
-        for file in others {
-            disk.remove(&file)?;
+        for file in found.iter().flat_map(|found| &found.unused) {
+            disk.remove(file)?;
         }
         let mut committer = Committer::new(buffers, progress, spares, writer, tuning.durability);
         committer.begin(now)?;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::bytes::Reader;
 use super::disk::Disk;
 use super::error::OpenError;
-use super::head::FileKind;
+use super::head::{FileHead, FileKind};
 use super::record::{self, FindQuota, Record};
 use super::seal::DataKey;
 use super::segments::Segments;
@@ -61,8 +61,8 @@ pub(crate) struct Found {
     pub(crate) end: (u64, u64),
     /// The segments with frames that are needed.
     pub(crate) begun: Vec<Begun>,
-    /// The number of the next segment.
-    pub(crate) next_segment: u64,
+    /// The number of the next segment, and its room if it is ready.
+    pub(crate) next_segment: (u64, Option<u64>),
     /// The number and the length of the snapshot, if there is one.
     pub(crate) snapshot: Option<(u64, u64)>,
     /// How many keys the snapshot has.
@@ -96,7 +96,11 @@ pub(crate) fn read(
     let unfinished =
         |name: &&String| [spares::UNFINISHED, snapshot::UNFINISHED].contains(&name.as_str());
     let mut unused: Vec<String> = names.iter().filter(unfinished).cloned().collect();
-    unused.extend(segments.unused.iter().cloned());
+    let next = segments.begun.last().map_or(1, |head| head.number + 1);
+    let (ready, others): (Vec<&FileHead>, Vec<_>) =
+        segments.unused.iter().partition(|head| head.number == next);
+    unused.extend(others.iter().map(|head| FileKind::Segment.name(head.number)));
+    let next_segment = (next, ready.first().map(|head| head.room));
     let number = snapshots.pop();
     unused.extend(snapshots.into_iter().map(|number| FileKind::Snapshot.name(number)));
     let snapshot = number.map(|number| snapshot::read_head(disk, &FileKind::Snapshot.name(number)));
@@ -152,8 +156,6 @@ pub(crate) fn read(
         return Err(OpenError::damaged(&name, end.offset, &what));
     }
     let begun = segments.begun.iter().map(|head| Begun { number: head.number, first: head.first });
-    let of_unused = segments.unused.iter().filter_map(|name| FileKind::Segment.number(name));
-    let next_segment = of_unused.chain([newest.number]).max().unwrap_or(0) + 1;
     Ok(Some(Found {
         directory: newest.directory,
         sequence: end.sequence,

@@ -19,8 +19,8 @@ use crate::time::Timestamp;
 pub(crate) struct Segments {
     /// Those with frames, in order.
     pub(crate) begun: Vec<FileHead>,
-    /// The names of those without.
-    pub(crate) unused: Vec<String>,
+    /// Those without, in order.
+    pub(crate) unused: Vec<FileHead>,
 }
 
 /// Where reading has ended.
@@ -60,12 +60,22 @@ impl Segments {
             let length = file.read_at(0, &mut bytes).map_err(OpenError::io(name))?;
             let head = FileHead::read(FileKind::Segment, name, &bytes[..length])?;
             if head.first == 0 {
-                unused.push(name.clone());
+                unused.push(head);
             } else {
                 begun.push(head);
             }
         }
         begun.sort_by_key(|head| head.number);
+        unused.sort_by_key(|head| head.number);
+        // Segments are made in the order of their numbers.
+        let newest = begun.last().map_or(0, |head: &FileHead| head.number);
+        let after = unused.iter().map(|head| head.number).filter(|number| *number > newest);
+        if let Some((_, found)) = (newest + 1..).zip(after).find(|(wanted, found)| wanted != found)
+        {
+            let missing = FileKind::Segment.name(found - 1);
+            let what = format!("{missing}, which was made before it, is missing");
+            return Err(OpenError::damaged(&FileKind::Segment.name(found), 0, &what));
+        }
         Ok(Self { begun, unused })
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Spares {
     head: FileHead,
     /// How large they are.
     pub(crate) segment_bytes: u64,
+    /// Held while one is made.
+    making: Mutex<()>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -56,7 +58,7 @@ impl Spares {
     /// Spares with numbers from `next` on.
     pub(crate) fn new(disk: Arc<dyn Disk>, head: FileHead, segment_bytes: u64, next: u64) -> Self {
         let state = Mutex::new(State { next, ..State::default() });
-        Self { disk, head, segment_bytes, state, changed: Condvar::new() }
+        Self { disk, head, segment_bytes, making: Mutex::new(()), state, changed: Condvar::new() }
     }
 
     /// Makes a segment, unless one is ready.
@@ -77,7 +79,22 @@ impl Spares {
         self.prepare_of(self.segment_bytes.min(FIRST_BYTES))
     }
 
+    /// Takes a segment that an earlier run has made, with the number that is next.
+    ///
+    /// # Errors
+    ///
+    /// As the disk says.
+    pub(crate) fn use_ready(&self, room: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let number = state.next;
+        let file = self.disk.open(&FileKind::Segment.name(number))?.into();
+        state.ready = Some(Segment { number, file, room });
+        state.next += 1;
+        Ok(())
+    }
+
     fn prepare_of(&self, bytes: u64) -> io::Result<()> {
+        let _making = self.making.lock();
         let (number, old) = {
             let mut state = self.state.lock();
             if state.ready.is_some() {
@@ -87,11 +104,13 @@ impl Spares {
             (state.next - 1, state.old.pop())
         };
         let made = self.make(number, bytes, old);
+        let mut state = self.state.lock();
         if made.is_err() {
             // Others may need the room. If it cannot be removed, the next one takes its place.
             let _ = self.disk.remove(UNFINISHED);
+            // No number is left out: see [`super::segments::Segments::find`].
+            state.next = number;
         }
-        let mut state = self.state.lock();
         state.is_in_trouble = made.is_err();
         state.ready = Some(made?);
         self.changed.notify_all();
@@ -109,12 +128,15 @@ impl Spares {
     ///
     /// As the disk says.
     pub(crate) fn make_longer(&self, bytes: u64) -> io::Result<Segment> {
+        let _making = self.making.lock();
         let mut state = self.state.lock();
-        // Its number must be the next one: a spare has one already, and is made again.
-        let old = state.ready.take().map(|spare| FileKind::Segment.name(spare.number));
-        state.old.extend(old);
-        state.next += 1;
-        let number = state.next - 1;
+        // It takes the place of one that is ready: numbers are in the order of use.
+        let number = if let Some(ready) = state.ready.take() {
+            ready.number
+        } else {
+            state.next += 1;
+            state.next - 1
+        };
         drop(state);
         self.make(number, bytes, None)
     }

@@ -132,6 +132,12 @@ impl SnapshotWish {
         }))
     }
 
+    /// Whether one was due when the server started.
+    fn is_due(&self) -> bool {
+        let wish = self.0.lock();
+        wish.before >= wish.due_after
+    }
+
     /// Whether one is to begin now.
     fn begin(&self, written: u64) -> bool {
         let mut wish = self.0.lock();
@@ -166,6 +172,11 @@ fn commit(
     failed: &Failed,
 ) {
     let progress = &journal.progress;
+    if wish.is_due() {
+        // Nobody may change anything for long.
+        committer.buffers.want_frame();
+        progress.call();
+    }
     loop {
         let is_stopped = is_stopped.load(SeqCst);
         let is_called = progress.take_call();

@@ -2,7 +2,7 @@
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use token_orchestrator::journal::OpenError;
+use token_orchestrator::journal::{Disk, OpenError};
 use token_orchestrator::time::Timestamp;
 
 use super::durable::{Step, World, options, start};
@@ -63,6 +63,23 @@ fn damage_is_found_and_not_guessed_at() {
     let [found, harmless] = attack(super::seed(), 1500).unwrap_or_else(|report| panic!("{report}"));
     println!("found {found} times; nothing had changed {harmless} times");
     assert!(found > 500 && harmless > 100, "{found}, {harmless}");
+}
+
+/// The segment that was written last is gone, and the one that was made after it is there.
+#[test]
+fn a_segment_that_is_missing_is_noticed() {
+    let options = options(false, false, 1);
+    let mut world = World::new(&options).unwrap();
+    world.take(&Step::Create { pool: 0, own: false }).unwrap();
+    world.take(&Step::Commit).unwrap();
+    assert_eq!(world.names(), ["segment-000000000001", "segment-000000000002"]);
+    world.disk.remove("segment-000000000001").unwrap();
+    let refusal = start(&options, &world.disk, &world.events, Timestamp::from_ms(2000)).err();
+    let refusal = refusal.expect("it is refused");
+    assert!(
+        refusal.contains("segment-000000000001, which was made before it, is missing"),
+        "{refusal}"
+    );
 }
 
 /// Each error says what to do.

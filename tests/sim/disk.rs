@@ -286,7 +286,12 @@ impl DiskFile for SimFile {
         let changed = state.change();
         let content = &mut state.contents[self.content];
         if changed.is_ok() {
-            content.kept.clone_from(&content.now);
+            content.kept.resize(content.now.len(), 0);
+            for sector in &content.dirty {
+                let begin = sector * SECTOR;
+                let end = content.now.len().min(begin + SECTOR);
+                content.kept[begin..end].copy_from_slice(&content.now[begin..end]);
+            }
         }
         if changed.is_ok() || state.is_broken {
             // Also what could not be written counts as written from now on.

@@ -294,13 +294,15 @@ impl World {
     /// The process ends, perhaps with the power, and starts again.
     pub(super) fn crash(&mut self, is_power: bool) -> Result<(), String> {
         self.disk.set_room(usize::MAX);
-        // What was answered is what was published, whether or not it is on disk.
+        let has_failed = self.disk.is_broken();
         let acknowledged = if is_power {
             self.disk.lose_power();
             self.acknowledged
         } else {
             self.disk.kill();
-            self.journal.committed()
+            // What was answered is what was published, whether or not it is on disk: the system has it, unless the disk
+            // has refused it.
+            if has_failed { self.acknowledged } else { self.journal.committed() }
         };
         self.fresh.clear();
         self.now = self.now.plus_ms(self.rng.random_range(0..300));
