@@ -17,7 +17,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// A journal in which nothing was noted, and which is not written yet: see [`super::open`].
+    /// A journal in which nothing was noted, and which is not written yet: see `open.rs`.
     pub(crate) fn new() -> Self {
         let progress = Arc::new(Progress::new(0, Timestamp::default()));
         Self { buffers: Arc::new(Buffers::new()), progress }
