@@ -3,6 +3,7 @@
 //! Among these tests are the mistakes that are easily made with this problem.
 
 mod batches;
+mod durable;
 mod leases;
 mod lives;
 mod own;
@@ -210,6 +211,14 @@ mod memory {
 
 mod delayed {
     contract!(super::Manual<super::Delayed<super::InMemory>>);
+}
+
+mod on_disk {
+    contract!(super::durable::EachCommit);
+}
+
+mod on_disk_every_second {
+    contract!(super::durable::EverySecond);
 }
 
 type InMemory = Memory<ManualClock>;
