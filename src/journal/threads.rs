@@ -91,9 +91,10 @@ impl Threads {
         self.is_stopped.store(true, SeqCst);
         self.journal.progress.call();
         self.committer.thread().unpark();
-        self.spares.close();
         // A panic was logged.
         let _ = self.committer.join();
+        // Not before: the last frames may need a segment that is just being made.
+        self.spares.close();
         self.others.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
@@ -198,9 +199,10 @@ fn commit(
         };
         note_room(&committer, source, outcome.as_ref().err());
         match outcome {
-            // Nobody waits for long: without room, the server ends without what could not be written.
-            Ok(()) | Err(WriteError::NoRoom) if is_stopped => break,
+            Ok(()) if is_stopped => break,
             Ok(()) => {}
+            // Nobody waits for long: without room, the server ends without what could not be written.
+            Err(WriteError::NoRoom) if is_stopped && committer.spares.is_in_trouble() => break,
             Err(WriteError::NoRoom) => committer.spares.wait(false, RETRY),
             Err(WriteError::Disk(error)) => {
                 failed(&error);
@@ -236,7 +238,7 @@ fn make_segments(spares: &Spares) {
         }
         let was_in_trouble = spares.is_in_trouble();
         if let Err(error) = spares.prepare() {
-            if !was_in_trouble {
+            if !was_in_trouble && !spares.is_closed() {
                 warn!("no further segment of the journal can be made: {error}");
             }
             spares.wait(false, RETRY);

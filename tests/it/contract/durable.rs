@@ -61,8 +61,11 @@ fn finish<T>(future: impl Future<Output = T>) -> T {
     panic!("it waits for something");
 }
 
+/// The name of a pool, its settings, and its keys.
+type PoolState = (String, Option<Settings>, Vec<(KeyId, KeyInfo)>);
+
 /// What a store has: the settings and keys of each pool, by their names.
-fn all(store: &InMemory) -> Vec<(String, Option<Settings>, Vec<(KeyId, KeyInfo)>)> {
+fn all(store: &InMemory) -> Vec<PoolState> {
     let pools = finish(store.list_pools(None, usize::MAX)).unwrap();
     let keys = |pool| {
         let (mut keys, mut cursor) = (Vec::new(), None);
