@@ -24,6 +24,9 @@ pub enum Durability {
     EverySecond,
 }
 
+/// How much memory is kept for the next frames, in bytes.
+const FRAME_KEPT_BYTES: usize = 1 << 20;
+
 /// What a snapshot begins with.
 pub(crate) struct SnapshotStart {
     /// The first frame that it does not have for certain.
@@ -44,6 +47,8 @@ pub(crate) struct Committer {
     frame: Vec<u8>,
     /// What the frame says that could not be written yet.
     unwritten: Option<Unwritten>,
+    /// What a snapshot begins with that is to be written once the frame before it is.
+    started: Option<SnapshotStart>,
     /// Generations below it may be given before they are on disk.
     ceiling: u64,
 }
@@ -79,6 +84,7 @@ impl Committer {
             spare: Spare::default(),
             frame: Vec::new(),
             unwritten: None,
+            started: None,
             ceiling: 0,
         }
     }
@@ -95,9 +101,9 @@ impl Committer {
         wants_pools: bool,
     ) -> Result<Option<SnapshotStart>, WriteError> {
         self.write_unwritten()?;
-        let start = self.gather(now, wants_pools);
+        self.gather(now, wants_pools);
         self.write_unwritten()?;
-        Ok(start)
+        Ok(self.started.take())
     }
 
     /// Whether a frame was gathered that is not written.
@@ -105,8 +111,9 @@ impl Committer {
         self.unwritten.is_some()
     }
 
-    fn gather(&mut self, now: Timestamp, wants_pools: bool) -> Option<SnapshotStart> {
+    fn gather(&mut self, now: Timestamp, wants_pools: bool) {
         self.frame.clear();
+        self.frame.shrink_to(FRAME_KEPT_BYTES);
         self.frame.resize(FrameHead::BYTES, 0);
         let cut = self.buffers.cut(&mut self.spare, &mut self.frame, wants_pools);
         self.writer.seal(cut.sequence, &mut self.frame);
@@ -120,7 +127,9 @@ impl Committer {
         let ceiling = if FailPoint::GenerationsNotReserved.is_on() { 0 } else { self.ceiling };
         let fields = FrameFields { sequence: cut.sequence, at: now, mark, ceiling };
         self.unwritten = Some(Unwritten { fields, must_sync });
-        cut.pools.map(|pools| SnapshotStart { first: cut.sequence + 1, pools })
+        let first = cut.sequence + 1;
+        self.started =
+            cut.pools.map(|pools| SnapshotStart { first, pools }).or(self.started.take());
     }
 
     fn write_unwritten(&mut self) -> Result<(), WriteError> {

@@ -13,7 +13,7 @@
 //!  72 mark: see `frame.rs`
 //!  80 boot: which start of the machine
 //!  96 offset: what to add to the time since then, in nanoseconds
-//! 104 salt of the key that the file is sealed with, 16 bytes
+//! 104 salt: a random number of the run, of which the key is made if the file is sealed; 16 bytes
 //! 120 check of that key, 16 bytes; all zeros if it is not sealed
 //! 136 room: how long a segment is at least
 //! ```
@@ -49,7 +49,7 @@ pub(crate) struct FileHead {
     pub(crate) mark: Timestamp,
     /// How the clock ran.
     pub(crate) clock: ClockAnchor,
-    /// What the key was made from that it is sealed with.
+    /// A random number of the run that has written it, and what the key was made from if it is sealed.
     pub(crate) salt: [u8; 16],
     /// Tells a wrong key; zeros if it is not sealed.
     pub(crate) key_check: [u8; 16],
@@ -91,10 +91,12 @@ impl FileHead {
     const BYTES: usize = 144;
     const COVERED: usize = 16;
 
-    /// A checksum that begins those of the parts of this file, so that no part of another one passes.
+    /// A checksum that begins those of the parts of this file, so that no part of another one passes, nor one that another
+    /// run has written to it.
     pub(crate) fn seed(&self) -> u32 {
         let seed = crc32c::crc32c(&self.directory);
-        crc32c::crc32c_append(seed, &self.number.to_le_bytes())
+        let seed = crc32c::crc32c_append(seed, &self.number.to_le_bytes());
+        crc32c::crc32c_append(seed, &self.salt)
     }
 
     /// The head as bytes, with its room.

@@ -90,9 +90,9 @@ impl Opened {
         now: Timestamp,
     ) -> io::Result<Begun> {
         let Self { disk, data_key, buffers, found } = self;
-        let seal = data_key.as_ref().map(|key| Seal::new(key, rand::random()));
-        let (salt, key_check) =
-            seal.as_ref().map_or_else(Default::default, |seal| (seal.salt, seal.check));
+        let salt = rand::random();
+        let seal = data_key.as_ref().map(|key| Seal::new(key, salt));
+        let key_check = seal.as_ref().map_or([0; 16], |seal| seal.check);
         let floor = found.as_ref().map_or(0, |found| found.floor);
         let head = FileHead {
             kind: FileKind::Segment,

@@ -50,7 +50,6 @@ impl fmt::Debug for DataKey {
 /// The key of one run.
 pub(crate) struct Seal {
     key: LessSafeKey,
-    pub(crate) salt: [u8; 16],
     /// Tells a wrong key.
     pub(crate) check: [u8; 16],
 }
@@ -88,7 +87,7 @@ impl Seal {
         let key = derive::<32>(&from, b"token-orchestrator journal key");
         let check = *derive::<16>(&from, b"token-orchestrator journal check");
         let key = UnboundKey::new(&AES_256_GCM, &*key).expect("it has 32 bytes");
-        Self { key: LessSafeKey::new(key), salt, check }
+        Self { key: LessSafeKey::new(key), check }
     }
 
     /// The key of a file, `None` if the file is not sealed.

@@ -147,6 +147,9 @@ impl Spares {
             Some(old) => {
                 // Renamed first: its head is about to be another one's.
                 disk.rename(&old, UNFINISHED)?;
+                if !FailPoint::NamesNotSynced.is_on() {
+                    disk.sync_names()?;
+                }
                 let file = disk.open(UNFINISHED)?;
                 let length = file.length()?;
                 (file, length)

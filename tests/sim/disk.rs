@@ -240,8 +240,9 @@ impl DiskFile for SimFile {
             return changed;
         }
         if changed.is_err() {
-            // Some of it may have been written.
-            length = state.rng.random_range(0..=length);
+            // Some of it may have been written, in whole sectors.
+            let end = (begin + state.rng.random_range(0..=length)) / SECTOR * SECTOR;
+            length = end.saturating_sub(begin);
         }
         let used = state.used();
         let content = &mut state.contents[self.content];

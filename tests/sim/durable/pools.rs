@@ -18,7 +18,7 @@ use super::super::same;
 use super::steps::{Options, pool_name, settings};
 
 /// So many segments and snapshots come and go.
-pub(in crate::sim) const SEGMENT_BYTES: u64 = 16 * 1024;
+pub(in crate::sim) const SEGMENT_BYTES: u64 = 6 * 1024;
 pub(in crate::sim) const SNAPSHOT_AFTER_BYTES: u64 = 8 * 1024;
 /// What has happened, in order.
 #[derive(Clone, Debug)]
