@@ -146,7 +146,8 @@ async fn while_starting<T: Send + 'static>(
     };
     let (started, is_started) = oneshot::channel::<()>();
     let shutdown = async move { drop(is_started.await) };
-    tokio::spawn(async move {
+    let options = ServeOptions { drain_delay: Duration::ZERO, drain_timeout: PATIENCE, ..options };
+    let refusing = tokio::spawn(async move {
         let store = std::sync::Arc::new(Starting);
         if let Err(error) = http::serve(copy, store, options, shutdown).await {
             warn!("clients are not told that the server is starting: {error}");
@@ -154,6 +155,8 @@ async fn while_starting<T: Send + 'static>(
     });
     let opened = opening.await.map_err(io::Error::other);
     drop(started);
+    // Who connects from now on is not refused any more.
+    let _ = refusing.await;
     opened
 }
 
