@@ -23,6 +23,8 @@ def kind(folder):
 
 
 def percentile(values, share):
+    if not values:
+        return float("nan")
     return sorted(values)[min(len(values) - 1, len(values) * share // 100)]
 
 

@@ -14,11 +14,13 @@ from lib.server import Orchestrator
 
 MODES = ("commit", "everysec")
 DEPTH = 64
+OPTIONS = ("--key-ttl", "1h")
 # So that a pool outlasts leases without releases.
 LEASE_TTL = "500ms"
-OPTIONS = ("--key-ttl", "1h", "--lease-ttl", LEASE_TTL)
-# The load generator prepares a request for each key.
-IDS = 1_000_000
+# Of the servers that requests are measured on. Starts are measured with any number.
+KEYS = 1_000_000
+# So many keys are named in requests: the load generator prepares one for each, while the server rests.
+IDS = 100_000
 
 DISK_HEAD = [f"flush of {size:,} B, p50 / p99 µs" for size in disk.SIZES]
 COST_HEAD = [
@@ -35,7 +37,7 @@ class Durable(Orchestrator):
     def __init__(self, folder, mode, keys=0, *options, **more):
         self.data = Path(folder)
         self.lines, self.begun = [], time.monotonic()
-        super().__init__(0, *(options or OPTIONS), "--data-dir", str(folder), "--durability", mode, **more)
+        super().__init__(0, *OPTIONS, *options, "--data-dir", str(folder), "--durability", mode, **more)
         threading.Thread(target=self.read, daemon=True).start()
         self.started, _ = self.said(r"listening on", patience=600)
         self.create(keys)
@@ -78,20 +80,21 @@ def disk_cells(flushes):
 
 
 @contextlib.contextmanager
-def three(options, folder, shared=None, certificate=None):
-    """A server in memory only, one that commits, and one that flushes each second."""
-    keys = min(options.keys, IDS)
+def three(options, folder, *arguments, shared=None, certificate=None):
+    """A server in memory only, one that commits, and one that flushes each second, each also with `arguments`."""
+    keys = min(options.keys, KEYS)
     with contextlib.ExitStack() as stack:
         more = {"shared": shared, "certificate": certificate}
-        servers = [stack.enter_context(Orchestrator(keys, *OPTIONS, **more))]
+        servers = [stack.enter_context(Orchestrator(keys, *OPTIONS, *arguments, **more))]
         for mode in MODES:
             data = stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix=f"{mode}-"))
-            servers.append(stack.enter_context(Durable(data, mode, keys, **more)))
+            servers.append(stack.enter_context(Durable(data, mode, keys, *arguments, **more)))
             if not disk.used(data, "segment"):
                 raise SystemExit(f"nothing was written to {data}")
         for server in servers:
             # The load stays where it is, so that the server has what is left of the other one.
             server.load_cores = machine.cores()[1]
+            server.ids = server.ids[:IDS]
         yield servers
 
 
@@ -114,7 +117,7 @@ def cost(options, folder):
     with compare.certificate() as files:
         for place, shared, loads in [*places, ("its processor, TLS", None, [CYCLE, DEEP])]:
             certificate = files if place.endswith("TLS") else None
-            with three(options, folder, shared, certificate) as servers:
+            with three(options, folder, shared=shared, certificate=certificate) as servers:
                 for name, *how, depth in loads:
                     drives = [lambda server=server: wrk(server, options, *how, depth) for server in servers]
                     flushes, results = take(folder, options.rounds, drives)
@@ -159,7 +162,7 @@ def alone(options, folder, servers):
 def beside(options, folder, servers):
     """Leases here, and of those who write them to disk as well."""
     rows, raw = [], {}
-    keys = min(options.keys, IDS)
+    keys = min(options.keys, KEYS)
     with contextlib.ExitStack() as stack:
         make_folder = lambda: stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="rival-"))
         names = ["this one, memory only", "this one, commit", "this one, everysec"]
@@ -179,7 +182,9 @@ def beside(options, folder, servers):
             flushes, results = take(folder, options.rounds, [lambda drive=drive: drive(depth) for drive in drives])
             for place, name in enumerate(names):
                 figure = lambda figure, form: format(turns.median(results, place, figure), form)
-                figures = [figure("per_second", ",.0f"), figure("p50_us", ",.0f"), figure("p99_us", ",.0f"), figure("cpu_us", ".2f")]
+                # wrk does not tell how long one of many requests at once has taken.
+                latency = [figure(one, ",.0f") for one in ("p50_us", "p99_us")] if depth == 1 else ["", ""]
+                figures = [figure("per_second", ",.0f"), *latency, figure("cpu_us", ".2f")]
                 ratios = [f"{turns.ratio(results, own, place, 'per_second'):.2f}" for own in (1, 2)]
                 failed = str(turns.failed([turn[place : place + 1] for turn in results]))
                 rows.append([name, f"{load.connections * depth:,}", *disk_cells(flushes), *figures, *ratios, failed])
@@ -191,7 +196,7 @@ def beside(options, folder, servers):
 def measure(options, folder):
     """The rows of the tables, and everything that was measured."""
     costs, raw_costs = cost(options, folder)
-    with three(options, folder) as servers:
+    with three(options, folder, "--lease-ttl", LEASE_TTL) as servers:
         client, raw_client = alone(options, folder, servers)
         others, raw_others = beside(options, folder, servers)
     return costs, client, others, {"cost": raw_costs, "alone": raw_client, "beside": raw_others}

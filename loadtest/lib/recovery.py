@@ -57,7 +57,7 @@ def amplified(name, entries, before, after):
 
 
 def counted(server, name, entry_bytes, act):
-    """The same for as many changes as `act` says that it made."""
+    """A row of what the server has written for as many changes as `act` says that it made."""
     before = disk.settled(server.data)
     entries = act() * entry_bytes
     return amplified(name, entries, before, disk.settled(server.data))
@@ -130,8 +130,7 @@ def measure(options, folder):
         with durable.Durable(data, "commit") as server:
             create = lambda: server.create(options.keys) or options.keys
             amounts = [counted(server, "keys created, many at a time", CREATED_BYTES, create)]
-            loaded = server.ids[:]
-            server.ids = server.ids[: durable.IDS]
+            ids = server.ids = server.ids[: durable.IDS]
             for depth in (1, durable.DEPTH):
                 name = f"kept alive, {load.connections * depth:,} requests outstanding"
                 amounts.append(counted(server, name, CHANGED_BYTES, lambda: keep_alive(server, options, depth)))
@@ -139,7 +138,7 @@ def measure(options, folder):
             server.process.wait()
         starts = [restart("kill -9", data, options.keys)]
         with durable.Durable(data, "commit") as server:
-            server.ids = loaded[: durable.IDS]
+            server.ids = ids
             noticed, text, more, raw = snapshots(options, server)
             room = [("snapshot", disk.used(data, "snapshot-")), ("segments, which are used again", disk.used(data, "segment"))]
         starts.append(restart("a snapshot and SIGTERM", data, options.keys))

@@ -109,6 +109,7 @@ class Orchestrator(Server):
             answer = connection.getresponse()
             body = answer.read()
             if answer.status != 201:
+                self.process.kill()
                 raise SystemExit(f"cannot create keys: {answer.status} {body[:200]}")
             self.ids += json.loads(body)["keyIds"]
         connection.close()

@@ -207,7 +207,8 @@ fn look_behind(bytes: &[u8], offset: usize, seed: u32, expected: u64) -> (u64, b
         let is_later = sequence_at(bytes, at)
             .and_then(|sequence| sequence.checked_sub(expected))
             .is_some_and(|later| (1..1 << 32).contains(&later));
-        match FrameHead::read(&bytes[at..], seed).filter(|_| is_later) {
+        // A checksum over what is no frame may go far: so that comes last.
+        match is_later.then(|| FrameHead::read(&bytes[at..], seed)).flatten() {
             Some((frame, _)) if frame.durable >= expected => return (cut, true),
             Some((frame, _)) => {
                 cut += 1;
