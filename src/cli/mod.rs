@@ -38,7 +38,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::names::{Names, each_argument, without_variable};
-use self::report::report;
+use self::report::{print, report};
 
 /// A server that leases random free keys from a pool, and a client for it.
 #[derive(Parser)]
@@ -202,10 +202,7 @@ impl Cli {
                 Err(error) => fail(&error, 2),
             },
             Command::Data(command) => match inspect::run(&command) {
-                Ok(text) => match writeln!(std::io::stdout(), "{text}") {
-                    Ok(()) => ExitCode::SUCCESS,
-                    Err(error) => fail(&error.to_string(), 1),
-                },
+                Ok(text) => end(print(&text).map(|_| ())),
                 Err(error) => fail(&error, 1),
             },
             Command::Client(command) => end(wait_for(commands::run(command))),
