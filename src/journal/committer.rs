@@ -10,7 +10,7 @@ use super::frame::FrameHead;
 use super::progress::Progress;
 use super::spares::Spares;
 use super::syncer::Syncer;
-use super::writer::{FrameFields, WriteError, Writer};
+use super::writer::{WriteError, Writer};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
 
@@ -55,7 +55,7 @@ pub(crate) struct Committer {
 
 #[derive(Clone, Copy)]
 struct Unwritten {
-    fields: FrameFields,
+    head: FrameHead,
     /// It must be on disk before answers leave.
     must_sync: bool,
 }
@@ -125,34 +125,43 @@ impl Committer {
         }
         let mark = now.plus_ms(Self::MARK_MS);
         let ceiling = if FailPoint::GenerationsNotReserved.is_on() { 0 } else { self.ceiling };
-        let fields = FrameFields { sequence: cut.sequence, at: now, mark, ceiling };
-        self.unwritten = Some(Unwritten { fields, must_sync });
+        let length = u32::try_from(self.frame.len() - FrameHead::BYTES);
+        let head = FrameHead {
+            length: length.expect("a frame is shorter than 4 GiB"),
+            sequence: cut.sequence,
+            // As far as it is known when the frame is written.
+            durable: 0,
+            at: now,
+            mark,
+            ceiling,
+        };
+        self.unwritten = Some(Unwritten { head, must_sync });
         let first = cut.sequence + 1;
         self.started =
             cut.pools.map(|pools| SnapshotStart { first, pools }).or(self.started.take());
     }
 
     fn write_unwritten(&mut self) -> Result<(), WriteError> {
-        let Some(Unwritten { fields, must_sync }) = self.unwritten else { return Ok(()) };
-        let length = self.frame.len() - FrameHead::BYTES;
-        if self.writer.needs_segment(length) {
+        let Some(Unwritten { mut head, must_sync }) = self.unwritten else { return Ok(()) };
+        let FrameHead { sequence, mark, .. } = head;
+        if self.writer.needs_segment(head.length as usize) {
             // In a segment that is full, each frame is on disk: so a bad one there is damage.
-            self.sync(fields.sequence - 1)?;
+            self.sync(sequence - 1)?;
         }
         if FailPoint::AnswerBeforeCommit.is_on() {
-            self.progress.publish(fields.sequence, fields.mark);
+            self.progress.publish(sequence, mark);
         }
-        let durable = self.progress.durable();
-        let written = self.writer.write(fields, durable, &mut self.frame)?;
+        head.durable = self.progress.durable();
+        let written = self.writer.write(head, &mut self.frame)?;
         self.unwritten = None;
         self.progress.add_written(written);
         if must_sync {
-            self.sync(fields.sequence)?;
+            self.sync(sequence)?;
         } else {
             let file = Arc::clone(self.writer.file().expect("it was written"));
-            self.syncer.wrote(fields.sequence, file).map_err(WriteError::Disk)?;
+            self.syncer.wrote(sequence, file).map_err(WriteError::Disk)?;
         }
-        self.progress.publish(fields.sequence, fields.mark);
+        self.progress.publish(sequence, mark);
         Ok(())
     }
 
@@ -201,14 +210,7 @@ impl Committer {
     /// As the disk says.
     pub(crate) fn begin(&mut self, now: Timestamp) -> io::Result<()> {
         self.spares.prepare_first()?;
-        match self.commit(now, false) {
-            Ok(_) => {}
-            Err(WriteError::Disk(error)) => return Err(error),
-            Err(WriteError::NoRoom) => return Err(io::ErrorKind::StorageFull.into()),
-        }
-        self.sync(self.progress.committed()).map_err(|error| match error {
-            WriteError::Disk(error) => error,
-            WriteError::NoRoom => io::ErrorKind::StorageFull.into(),
-        })
+        self.commit(now, false)?;
+        Ok(self.sync(self.progress.committed())?)
     }
 }

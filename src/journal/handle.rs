@@ -19,8 +19,7 @@ pub(crate) struct Journal {
 impl Journal {
     /// A journal in which nothing was noted, and which is not written yet: see `open.rs`.
     pub(crate) fn new() -> Self {
-        let progress = Arc::new(Progress::new(0, Timestamp::default()));
-        Self { buffers: Arc::new(Buffers::new()), progress }
+        Self { buffers: Arc::new(Buffers::new()), progress: Arc::default() }
     }
 
     /// The frame that must be committed before an answer leaves that was given before this call, at `now` or earlier. `None`

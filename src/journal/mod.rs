@@ -55,7 +55,6 @@ pub use self::error::OpenError;
 pub(crate) use self::handle::{Journal, PoolJournal};
 pub(crate) use self::lock::Lock;
 pub(crate) use self::open::{Begun, Tuning, open};
-pub(crate) use self::record::write_key;
 pub(crate) use self::recovery::Found;
 pub(crate) use self::restorer::Restorer;
 pub use self::seal::DataKey;

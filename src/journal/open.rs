@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use super::buffers::{Buffers, Pools};
+use super::buffers::Pools;
 use super::committer::{Committer, Durability};
 use super::disk::Disk;
 use super::error::OpenError;
@@ -46,26 +46,23 @@ impl Tuning {
 pub(crate) struct Opened {
     disk: Arc<dyn Disk>,
     data_key: Option<DataKey>,
-    buffers: Arc<Buffers>,
     /// What it had; nothing if it is new.
     pub(crate) found: Option<Found>,
 }
 
-/// Reads a directory, and gives all to `replay`. `journal` is a new one, which goes on behind that.
+/// Reads a directory, and gives all to `replay`.
 ///
 /// # Errors
 ///
 /// [`OpenError`]
 pub(crate) fn open(
-    journal: &Journal,
     disk: Arc<dyn Disk>,
     data_key: Option<DataKey>,
     quota: &FindQuota<'_>,
     replay: &mut dyn Replay,
 ) -> Result<Opened, OpenError> {
-    let buffers = Arc::clone(&journal.buffers);
     let found = recovery::read(&*disk, data_key.as_ref(), quota, replay)?;
-    Ok(Opened { disk, data_key, buffers, found })
+    Ok(Opened { disk, data_key, found })
 }
 
 /// A journal that can be written, and is by [`super::Threads`], or step by step in tests.
@@ -75,7 +72,7 @@ pub(crate) struct Begun {
 }
 
 impl Opened {
-    /// Begins a segment behind what was found. `now` is the time by the clock with this anchor, which goes on from the time
+    /// Begins a segment behind what was found, in which `journal`, a new one, is written. `now` is the time by the clock with this anchor, which goes on from the time
     /// that was found; and `pools` are those that there are. Afterwards all that was found is on disk for certain.
     ///
     /// # Errors
@@ -89,54 +86,47 @@ impl Opened {
         clock: ClockAnchor,
         now: Timestamp,
     ) -> io::Result<Begun> {
-        let Self { disk, data_key, buffers, found } = self;
+        let Self { disk, data_key, found } = self;
+        let found = found.unwrap_or_else(Found::nothing);
         let salt = rand::random();
-        let seal = data_key.as_ref().map(|key| Seal::new(key, salt));
-        let key_check = seal.as_ref().map_or([0; 16], |seal| seal.check);
-        let floor = found.as_ref().map_or(0, |found| found.floor);
+        let seal = data_key.map(|key| Arc::new(Seal::new(&key, salt)));
         let head = FileHead {
             kind: FileKind::Segment,
-            directory: found.as_ref().map_or_else(rand::random, |found| found.directory),
+            directory: found.directory,
             number: 0,
             first: 0,
             previous: 0,
             previous_end: 0,
-            floor,
+            floor: found.floor,
             mark: now,
             clock,
             salt,
-            key_check,
+            key_check: seal.as_ref().map_or([0; 16], |seal| seal.check),
             room: 0,
         };
-        let (next, ready) = found.as_ref().map_or((1, None), |found| found.next_segment);
-        let last = found.as_ref().map_or(0, |found| found.sequence);
-        let end = found.as_ref().map_or((0, 0), |found| found.end);
-        let begun = found.as_ref().map_or_else(Vec::new, |found| found.begun.clone());
-        buffers.go_on(last, pools);
-        journal.progress.go_on(last, now);
+        // Each start begins a segment: they must not pile up.
+        let of_segments = found.begun.len() as u64 * tuning.segment_bytes;
+        let (buffers, progress) = (Arc::clone(&journal.buffers), Arc::clone(&journal.progress));
+        buffers.go_on(found.sequence, pools);
+        progress.go_on(found.sequence, now);
+        let (next, ready) = found.next_segment;
         let spares = Spares::new(Arc::clone(&disk), head, tuning.segment_bytes, next);
         if let Some(room) = ready {
             // A disk that is full must not keep the server from starting.
             spares.use_ready(room)?;
         }
+        found.unused.iter().try_for_each(|file| disk.remove(file))?;
         let spares = Arc::new(spares);
-        let writer = Writer::new(Arc::clone(&spares), head, seal, end, begun);
+        let writer = Writer::new(Arc::clone(&spares), head, seal.clone(), found.end, found.begun);
         let snapshots = Snapshots::new(
-            Arc::clone(&disk),
+            disk,
             head,
-            data_key,
+            seal,
             writer.begun(),
-            found.as_ref().and_then(|found| found.snapshot),
-            found.as_ref().map_or(0, |found| {
-                // Each start begins a segment: they must not pile up.
-                found.frame_bytes.max(found.begun.len() as u64 * tuning.segment_bytes)
-            }),
+            found.snapshot,
+            found.frame_bytes.max(of_segments),
             tuning.snapshot_after_bytes,
         );
-        let progress = Arc::clone(&journal.progress);
-        for file in found.iter().flat_map(|found| &found.unused) {
-            disk.remove(file)?;
-        }
         let mut committer = Committer::new(buffers, progress, spares, writer, tuning.durability);
         committer.begin(now)?;
         Ok(Begun { committer, snapshots })

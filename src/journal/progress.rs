@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::time::Timestamp;
 
 /// How far commits have come.
+#[derive(Default)]
 pub(crate) struct Progress {
     /// Answers that rest on frames up to this one may leave.
     committed: CachePadded<AtomicU64>,
@@ -30,20 +31,6 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// All frames up to `committed` are on disk, and answers may leave until `mark`.
-    pub(crate) fn new(committed: u64, mark: Timestamp) -> Self {
-        Self {
-            committed: CachePadded::new(AtomicU64::new(committed)),
-            durable: AtomicU64::new(committed),
-            mark_ms: AtomicU64::new(mark.as_ms()),
-            waiting: Mutex::default(),
-            is_called: AtomicBool::new(false),
-            committer: OnceLock::new(),
-            is_full: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-        }
-    }
-
     /// Goes on behind the frame `last`, at `now`.
     pub(crate) fn go_on(&self, last: u64, now: Timestamp) {
         self.committed.store(last, SeqCst);

@@ -43,7 +43,7 @@ pub(crate) struct Unknown {
 }
 
 /// What was found in a directory.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
     /// The directory's own random number.
     pub(crate) directory: [u8; 16],
@@ -75,6 +75,13 @@ pub(crate) struct Found {
     pub(crate) torn: Option<(String, u64, u64)>,
     /// Files that are not needed.
     pub(crate) unused: Vec<String>,
+}
+
+impl Found {
+    /// What a new directory has.
+    pub(crate) fn nothing() -> Self {
+        Self { directory: rand::random(), next_segment: (1, None), ..Self::default() }
+    }
 }
 
 /// Reads a directory, and gives all to `replay`. `None` if there is nothing yet. O(bytes).
@@ -145,9 +152,8 @@ pub(crate) fn read(
         replay.progress(counts.frame_bytes, all.max(counts.frame_bytes));
         counts.take(records, quota, replay)
     })?;
-    let end = end.expect("there is a segment with frames");
     let name = FileKind::Segment.name(end.number);
-    if end.sequence + 1 < first {
+    if end.frame.sequence + 1 < first {
         let what = format!("frames up to {} are missing, on which the snapshot rests", first - 1);
         return Err(OpenError::damaged(&name, end.offset, &what));
     }
@@ -158,11 +164,11 @@ pub(crate) fn read(
     let begun = segments.begun.iter().map(|head| Begun { number: head.number, first: head.first });
     Ok(Some(Found {
         directory: newest.directory,
-        sequence: end.sequence,
-        at: end.at,
-        mark: end.mark.max(snapshot.map_or(end.mark, |head| head.mark)),
+        sequence: end.frame.sequence,
+        at: end.frame.at,
+        mark: snapshot.map_or(end.frame.mark, |head| head.mark.max(end.frame.mark)),
         clock: newest.clock,
-        floor: newest.floor.max(end.ceiling),
+        floor: newest.floor.max(end.frame.ceiling),
         end: (end.number, end.offset),
         begun: begun.collect(),
         next_segment,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::buffers::Pools;
 use super::record::Record;
 use super::recovery::{Replay, Unknown};
 use crate::engine::{After, Entry, Journal, Pool, Restoring};
@@ -52,9 +53,13 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
         self.pools.values().for_each(|pool| pool.keys.raise_generations(floor));
     }
 
-    /// The pools by number, and from where on no pool has had one.
-    pub(crate) fn into_pools(self) -> (BTreeMap<u32, RestoringPool<J>>, u32) {
-        (self.pools, self.next_number)
+    /// The pools by number, what is noted of them, and from where on no pool has had a number.
+    pub(crate) fn into_pools(self) -> (BTreeMap<u32, RestoringPool<J>>, Pools, u32) {
+        let noted = |(number, pool): (&u32, &RestoringPool<J>)| {
+            Some((*number, (pool.name.clone(), pool.settings, pool.since?)))
+        };
+        let noted = self.pools.iter().filter_map(noted).collect();
+        (self.pools, noted, self.next_number)
     }
 
     fn configure(&mut self, number: u32, name: PoolName, settings: Settings, at: Timestamp) {
@@ -90,18 +95,14 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Replay for Restorer<J, M> {
     }
 
     fn prefetch(&self, records: &[Record]) {
-        let number = |record: &Record| match record {
-            Record::Key(number, _) => Some(*number),
+        let key = |record: &Record| match record {
+            Record::Key(number, entry) => Some((*number, entry.id)),
             Record::Pool(..) | Record::PoolGone(_) => None,
         };
-        let id = |record: &'_ Record| match record {
-            Record::Key(_, entry) => Some(entry.id),
-            Record::Pool(..) | Record::PoolGone(_) => None,
-        };
-        for of_pool in records.chunk_by(|a, b| number(a) == number(b)) {
-            if let Some(pool) = number(&of_pool[0]).and_then(|number| self.pools.get(&number)) {
-                let ids: Vec<_> = of_pool.iter().filter_map(id).collect();
-                pool.keys.prefetch(ids.iter());
+        let keys: Vec<_> = records.iter().filter_map(key).collect();
+        for of_pool in keys.chunk_by(|(a, _), (b, _)| a == b) {
+            if let Some(pool) = self.pools.get(&of_pool[0].0) {
+                pool.keys.prefetch(of_pool.iter().map(|(_, id)| id));
             }
         }
     }

@@ -27,13 +27,7 @@ pub(crate) struct Segments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct End {
     /// The last frame.
-    pub(crate) sequence: u64,
-    /// When it was written.
-    pub(crate) at: Timestamp,
-    /// See [`FrameHead::mark`].
-    pub(crate) mark: Timestamp,
-    /// See [`FrameHead::ceiling`].
-    pub(crate) ceiling: u64,
+    pub(crate) frame: FrameHead,
     /// The number of its segment.
     pub(crate) number: u64,
     /// Where the frames of that one end.
@@ -79,8 +73,8 @@ impl Segments {
         Ok(Self { begun, unused })
     }
 
-    /// Reads the frames from `first` on, and gives each with its records to `each`, and how many bytes of how many were
-    /// read. Returns where they end.
+    /// Reads the frames from `first` on, and gives each with its records and its length to `each`. Returns where they end. There
+    /// must be a segment with frames.
     ///
     /// # Errors
     ///
@@ -91,12 +85,11 @@ impl Segments {
         data_key: Option<&DataKey>,
         first: u64,
         mut each: impl FnMut(&FileHead, &FrameHead, Reader<'_>, u64) -> Result<(), String>,
-    ) -> Result<Option<End>, OpenError> {
+    ) -> Result<End, OpenError> {
         // Those before are left over from a snapshot that has just been made.
         let needed = self.begun.iter().rposition(|head| head.first <= first);
         let Some(needed) = needed else {
-            let Some(head) = self.begun.first() else { return Ok(None) };
-            let name = FileKind::Segment.name(head.number);
+            let name = FileKind::Segment.name(self.begun[0].number);
             let what = format!("the segments before it are missing: frame {first} is needed");
             return Err(OpenError::damaged(&name, 0, &what));
         };
@@ -108,20 +101,19 @@ impl Segments {
                 return Err(OpenError::damaged(&name, 0, &what));
             }
         }
-        let mut expected = self.begun[needed].first;
-        let mut last = End {
-            sequence: expected - 1,
+        // What is known before the first one.
+        let mut last = FrameHead {
+            length: 0,
+            sequence: self.begun[needed].first - 1,
+            durable: self.begun[needed].first - 1,
             at: Timestamp::default(),
             mark: self.begun[needed].mark,
             ceiling: 0,
-            number: self.begun[needed].number,
-            offset: FileHead::ROOM as u64,
-            cut: 0,
-            is_torn: false,
         };
+        let mut end = None;
         let mut bytes = Vec::new();
         for (n, head) in self.begun.iter().enumerate().skip(needed) {
-            let name = FileKind::Segment.name(head.number);
+            let (name, seed) = (FileKind::Segment.name(head.number), head.seed());
             let seal = Seal::of_file(data_key, &name, head.salt, head.key_check)?;
             let limit = self.begun.get(n + 1).map(|next| next.previous_end);
             read_whole(disk, &name, limit, &mut bytes)?;
@@ -129,18 +121,17 @@ impl Segments {
                 return Err(OpenError::damaged(&name, bytes.len() as u64, "it ends too early"));
             }
             let damaged = |offset, what: &str| OpenError::damaged(&name, offset as u64, what);
-            if head.first != expected {
-                return Err(damaged(
-                    0,
-                    &format!("it begins with frame {}, not {expected}", head.first),
-                ));
+            if head.first != last.sequence + 1 {
+                let (first, expected) = (head.first, last.sequence + 1);
+                return Err(damaged(0, &format!("it begins with frame {first}, not {expected}")));
             }
             let mut offset = FileHead::ROOM;
             loop {
                 if limit.is_some_and(|limit| offset as u64 >= limit) {
                     break;
                 }
-                let whole = FrameHead::read(&bytes[offset.min(bytes.len())..], head.seed());
+                let expected = last.sequence + 1;
+                let whole = FrameHead::read(&bytes[offset.min(bytes.len())..], seed);
                 let whole = whole.filter(|(frame, _)| frame.sequence == expected);
                 let Some((frame, payload)) = whole else {
                     if limit.is_some() {
@@ -148,7 +139,7 @@ impl Segments {
                     }
                     break;
                 };
-                let end = offset + FrameHead::room(frame.length as usize);
+                let room = FrameHead::room(frame.length as usize);
                 let mut sealed = Vec::new();
                 let mut records = payload;
                 if let Some(seal) = &seal {
@@ -157,15 +148,14 @@ impl Segments {
                     records = opened.ok_or_else(|| damaged(offset, "a frame was changed"))?;
                 }
                 if expected >= first {
-                    each(head, &frame, Reader(records), end as u64 - offset as u64)
+                    each(head, &frame, Reader(records), room as u64)
                         .map_err(|what| damaged(offset, &what))?;
                 }
-                (offset, expected) = (end, expected + 1);
-                let FrameHead { sequence, at, mark, ceiling, .. } = frame;
-                last = End { sequence, at, mark, ceiling, ..last };
+                (offset, last) = (offset + room, frame);
             }
             if limit.is_none() {
-                let (cut, is_damaged) = look_behind(&bytes, offset, head.seed(), expected);
+                let expected = last.sequence + 1;
+                let (cut, is_damaged) = look_behind(&bytes, offset, seed, expected);
                 if is_damaged && !FailPoint::DamageCutOff.is_on() {
                     return Err(damaged(
                         offset,
@@ -173,10 +163,11 @@ impl Segments {
                     ));
                 }
                 let is_torn = cut > 0 || sequence_at(&bytes, offset) == Some(expected);
-                last = End { number: head.number, offset: offset as u64, cut, is_torn, ..last };
+                let (number, offset) = (head.number, offset as u64);
+                end = Some(End { frame: last, number, offset, cut, is_torn });
             }
         }
-        Ok(Some(last))
+        Ok(end.expect("the last segment has no limit"))
     }
 }
 

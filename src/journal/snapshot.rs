@@ -17,7 +17,10 @@ use super::bytes::{Reader, Writer};
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::head::{FileHead, FileKind};
+use super::record;
 use super::seal::{DataKey, Seal, Sealed};
+use crate::engine::Entry;
+use crate::pool::{PoolName, Settings};
 use crate::time::Timestamp;
 
 /// The name of a snapshot that is being written.
@@ -60,29 +63,39 @@ impl<'a> SnapshotWriter<'a> {
         Ok(Self { disk, file, head, seal, offset, block: 0, buffer, keys: 0 })
     }
 
-    /// What records are to be appended to. [`SnapshotWriter::wrote`] is to be called after some.
-    pub(crate) fn records(&mut self) -> &mut Vec<u8> {
-        &mut self.buffer
+    /// Adds a pool and its settings from `at` on. O(1).
+    pub(crate) fn add_pool(
+        &mut self,
+        pool: u32,
+        name: &PoolName,
+        settings: &Settings,
+        at: Timestamp,
+    ) {
+        record::write_pool(&mut self.buffer, pool, name, settings, at);
     }
 
-    /// Notes that so many keys were appended, and writes them if that is worth it. Returns how many bytes were written.
+    /// Adds a key. O(length).
+    pub(crate) fn add_key(&mut self, pool: u32, entry: &Entry) {
+        record::write_key(&mut self.buffer, pool, entry);
+        self.keys += 1;
+    }
+
+    /// Writes what was added, if that is worth it.
     ///
     /// # Errors
     ///
     /// As the disk says.
-    pub(crate) fn wrote(&mut self, keys: usize) -> io::Result<u64> {
-        self.keys += keys as u64;
-        if self.buffer.len() < BLOCK_BYTES {
-            return Ok(0);
+    pub(crate) fn write_if_full(&mut self) -> io::Result<()> {
+        if self.buffer.len() >= BLOCK_BYTES {
+            self.write_block(false)?;
+            if self.block.is_multiple_of(BLOCKS_PER_FLUSH) {
+                self.file.sync()?;
+            }
         }
-        let written = self.write_block(false)?;
-        if self.block.is_multiple_of(BLOCKS_PER_FLUSH) {
-            self.file.sync()?;
-        }
-        Ok(written)
+        Ok(())
     }
 
-    fn write_block(&mut self, is_last: bool) -> io::Result<u64> {
+    fn write_block(&mut self, is_last: bool) -> io::Result<()> {
         if let Some(seal) = self.seal {
             let what = Sealed::Block { snapshot: self.head.number, block: self.block };
             seal.seal(what, &mut self.buffer, HEAD_BYTES);
@@ -98,12 +111,11 @@ impl<'a> SnapshotWriter<'a> {
         let checksum = crc32c::crc32c_append(self.head.seed(), &self.buffer[4..]);
         self.buffer[..4].copy_from_slice(&checksum.to_le_bytes());
         self.file.write_at(self.offset, &self.buffer)?;
-        let written = self.buffer.len() as u64;
-        self.offset += written;
+        self.offset += self.buffer.len() as u64;
         self.block += 1;
         self.buffer.clear();
         self.buffer.resize(HEAD_BYTES, 0);
-        Ok(written)
+        Ok(())
     }
 
     /// Writes the rest. Keys that had died by `now` may be missing. All that the snapshot may have of later frames must be

@@ -10,24 +10,23 @@ use super::committer::SnapshotStart;
 use super::disk::Disk;
 use super::handle::Journal;
 use super::head::{FileHead, FileKind};
-use super::record;
-use super::seal::{DataKey, Seal};
+use super::seal::Seal;
 use super::snapshot::{SnapshotWriter, UNFINISHED};
 use super::spares::Spares;
 use super::writer::{Begun, take_before};
-use crate::engine::WalkCursor;
 use crate::engine::fail_point::FailPoint;
+use crate::engine::{Entry, WalkCursor};
 use crate::time::Timestamp;
 
 /// What is needed of the pools.
 pub(crate) trait Source {
-    /// Appends records of some keys of a pool, from the cursor on. Returns how many those are, and where to go on.
+    /// Gives `each` all about some keys of a pool, from the cursor on. Returns where to go on.
     fn walk(
         &self,
         pool: u32,
         cursor: WalkCursor,
-        records: &mut Vec<u8>,
-    ) -> (usize, Option<WalkCursor>);
+        each: &mut dyn FnMut(Entry),
+    ) -> Option<WalkCursor>;
 
     /// The time.
     fn now(&self) -> Timestamp;
@@ -38,9 +37,9 @@ pub(crate) trait Source {
 
 /// Writes snapshots, and frees the segments before them.
 pub(crate) struct Snapshots {
-    pub(super) disk: Arc<dyn Disk>,
+    disk: Arc<dyn Disk>,
     head: FileHead,
-    seal: Option<Seal>,
+    seal: Option<Arc<Seal>>,
     begun: Arc<Mutex<Vec<Begun>>>,
     /// The last one.
     number: u64,
@@ -56,13 +55,12 @@ impl Snapshots {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         head: FileHead,
-        data_key: Option<DataKey>,
+        seal: Option<Arc<Seal>>,
         begun: Arc<Mutex<Vec<Begun>>>,
         last: Option<(u64, u64)>,
         frame_bytes: u64,
         after_bytes: u64,
     ) -> Self {
-        let seal = data_key.map(|key| Seal::new(&key, head.salt));
         let (number, length) = last.unwrap_or_default();
         Self { disk, head, seal, begun, number, length, frame_bytes, after_bytes }
     }
@@ -72,11 +70,12 @@ impl Snapshots {
         self.length.max(self.after_bytes)
     }
 
-    /// Writes a snapshot, and frees what is not needed any more. False if `is_stopped` says so meanwhile. O(n) for n keys.
+    /// Writes a snapshot, and frees what is not needed any more. False if `pause` says meanwhile that the server ends. O(n)
+    /// for n keys.
     ///
     /// # Errors
     ///
-    /// As the disk says. Then there is no snapshot, and nothing was freed.
+    /// As the disk says. Then, as after false, there is no new snapshot, and nothing was freed: see [`Snapshots::give_up`].
     pub(crate) fn write(
         &mut self,
         start: &SnapshotStart,
@@ -96,21 +95,19 @@ impl Snapshots {
             previous_end: 0,
             ..self.head
         };
-        let mut writer = SnapshotWriter::begin(&*disk, head, self.seal.as_ref())?;
+        let mut writer = SnapshotWriter::begin(&*disk, head, self.seal.as_deref())?;
         for (number, (name, settings, at)) in &start.pools {
-            record::write_pool(writer.records(), *number, name, settings, *at);
+            writer.add_pool(*number, name, settings, *at);
         }
         let others = start.pools.keys().copied().filter(|number| *number != 0);
         for pool in std::iter::once(0).chain(others) {
             let mut cursor = Some(WalkCursor::default());
             while let Some(from) = cursor {
                 let begin = Instant::now();
-                let keys;
-                (keys, cursor) = source.walk(pool, from, writer.records());
-                writer.wrote(keys)?;
+                cursor = source.walk(pool, from, &mut |entry| writer.add_key(pool, &entry));
+                writer.write_if_full()?;
                 // Half the time is for others.
                 if !pause(begin.elapsed()) {
-                    disk.remove(UNFINISHED)?;
                     return Ok(false);
                 }
             }
@@ -122,7 +119,6 @@ impl Snapshots {
         while journal.progress.durable() < last && !may_be_early {
             journal.progress.call();
             if !pause(Duration::from_millis(1)) {
-                disk.remove(UNFINISHED)?;
                 return Ok(false);
             }
         }
@@ -136,5 +132,11 @@ impl Snapshots {
         let kept = 2 + self.due_after() / spares.segment_bytes;
         spares.add_old(old, usize::try_from(kept).unwrap_or(usize::MAX))?;
         Ok(true)
+    }
+
+    /// Removes what there is of a snapshot that was not finished.
+    pub(super) fn give_up(&self) {
+        // If it cannot be removed, the next one takes its place.
+        let _ = self.disk.remove(UNFINISHED);
     }
 }

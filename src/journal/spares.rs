@@ -5,7 +5,6 @@
 //! needed any more are used again.
 
 use std::io;
-use std::mem::take;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,9 +213,7 @@ impl Spares {
 
     /// Ends the thread that makes segments.
     pub(crate) fn close(&self) {
-        let mut state = self.state.lock();
-        state.is_closed = true;
-        take(&mut state.old);
+        self.state.lock().is_closed = true;
         self.changed.notify_all();
     }
 

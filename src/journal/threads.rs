@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,6 @@ use tracing::{error, info, warn};
 use super::committer::{Committer, SnapshotStart};
 use super::handle::Journal;
 use super::open::Begun;
-use super::snapshot;
 use super::snapshots::{Snapshots, Source};
 use super::spares::Spares;
 use super::writer::WriteError;
@@ -260,21 +259,17 @@ fn write_snapshots(
         thread::sleep(time);
         !is_stopped.load(SeqCst)
     };
-    loop {
-        let start = match starts.recv_timeout(RETRY) {
-            Ok(start) => start,
-            Err(RecvTimeoutError::Timeout) if !is_stopped.load(SeqCst) => continue,
-            Err(_) => return,
-        };
+    // The committer has the other end, and drops it when it ends.
+    for start in starts {
         match snapshots.write(&start, source, journal, spares, pause) {
             Ok(true) => {
                 info!("snapshot: {} bytes", snapshots.length);
                 wish.ended(snapshots.due_after());
             }
-            Ok(false) => return,
+            Ok(false) => snapshots.give_up(),
             Err(error) => {
                 warn!("no snapshot can be written: {error}; the journal grows until one can");
-                let _ = snapshots.disk.remove(snapshot::UNFINISHED);
+                snapshots.give_up();
                 wish.failed();
             }
         }

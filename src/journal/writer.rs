@@ -10,7 +10,6 @@ use super::frame::FrameHead;
 use super::head::{FileHead, FileKind};
 use super::seal::{Seal, Sealed};
 use super::spares::{Segment, Spares};
-use crate::time::Timestamp;
 
 /// Why a frame was not written.
 #[derive(Debug)]
@@ -21,13 +20,13 @@ pub(crate) enum WriteError {
     Disk(io::Error),
 }
 
-/// What a frame says beside its payload.
-#[derive(Clone, Copy)]
-pub(crate) struct FrameFields {
-    pub(crate) sequence: u64,
-    pub(crate) at: Timestamp,
-    pub(crate) mark: Timestamp,
-    pub(crate) ceiling: u64,
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NoRoom => io::ErrorKind::StorageFull.into(),
+            WriteError::Disk(error) => error,
+        }
+    }
 }
 
 /// A segment that is full, or is being written.
@@ -42,7 +41,7 @@ pub(crate) struct Writer {
     spares: Arc<Spares>,
     /// The head of the next segment, but for its number and frames.
     head: FileHead,
-    seal: Option<Seal>,
+    seal: Option<Arc<Seal>>,
     segment: Option<Segment>,
     /// Where the next frame begins.
     offset: u64,
@@ -57,7 +56,7 @@ impl Writer {
     pub(crate) fn new(
         spares: Arc<Spares>,
         head: FileHead,
-        seal: Option<Seal>,
+        seal: Option<Arc<Seal>>,
         previous: (u64, u64),
         begun: Vec<Begun>,
     ) -> Self {
@@ -88,28 +87,18 @@ impl Writer {
         self.room().0 < FrameHead::room(length) as u64
     }
 
-    /// Writes a frame, whose payload was sealed. `durable` says up to which frame all is on disk; all of them are if it
-    /// needs a new segment. Returns how many bytes were written. O(length).
+    /// Writes a frame, whose payload was sealed. If it needs a new segment, all frames before it must be on disk. Returns how
+    /// many bytes were written. O(length).
     ///
     /// # Errors
     ///
     /// [`WriteError`]
     pub(crate) fn write(
         &mut self,
-        fields: FrameFields,
-        durable: u64,
+        head: FrameHead,
         frame: &mut Vec<u8>,
     ) -> Result<u64, WriteError> {
-        let length = frame.len() - FrameHead::BYTES;
-        let FrameFields { sequence, at, mark, ceiling } = fields;
-        let head = FrameHead {
-            length: u32::try_from(length).expect("a frame is shorter than 4 GiB"),
-            sequence,
-            durable,
-            at,
-            mark,
-            ceiling,
-        };
+        let length = head.length as usize;
         if !self.needs_segment(length) {
             let segment = self.segment.as_ref().expect("it has room");
             head.finish(frame, self.seed(segment.number));
@@ -122,10 +111,10 @@ impl Writer {
         let (previous, previous_end) = self.previous_end();
         let begun = FileHead {
             number: segment.number,
-            first: sequence,
+            first: head.sequence,
             previous,
             previous_end,
-            mark,
+            mark: head.mark,
             room: segment.room,
             ..self.head
         };
@@ -133,7 +122,7 @@ impl Writer {
         let mut bytes = begun.write();
         bytes.extend_from_slice(frame);
         segment.file.write_at(0, &bytes).map_err(WriteError::Disk)?;
-        self.begun.lock().push(Begun { number: segment.number, first: sequence });
+        self.begun.lock().push(Begun { number: segment.number, first: head.sequence });
         (self.segment, self.offset) = (Some(segment), bytes.len() as u64);
         Ok(bytes.len() as u64)
     }
@@ -154,8 +143,7 @@ impl Writer {
             Ok(self.spares.take())
         };
         match made {
-            Ok(Some(segment)) => Ok(segment),
-            Ok(None) => Err(WriteError::NoRoom),
+            Ok(made) => made.ok_or(WriteError::NoRoom),
             Err(error) if is_full(&error) => Err(WriteError::NoRoom),
             Err(error) => Err(WriteError::Disk(error)),
         }
@@ -175,6 +163,6 @@ pub(crate) fn take_before(begun: &mut Vec<Begun>, first: u64) -> Vec<String> {
 }
 
 /// Whether the disk says that it is full.
-pub(crate) fn is_full(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

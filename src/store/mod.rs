@@ -17,7 +17,7 @@ mod starting;
 
 pub use self::calls::{InPool, StoreExt};
 pub use self::committed::committed;
-pub(crate) use self::give_way::give_way;
+pub(crate) use self::give_way::{give_way, together};
 pub use self::import::{Imported, OwnKey};
 pub use self::inventory::{Inventory, StateKind, Wanted};
 pub use self::memory::{Checked, ClockState, DataDirectory, Durable, Memory, Options};

@@ -4,7 +4,6 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -16,7 +15,7 @@ use super::stats::Stats;
 use crate::error::Error;
 use crate::http::wire::{self, Empty, Problem, WholeBody, json};
 use crate::pool::{PoolId, PoolName};
-use crate::store::{Store, Wanted, committed, give_way};
+use crate::store::{Store, Wanted, committed, together};
 
 /// How many pools or keys a page has, unless the request says otherwise, and how many it may have.
 pub(super) const LIMIT: usize = 100;
@@ -154,9 +153,6 @@ pub(in crate::http) async fn list<S: Store>(
     }
 }
 
-/// How many pools are counted at a time: where counts wait for a disk, they wait together.
-const TOGETHER: usize = 16;
-
 /// Up to `limit` pools behind `cursor`.
 async fn page<S: Store>(
     api: &Api<S>,
@@ -169,17 +165,15 @@ async fn page<S: Store>(
     found.truncate(limit);
     let last = found.last().filter(|_| has_more).map(|last| last.name.to_string());
     let mut pools = Vec::new();
-    for some in found.chunks(TOGETHER) {
-        let all = some.iter().map(|pool| counted(api, pool.id, pool.name.to_string()));
-        for counted in join_all(all).await {
-            match counted {
-                Ok(pool) => pools.push(pool),
-                // It was deleted meanwhile.
-                Err(Error::NoSuchPool) => {}
-                Err(error) => return Err(error),
-            }
+    for counted in
+        together(found.iter().map(|pool| counted(api, pool.id, pool.name.to_string()))).await
+    {
+        match counted {
+            Ok(pool) => pools.push(pool),
+            // It was deleted meanwhile.
+            Err(Error::NoSuchPool) => {}
+            Err(error) => return Err(error),
         }
-        give_way().await;
     }
     Ok(PoolList { pools, cursor: last })
 }

@@ -6,8 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use futures_util::future::join_all;
-
 use super::process;
 use super::readings::Reading;
 use super::state::Ops;
@@ -16,7 +14,7 @@ use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::respond;
 use crate::pool::PoolName;
-use crate::store::{IndexSizes, Listed, Stats, Store, give_way};
+use crate::store::{IndexSizes, Listed, Stats, Store, give_way, together};
 
 /// About how long the text is without what is said of each pool, in bytes.
 const TEXT_BYTES: usize = 128 * 1024;
@@ -24,8 +22,6 @@ const TEXT_BYTES: usize = 128 * 1024;
 const POOL_BYTES: usize = 3 * 1024;
 /// How many pools are listed at a time.
 const PAGE: usize = 100;
-/// How many pools are counted at a time: where counts wait for a disk, they wait together.
-const TOGETHER: usize = 16;
 
 families! {
     "token_orchestrator_";
@@ -145,17 +141,12 @@ async fn list<S: Store>(store: &S) -> Vec<Listed> {
 /// Counts what is in the pools. Those that have gone meanwhile, or cannot be counted, are left out. O(p s) for p pools of
 /// s shards.
 async fn read<S: Store>(ops: &Ops<S>, listed: Vec<Listed>) -> Vec<Counted> {
-    let mut pools = Vec::with_capacity(listed.len());
-    for some in listed.chunks(TOGETHER) {
-        let stats = join_all(some.iter().map(|pool| ops.api.store.stats_of(pool.id))).await;
-        for (Listed { id, name }, stats) in some.iter().zip(stats) {
-            let Ok(stats) = stats else { continue };
-            let (name, empty) = (name.clone(), ops.status.metrics.without_key(*id));
-            pools.push(Counted { name, stats, index_sizes: ops.api.index_sizes(*id), empty });
-        }
-        give_way().await;
-    }
-    pools
+    let stats = together(listed.iter().map(|pool| ops.api.store.stats_of(pool.id))).await;
+    let counted = |(Listed { id, name }, stats): (Listed, Result<Stats, _>)| {
+        let (index_sizes, empty) = (ops.api.index_sizes(id), ops.status.metrics.without_key(id));
+        Some(Counted { name, stats: stats.ok()?, index_sizes, empty })
+    };
+    listed.into_iter().zip(stats).filter_map(counted).collect()
 }
 
 fn write_pools(text: &mut Text, pools: &[Counted]) {

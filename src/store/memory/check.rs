@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::durable::report;
 use super::options::Options;
 use super::pools::Common;
-use crate::journal::{self, DataKey, Directory, Journal, Lock, OpenError, Restorer};
+use crate::journal::{self, DataKey, Directory, Lock, OpenError, Restorer};
 use crate::time::Timestamp;
 
 /// What a data directory has.
@@ -41,34 +41,31 @@ impl Checked {
     /// [`OpenError`]: what is wrong with it.
     pub fn read(path: &Path, key: Option<DataKey>) -> Result<Option<Self>, OpenError> {
         let _lock = Lock::take(path)?;
-        let (journal, options) = (Journal::new(), Options::default());
+        let options = Options::default();
         let common = Common::new(options, None);
         let make = |number, settings| common.keys(number, settings);
         let mut restorer = Restorer::new(make, options.settings, Box::new(report()));
         let disk = Arc::new(Directory::at(path));
         // The quotas of tokens are not needed.
-        let opened = journal::open(&journal, disk, key, &|_| None, &mut restorer)?;
+        let opened = journal::open(disk, key, &|_| None, &mut restorer)?;
         let Some(found) = opened.found else { return Ok(None) };
-        let (pools, _) = restorer.into_pools();
-        let (mut checked, now) = (
-            Self {
-                pools: pools.len(),
-                keys: 0,
-                leased: 0,
-                snapshot: found
-                    .snapshot
-                    .map(|(number, bytes)| (number, found.snapshot_keys, bytes)),
-                frames: found.frames,
-                frame_bytes: found.frame_bytes,
-                last_frame: found.sequence,
-                at: found.at,
-                torn: found.torn,
-            },
-            found.at,
-        );
+        let (pools, ..) = restorer.into_pools();
+        let snapshot = found.snapshot.map(|(number, bytes)| (number, found.snapshot_keys, bytes));
+        let mut checked = Self {
+            pools: pools.len(),
+            keys: 0,
+            leased: 0,
+            snapshot,
+            frames: found.frames,
+            frame_bytes: found.frame_bytes,
+            last_frame: found.sequence,
+            at: found.at,
+            torn: found.torn,
+        };
         for pool in pools.into_values() {
-            let keys = pool.keys.finish(now);
-            while keys.expire(now, usize::MAX) > 0 {}
+            let keys = pool.keys.finish(found.at);
+            // Also leases that were over by then.
+            keys.expire(found.at, usize::MAX);
             let stats = keys.stats();
             checked.keys += stats.keys;
             checked.leased += stats.leased;

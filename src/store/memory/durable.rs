@@ -11,7 +11,7 @@ use tracing::info;
 use super::options::Options;
 use super::pools::{Common, Pools, Restored};
 use super::state::Memory;
-use crate::engine::{Restoring, WalkCursor};
+use crate::engine::{Entry, Restoring, WalkCursor};
 use crate::journal::{
     self, DataKey, Directory, Disk, Durability, Found, Journal, Lock, OpenError, Restorer, Source,
     Threads, Tuning,
@@ -110,7 +110,7 @@ impl<C: Clock> Memory<C> {
         let make = |number, settings| common.keys(number, settings);
         let mut restorer = Restorer::new(make, options.settings, Box::new(report()));
         let key = directory.key.clone();
-        let opened = journal::open(&journal, disk, key, &quota, &mut restorer)?;
+        let opened = journal::open(disk, key, &quota, &mut restorer)?;
         let found = opened.found.as_ref();
         let clock = clock(found.map(|Found { clock, at, mark, .. }| ClockState {
             anchor: *clock,
@@ -129,11 +129,7 @@ impl<C: Clock> Memory<C> {
                 );
             }
         }
-        let (pools, next_number) = restorer.into_pools();
-        let noted = pools.iter().filter_map(|(number, pool)| {
-            Some((*number, (pool.name.clone(), pool.settings, pool.since?)))
-        });
-        let noted = noted.collect();
+        let (pools, noted, next_number) = restorer.into_pools();
         let begun =
             opened.begin(&journal, tuning, noted, clock.anchor(), now).map_err(in_directory)?;
         let all = pools.into_iter().map(|(number, pool)| {
@@ -177,16 +173,10 @@ impl<C: Clock> Source for Memory<C> {
         &self,
         pool: u32,
         cursor: WalkCursor,
-        records: &mut Vec<u8>,
-    ) -> (usize, Option<WalkCursor>) {
-        let Some(state) = self.shared.pools.with_serial(pool) else { return (0, None) };
-        let mut count = 0;
-        let now = self.shared.clock.now();
-        let next = state.keys().walk_whole(cursor, SNAPSHOT_STEP, now, |entry| {
-            journal::write_key(records, pool, &entry);
-            count += 1;
-        });
-        (count, next)
+        each: &mut dyn FnMut(Entry),
+    ) -> Option<WalkCursor> {
+        let pool = self.shared.pools.with_serial(pool)?;
+        pool.keys().walk_whole(cursor, SNAPSHOT_STEP, self.shared.clock.now(), each)
     }
 
     fn now(&self) -> Timestamp {

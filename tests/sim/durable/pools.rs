@@ -70,13 +70,12 @@ pub(in crate::sim) fn start(
     };
     let mut restorer = Restorer::new(make, settings(0), Box::new(|_, _| {}));
     let key = data_key(options);
-    let opened =
-        open(&journal, Arc::new(disk.clone()), key, &|_| None, &mut restorer).map_err(describe)?;
+    let opened = open(Arc::new(disk.clone()), key, &|_| None, &mut restorer).map_err(describe)?;
     let found = opened.found.as_ref().map(|found| found.sequence);
     if let Some(found) = &opened.found {
         restorer.raise_generations(found.floor);
     }
-    let (found_pools, next_number) = restorer.into_pools();
+    let (found_pools, noted, next_number) = restorer.into_pools();
     let mut pools = Pools::new();
     for (number, pool) in found_pools {
         let keys = pool.keys.finish(now);
@@ -86,9 +85,6 @@ pub(in crate::sim) fn start(
             OnePool { name: pool.name, settings: pool.settings, since: pool.since, keys },
         );
     }
-    let noted = pools.iter().filter_map(|(number, pool)| {
-        Some((*number, (pool.name.clone(), pool.settings, pool.since?)))
-    });
     let durability =
         if options.every_second { Durability::EverySecond } else { Durability::Commit };
     let tuning = Tuning {
@@ -97,7 +93,7 @@ pub(in crate::sim) fn start(
         snapshot_after_bytes: SNAPSHOT_AFTER_BYTES,
     };
     let begun = opened
-        .begin(&journal, tuning, noted.collect(), ClockAnchor::default(), now)
+        .begin(&journal, tuning, noted, ClockAnchor::default(), now)
         .map_err(|error| format!("it cannot begin: {error}"))?;
     Ok((pools, next_number, journal, begun, found))
 }
@@ -111,15 +107,9 @@ impl Source for Walk<'_> {
         &self,
         pool: u32,
         cursor: WalkCursor,
-        records: &mut Vec<u8>,
-    ) -> (usize, Option<WalkCursor>) {
-        let Some(pool_state) = self.0.get(&pool) else { return (0, None) };
-        let mut count = 0;
-        let next = pool_state.keys.walk_whole(cursor, 4, self.1, |entry| {
-            token_orchestrator::journal::write_key(records, pool, &entry);
-            count += 1;
-        });
-        (count, next)
+        each: &mut dyn FnMut(Entry),
+    ) -> Option<WalkCursor> {
+        self.0.get(&pool)?.keys.walk_whole(cursor, 4, self.1, each)
     }
 
     fn now(&self) -> Timestamp {
