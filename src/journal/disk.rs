@@ -77,6 +77,15 @@ impl Directory {
     }
 }
 
+/// Whether an operation that has changed nothing may succeed later: the disk has no room, or too many files are open.
+pub(crate) fn may_pass(error: &io::Error) -> bool {
+    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+    is_full
+        || error.kind() == io::ErrorKind::WouldBlock
+        || Errno::from_io_error(error)
+            .is_some_and(|errno| [Errno::MFILE, Errno::NFILE].contains(&errno))
+}
+
 impl Disk for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().ok());

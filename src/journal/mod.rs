@@ -28,6 +28,7 @@ mod buffers;
 mod bytes;
 mod committer;
 mod disk;
+mod due;
 mod error;
 mod frame;
 mod handle;

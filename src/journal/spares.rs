@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, may_pass};
 use super::head::{FileHead, FileKind};
 use crate::engine::fail_point::FailPoint;
 
 /// Zeros are written in steps of this size, and flushed after each: a commit may have to wait for one.
 const ZEROS: usize = 1 << 20;
-/// How large the first segment of a run is.
-const FIRST_BYTES: u64 = 4 << 20;
+/// How large the first segment of a run is, and the last one that a disk has room for.
+const SHORT_BYTES: u64 = 4 << 20;
 /// The name of a segment that is being made.
 pub(crate) const UNFINISHED: &str = "segment.tmp";
 
@@ -75,7 +75,7 @@ impl Spares {
     ///
     /// As [`Spares::prepare`].
     pub(crate) fn prepare_first(&self) -> io::Result<()> {
-        self.prepare_of(self.segment_bytes.min(FIRST_BYTES))
+        self.prepare_of(self.short_bytes())
     }
 
     /// Takes a segment that an earlier run has made, with the number that is next.
@@ -92,6 +92,10 @@ impl Spares {
         Ok(())
     }
 
+    fn short_bytes(&self) -> u64 {
+        self.segment_bytes.min(SHORT_BYTES)
+    }
+
     fn prepare_of(&self, bytes: u64) -> io::Result<()> {
         let _making = self.making.lock();
         let (number, old) = {
@@ -102,13 +106,16 @@ impl Spares {
             state.next += 1;
             (state.next - 1, state.old.pop())
         };
-        let made = self.make(number, bytes, old);
+        let mut made = self.make(number, bytes, old);
+        let mut bytes = bytes;
+        // What room there is gets used.
+        while made.as_ref().is_err_and(may_pass) && bytes / 2 >= self.short_bytes() {
+            bytes /= 2;
+            made = self.make(number, bytes, None);
+        }
         let mut state = self.state.lock();
         if made.is_err() {
-            // Others may need the room. If it cannot be removed, the next one takes its place.
-            let _ = self.disk.remove(UNFINISHED);
-            // No number is left out: see [`super::segments::Segments::find`].
-            state.next = number;
+            self.give_up(&mut state, number);
         }
         state.is_in_trouble = made.is_err();
         state.ready = Some(made?);
@@ -116,28 +123,43 @@ impl Spares {
         Ok(())
     }
 
+    /// Forgets a segment that could not be made.
+    fn give_up(&self, state: &mut State, number: u64) {
+        // Others may need the room. If it cannot be removed, the next one takes its place.
+        let _ = self.disk.remove(UNFINISHED);
+        // No number is left out: see [`super::segments::Segments::find`].
+        state.next = number;
+    }
+
     /// Whether the last segment could not be made.
     pub(crate) fn is_in_trouble(&self) -> bool {
         self.state.lock().is_in_trouble
     }
 
-    /// Makes a segment for a frame that is longer than others are.
+    /// Makes a segment for a frame that needs so many bytes, if no other segment is to be waited for: the frame is longer than
+    /// those, or there is no room for them.
     ///
     /// # Errors
     ///
-    /// As the disk says.
-    pub(crate) fn make_longer(&self, bytes: u64) -> io::Result<Segment> {
+    /// As the disk says. [`io::ErrorKind::WouldBlock`] if one is to be waited for.
+    pub(crate) fn make_for(&self, bytes: u64) -> io::Result<Segment> {
         let _making = self.making.lock();
         let mut state = self.state.lock();
-        // It takes the place of one that is ready: numbers are in the order of use.
-        let number = if let Some(ready) = state.ready.take() {
-            ready.number
-        } else {
-            state.next += 1;
-            state.next - 1
-        };
+        let is_ready = state.ready.is_some();
+        if bytes <= self.segment_bytes && !is_ready && !state.is_in_trouble {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // It takes the place of one that is ready and too short: numbers are in the order of use.
+        let number = state.ready.take().map_or(state.next, |ready| ready.number);
         drop(state);
-        self.make(number, bytes, None)
+        let made = self.make(number, bytes, None);
+        let mut state = self.state.lock();
+        if made.is_ok() {
+            state.next = number + 1;
+        } else {
+            self.give_up(&mut state, number);
+        }
+        made
     }
 
     fn make(&self, number: u64, bytes: u64, old: Option<String>) -> io::Result<Segment> {
@@ -177,9 +199,9 @@ impl Spares {
         Ok(Segment { number, file: file.into(), room: filled })
     }
 
-    /// The segment that is ready. The next one is to be made then.
-    pub(crate) fn take(&self) -> Option<Segment> {
-        let taken = self.state.lock().ready.take();
+    /// The segment that is ready, if it has so many bytes. The next one is to be made then.
+    pub(crate) fn take(&self, bytes: u64) -> Option<Segment> {
+        let taken = self.state.lock().ready.take_if(|ready| ready.room >= bytes);
         self.changed.notify_all();
         taken
     }

@@ -78,9 +78,12 @@ impl Syncer {
         }
     }
 
-    /// Flushes half a second after something was written, until [`Syncer::close`]. An error ends it, and is told to the
-    /// committer, and by `failed`.
-    pub(crate) fn run(&self, failed: impl Fn(&io::Error)) {
+    /// Flushes half a second after something was written, until [`Syncer::close`].
+    ///
+    /// # Errors
+    ///
+    /// As the disk says. The committer gets an error, too.
+    pub(crate) fn run(&self) -> io::Result<()> {
         let mut state = self.state.lock();
         while !state.is_closed {
             let Some(since) = state.since else {
@@ -104,13 +107,16 @@ impl Syncer {
             match flushed {
                 Ok(()) => self.progress.set_durable(sequence),
                 Err(error) => {
-                    failed(&error);
-                    state.error = Some(error);
-                    state.is_closed = true;
+                    let copy = |errno| io::Error::from_raw_os_error(errno);
+                    let copied = error.raw_os_error().map_or_else(|| error.kind().into(), copy);
+                    state.error = Some(copied);
+                    self.changed.notify_all();
+                    return Err(error);
                 }
             }
             self.changed.notify_all();
         }
+        Ok(())
     }
 
     /// Ends the thread.

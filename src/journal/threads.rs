@@ -2,29 +2,30 @@
 //! snapshots. None of them is one that serves clients.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 use tracing::{error, info, warn};
 
 use super::committer::{Committer, SnapshotStart};
+use super::disk::may_pass;
+use super::due::SnapshotDue;
 use super::handle::Journal;
 use super::open::Begun;
 use super::snapshots::{Snapshots, Source};
 use super::spares::Spares;
+use super::syncer::Syncer;
 use super::writer::WriteError;
 
 /// When to try again what a full disk does not take.
 const RETRY: Duration = Duration::from_millis(200);
-/// When to write a snapshot after one that failed.
-const SNAPSHOT_RETRY: Duration = Duration::from_secs(30);
 
 /// The running threads.
 pub(crate) struct Threads {
@@ -35,7 +36,7 @@ pub(crate) struct Threads {
     others: Vec<JoinHandle<()>>,
 }
 
-/// Is told once that the disk has failed. Then nothing is acknowledged any more.
+/// Is told once that the disk has failed, or a thread. Then nothing is acknowledged any more.
 pub(crate) type Failed = dyn Fn(&io::Error) + Send + Sync;
 
 impl Threads {
@@ -54,30 +55,37 @@ impl Threads {
         let is_stopped = Arc::<AtomicBool>::default();
         let spares = Arc::clone(&committer.spares);
         let (starts, to_write) = channel();
-        let wish = Arc::new(SnapshotWish::new(&snapshots));
+        let due = Arc::new(SnapshotDue::new(&snapshots));
         let mut others = Vec::new();
+        let (is_told, tell) = (AtomicBool::new(false), failed);
+        let failed: Arc<Failed> = Arc::new(move |error: &io::Error| {
+            if !is_told.swap(true, SeqCst) {
+                tell(error);
+            }
+        });
         let syncer = Arc::clone(&committer.syncer);
-        let tell = Arc::clone(&failed);
-        others.push(spawn("flush", move || syncer.run(|error| tell(error)))?);
+        others.push(spawn("flush", &failed, move || syncer.run())?);
         let of_segments = Arc::clone(&spares);
-        others.push(spawn("segments", move || make_segments(&of_segments))?);
+        others.push(spawn("segments", &failed, move || make_segments(&of_segments))?);
         let (of_snapshots, is_over) = (Arc::clone(&spares), Arc::clone(&is_stopped));
         let (of_journal, of_source) = (journal.clone(), Arc::clone(&source));
-        let wished = Arc::clone(&wish);
-        others.push(spawn("snapshot", move || {
+        let is_due = Arc::clone(&due);
+        others.push(spawn("snapshot", &failed, move || {
             write_snapshots(
                 &to_write,
                 snapshots,
                 &*of_source,
                 &of_journal,
                 &of_snapshots,
-                &wished,
+                &is_due,
                 &is_over,
-            );
+            )
         })?);
         let (of_committer, is_over) = (journal.clone(), Arc::clone(&is_stopped));
-        let committer = spawn("commit", move || {
-            commit(committer, &of_committer, &*source, &starts, &wish, &is_over, &*failed);
+        let committer = spawn("commit", &failed, move || {
+            // However this one ends.
+            let _ends = EndOfSyncer(Arc::clone(&committer.syncer));
+            commit(committer, &of_committer, &*source, &starts, &due, &is_over)
         })?;
         journal.progress.set_committer(committer.thread().clone());
         // It may have been called before.
@@ -98,8 +106,30 @@ impl Threads {
     }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    Builder::new().name(name.to_owned()).spawn(run)
+/// Starts a thread. If it ends with an error or a panic, `failed` is told: without it the others would wait for ever.
+fn spawn(
+    name: &'static str,
+    failed: &Arc<Failed>,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let failed = Arc::clone(failed);
+    Builder::new().name(name.to_owned()).spawn(move || {
+        let ended = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+            Err(io::Error::other(format!("the thread {name:?} of the journal has panicked")))
+        });
+        if let Err(error) = ended {
+            failed(&error);
+        }
+    })
+}
+
+/// Ends the thread that flushes.
+struct EndOfSyncer(Arc<Syncer>);
+
+impl Drop for EndOfSyncer {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Lets others go first: what this thread does can wait.
@@ -108,71 +138,16 @@ fn step_back() {
     let _ = setpriority_process(Some(gettid()), 19);
 }
 
-/// When a snapshot is due.
-struct SnapshotWish(Mutex<Wish>);
-
-struct Wish {
-    /// How many bytes of frames there were since the last one when the server started.
-    before: u64,
-    /// How many had been written since then when the last one began.
-    written: u64,
-    due_after: u64,
-    is_under_way: bool,
-    not_before: Option<Instant>,
-}
-
-impl SnapshotWish {
-    fn new(snapshots: &Snapshots) -> Self {
-        Self(Mutex::new(Wish {
-            before: snapshots.frame_bytes,
-            written: 0,
-            due_after: snapshots.due_after(),
-            is_under_way: false,
-            not_before: None,
-        }))
-    }
-
-    /// Whether one was due when the server started.
-    fn is_due(&self) -> bool {
-        let wish = self.0.lock();
-        wish.before >= wish.due_after
-    }
-
-    /// Whether one is to begin now.
-    fn begin(&self, written: u64) -> bool {
-        let mut wish = self.0.lock();
-        let since = wish.before + written - wish.written;
-        let may = wish.not_before.is_none_or(|at| at <= Instant::now());
-        let begins = !wish.is_under_way && since >= wish.due_after && may;
-        if begins {
-            (wish.before, wish.written, wish.is_under_way) = (0, written, true);
-        }
-        begins
-    }
-
-    fn ended(&self, due_after: u64) {
-        let mut wish = self.0.lock();
-        (wish.due_after, wish.is_under_way, wish.not_before) = (due_after, false, None);
-    }
-
-    fn failed(&self) {
-        let mut wish = self.0.lock();
-        wish.before = wish.due_after;
-        (wish.is_under_way, wish.not_before) = (false, Some(Instant::now() + SNAPSHOT_RETRY));
-    }
-}
-
 fn commit(
     mut committer: Committer,
     journal: &Journal,
     source: &dyn Source,
     starts: &Sender<SnapshotStart>,
-    wish: &SnapshotWish,
+    due: &SnapshotDue,
     is_stopped: &AtomicBool,
-    failed: &Failed,
-) {
+) -> io::Result<()> {
     let progress = &journal.progress;
-    if wish.is_due() {
+    if due.was_at_start() {
         // Nobody may change anything for long.
         committer.buffers.want_frame();
         progress.call();
@@ -183,13 +158,22 @@ fn commit(
         let outcome = if is_stopped {
             committer.close(source.now())
         } else if committer.has_unwritten() || is_called && committer.buffers.is_wanted() {
-            let wants_pools = wish.begin(progress.written());
+            let wants_pools = due.begin(progress.written(), committer.spares.is_in_trouble());
             committer.commit(source.now(), wants_pools).map(|start| {
                 // It fails only once the server ends.
                 if let Some(start) = start {
                     let _ = starts.send(start);
                 }
             })
+        } else if progress.is_full() && !is_called {
+            // Nobody may call for long.
+            thread::park_timeout(RETRY);
+            note_room(&committer, source, None);
+            if due.is_now(progress.written(), committer.spares.is_in_trouble()) {
+                committer.buffers.want_frame();
+                progress.call();
+            }
+            continue;
         } else {
             if !is_called {
                 thread::park();
@@ -198,18 +182,16 @@ fn commit(
         };
         note_room(&committer, source, outcome.as_ref().err());
         match outcome {
-            Ok(()) if is_stopped => break,
+            Ok(()) if is_stopped => return Ok(()),
             Ok(()) => {}
             // Nobody waits for long: without room, the server ends without what could not be written.
-            Err(WriteError::NoRoom) if is_stopped && committer.spares.is_in_trouble() => break,
-            Err(WriteError::NoRoom) => committer.spares.wait(false, RETRY),
-            Err(WriteError::Disk(error)) => {
-                failed(&error);
-                break;
+            Err(WriteError::NoRoom) if is_stopped && committer.spares.is_in_trouble() => {
+                return Ok(());
             }
+            Err(WriteError::NoRoom) => committer.spares.wait(false, RETRY),
+            Err(WriteError::Disk(error)) => return Err(error),
         }
     }
-    committer.syncer.close();
 }
 
 /// Notes whether the disk has room for changes.
@@ -219,7 +201,7 @@ fn note_room(committer: &Committer, source: &dyn Source, error: Option<&WriteErr
     if committer.progress.set_full(is_full) != is_full {
         if is_full {
             error!(
-                "the disk is full: requests that change something are refused with 503 until it has room"
+                "the disk has no room: requests that change something are refused with 503 until it has"
             );
         } else {
             info!("the disk has room again");
@@ -228,7 +210,7 @@ fn note_room(committer: &Committer, source: &dyn Source, error: Option<&WriteErr
     }
 }
 
-fn make_segments(spares: &Spares) {
+fn make_segments(spares: &Spares) -> io::Result<()> {
     step_back();
     while !spares.is_closed() {
         if spares.has_one() {
@@ -236,13 +218,19 @@ fn make_segments(spares: &Spares) {
             continue;
         }
         let was_in_trouble = spares.is_in_trouble();
-        if let Err(error) = spares.prepare() {
-            if !was_in_trouble && !spares.is_closed() {
-                warn!("no further segment of the journal can be made: {error}");
+        match spares.prepare() {
+            Ok(()) => {}
+            Err(_) if spares.is_closed() => break,
+            Err(error) if !may_pass(&error) => return Err(error),
+            Err(error) => {
+                if !was_in_trouble {
+                    warn!("no further segment of the journal can be made: {error}");
+                }
+                spares.wait(false, RETRY);
             }
-            spares.wait(false, RETRY);
         }
     }
+    Ok(())
 }
 
 fn write_snapshots(
@@ -251,9 +239,9 @@ fn write_snapshots(
     source: &dyn Source,
     journal: &Journal,
     spares: &Spares,
-    wish: &SnapshotWish,
+    due: &SnapshotDue,
     is_stopped: &AtomicBool,
-) {
+) -> io::Result<()> {
     step_back();
     let pause = |time: Duration| {
         thread::sleep(time);
@@ -264,14 +252,16 @@ fn write_snapshots(
         match snapshots.write(&start, source, journal, spares, pause) {
             Ok(true) => {
                 info!("snapshot: {} bytes", snapshots.length);
-                wish.ended(snapshots.due_after());
+                due.ended(&snapshots);
             }
             Ok(false) => snapshots.give_up(),
+            Err(error) if !may_pass(&error) => return Err(error),
             Err(error) => {
                 warn!("no snapshot can be written: {error}; the journal grows until one can");
                 snapshots.give_up();
-                wish.failed();
+                due.failed();
             }
         }
     }
+    Ok(())
 }

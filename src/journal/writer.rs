@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::DiskFile;
+use super::disk::{DiskFile, may_pass};
 use super::frame::FrameHead;
 use super::head::{FileHead, FileKind};
 use super::seal::{Seal, Sealed};
@@ -14,7 +14,7 @@ use super::spares::{Segment, Spares};
 /// Why a frame was not written.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// No segment is ready, as the disk is full. Nothing was written.
+    /// No segment is ready, perhaps as the disk is full. Nothing was written.
     NoRoom,
     /// The disk says so. What it has is not known.
     Disk(io::Error),
@@ -137,16 +137,13 @@ impl Writer {
 
     fn next_segment(&self, length: usize) -> Result<Segment, WriteError> {
         let needed = (FileHead::ROOM + FrameHead::room(length)) as u64;
-        let made = if needed > self.spares.segment_bytes {
-            self.spares.make_longer(needed).map(Some)
-        } else {
-            Ok(self.spares.take())
-        };
-        match made {
-            Ok(made) => made.ok_or(WriteError::NoRoom),
-            Err(error) if is_full(&error) => Err(WriteError::NoRoom),
-            Err(error) => Err(WriteError::Disk(error)),
+        if let Some(segment) = self.spares.take(needed) {
+            return Ok(segment);
         }
+        // Without room for whole segments there may be some for this frame, and nobody has to wait.
+        self.spares.make_for(needed).map_err(|error| {
+            if may_pass(&error) { WriteError::NoRoom } else { WriteError::Disk(error) }
+        })
     }
 
     /// The segments with frames, as they come and go.
@@ -160,9 +157,4 @@ pub(crate) fn take_before(begun: &mut Vec<Begun>, first: u64) -> Vec<String> {
     let is_needed = |pair: &[Begun]| pair[1].first > first;
     let count = begun.windows(2).position(is_needed).unwrap_or(begun.len().saturating_sub(1));
     begun.drain(..count).map(|begun| FileKind::Segment.name(begun.number)).collect()
-}
-
-/// Whether the disk says that it is full.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -75,7 +75,12 @@ fn stop_under_load(scenario: Scenario, options: &[&str]) {
     let lost = operations.iter().filter(|o| o.ended_ns > stopped_ns && o.is_lost()).count();
     println!("it took {took:?}; from then on {answered} were answered, {lost} were lost");
     assert!(answered > 0, "no request was served after the signal");
-    let history = History { key_ttl_ms: scenario.key_ttl_ms, slack_ns: SLACK_NS, operations };
+    let history = History {
+        key_ttl_ms: scenario.key_ttl_ms,
+        slack_ns: SLACK_NS,
+        operations,
+        has_labels: scenario.is_own,
+    };
     check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
 }
 

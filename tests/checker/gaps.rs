@@ -17,25 +17,32 @@ pub(super) struct Gaps {
     gaps: Vec<Gap>,
     /// When requests for any key ended and began.
     leases: Steps,
+    /// Whether only one request at a time is about to lease a key.
+    is_one_at_a_time: bool,
 }
 
 /// See [`Found::close_to_gaps`].
 const CLOSE_NS: u64 = 1_000_000;
 
 impl Gaps {
-    pub(super) fn new(operations: &[Operation]) -> Self {
+    pub(super) fn new(operations: &[Operation], has_labels: bool) -> Self {
         let leases = operations.iter().filter(|operation| operation.what == What::Lease);
         let leases = Steps::new(leases.map(|lease| (lease.ended_ns, lease.invoked_ns)));
-        Self { gaps: Vec::new(), leases }
+        Self { gaps: Vec::new(), leases, is_one_at_a_time: !has_labels }
     }
 
     /// Notes that a key was free between these times, if there is any time between them.
     ///
     /// A key that a request is about to lease is not free for any further one. If that request `has_leased`
     /// it, the gap ends with its beginning. If not, it has found the key changed, which was after
-    /// the gap: so it may be any that ended after.
+    /// the gap: so it may be any that ended after. With labels a key is in several indexes: then requests that found it
+    /// changed may have been about to lease it beside the one that has.
     pub(super) fn add(&mut self, from_ns: u64, until_ns: u64, last: &Operation, has_leased: bool) {
-        let about_to = if has_leased { None } else { self.leases.smallest_from(until_ns) };
+        let about_to = if has_leased && self.is_one_at_a_time {
+            None
+        } else {
+            self.leases.smallest_from(until_ns)
+        };
         let until_ns = about_to.map_or(until_ns, |about_to| about_to.min(until_ns));
         if from_ns < until_ns {
             self.gaps.push(Gap { from_ns, until_ns, last: *last });

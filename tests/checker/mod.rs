@@ -78,7 +78,7 @@ pub(crate) fn check(history: &History) -> Result<Found, Violation> {
     found.leases_in_groups = leases_in_groups(&operations);
     let is_keyless = |operation: &&Operation| operation.key.is_nil();
     let keyless: Vec<_> = operations.iter().filter(is_keyless).copied().collect();
-    let mut gaps = gaps::Gaps::new(&operations);
+    let mut gaps = gaps::Gaps::new(&operations, history.has_labels);
     for key in operations.chunk_by(|a, b| a.key == b.key) {
         if key[0].key.is_nil() {
             continue;

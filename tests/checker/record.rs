@@ -60,6 +60,8 @@ pub(crate) struct History {
     /// By how much a deadline may seem early or late.
     pub(crate) slack_ns: u64,
     pub(crate) operations: Vec<Operation>,
+    /// Whether requests choose keys by labels: then several of them may be about to lease one key.
+    pub(crate) has_labels: bool,
 }
 
 impl Operation {

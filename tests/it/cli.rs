@@ -6,6 +6,8 @@ use std::net::TcpListener;
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 pub(crate) fn binary() -> Command {
@@ -20,6 +22,23 @@ pub(crate) fn error_line(output: &Output) -> String {
     let text = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(text.lines().count(), 1, "not one line: {text}");
     text
+}
+
+/// What a command says that ends soon. One that goes on, as a server that was to be refused, is killed.
+pub(crate) fn output_soon(command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = child.id().to_string();
+    let (ended, has_ended) = channel::<()>();
+    let guard = thread::spawn(move || {
+        if has_ended.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+            Command::new("kill").args(["-s", "KILL", &pid]).status().unwrap();
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    guard.join().unwrap();
+    assert!(output.status.code().is_some(), "it has not ended: {command:?}, {output:?}");
+    output
 }
 
 /// Starts the server; answers with it and the address it says it listens on.
@@ -92,7 +111,8 @@ fn variables(arguments: &[&str]) -> Vec<String> {
 
 #[test]
 fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
-    let nowhere = "/nowhere/at all";
+    // Not even root can make a directory there.
+    let nowhere = "/proc/nowhere/at all";
     let (of_server, of_client) = (variables(&["--help"]), variables(&["stats", "--help"]));
     // A command below a command.
     let of_pool = variables(&["pool", "show", "--help"]);
@@ -113,7 +133,7 @@ fn a_wrong_value_in_the_environment_is_blamed_on_its_variable() {
                 "CA_CERT" => drop(command.args(["--server", "https://localhost"])),
                 _ => {}
             }
-            let output = command.output().unwrap();
+            let output = output_soon(&mut command);
             let line = error_line(&output);
             assert!(matches!(output.status.code(), Some(1 | 2)), "{variable}: {line}");
             assert!(line.contains(variable) && !line.contains("'--"), "{variable}: {line}");

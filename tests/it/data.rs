@@ -5,7 +5,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
 
-use crate::cli::{binary, error_line, request, signal, start};
+use crate::cli::{binary, error_line, output_soon, request, signal, start};
 
 /// A directory that ends with its test.
 struct Folder(PathBuf);
@@ -32,7 +32,7 @@ impl Folder {
     fn refusal(&self, options: &[&str]) -> String {
         let mut command = binary();
         command.args(["--listen", "127.0.0.1:0", "--data-dir", self.path()]).args(options);
-        let output = command.output().unwrap();
+        let output = output_soon(&mut command);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         error_line(&output)
     }

@@ -233,7 +233,7 @@ fn race(size: Size) {
     });
     pool.check_invariants();
     let operations = operations.into_inner().unwrap();
-    let history = History { key_ttl_ms: 40, slack_ns: 0, operations };
+    let history = History { key_ttl_ms: 40, slack_ns: 0, operations, has_labels: false };
     let found = check(&history).unwrap_or_else(|violation| panic!("{violation}"));
     println!("{found:#?}");
     assert!(found.operations > 100_000, "{found:#?}");

@@ -97,7 +97,7 @@ fn verdict(operations: &[Operation]) -> Option<&'static str> {
 }
 
 fn verdict_of(operations: Vec<Operation>) -> Option<&'static str> {
-    check(&History { key_ttl_ms: 1000, slack_ns: SLACK_NS, operations })
+    check(&History { key_ttl_ms: 1000, slack_ns: SLACK_NS, operations, has_labels: false })
         .err()
         .map(|violation| violation.rule)
 }

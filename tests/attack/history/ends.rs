@@ -241,7 +241,7 @@ fn try_once(options: &[&str], key_ttl_ms: u32, make: Maker) -> (usize, usize) {
     });
     drop(server);
     operations.extend(watcher.operations.into_iter().chain(extender.operations));
-    let found = check(&History { key_ttl_ms, slack_ns: SLACK_NS, operations })
+    let found = check(&History { key_ttl_ms, slack_ns: SLACK_NS, operations, has_labels: false })
         .unwrap_or_else(|v| panic!("{v}"));
     println!("{ENDS} ends, of which {seen} were seen and {put_off} put off: {found:#?}");
     (seen, put_off)

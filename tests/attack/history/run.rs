@@ -109,7 +109,8 @@ impl Rest<'_> {
         while self.send((0..BATCH).map(|_| Request::lease(LAST_LEASE_MS))) {}
         let living = self.living();
         self.send(living.iter().map(|key| Request::look(*key)));
-        History { key_ttl_ms, slack_ns: SLACK_NS, operations: self.operations }
+        let (operations, has_labels) = (self.operations, self.world.scenario.is_own);
+        History { key_ttl_ms, slack_ns: SLACK_NS, operations, has_labels }
     }
 
     /// Keys that may live.
