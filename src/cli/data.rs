@@ -21,6 +21,8 @@ use crate::time::{Clock, SystemClock};
 
 /// After how long clients are told that the server is about to start: most directories are read sooner.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long those that are told so may take to send their request and to read the answer, once the server could begin.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How far a clock may be behind without a warning.
 const BEHIND_MS: u64 = 5000;
 
@@ -146,7 +148,7 @@ async fn while_starting<T: Send + 'static>(
     };
     let (started, is_started) = oneshot::channel::<()>();
     let shutdown = async move { drop(is_started.await) };
-    let options = ServeOptions { drain_delay: Duration::ZERO, drain_timeout: PATIENCE, ..options };
+    let options = ServeOptions { drain_delay: Duration::ZERO, drain_timeout: FAREWELL, ..options };
     let refusing = tokio::spawn(async move {
         let store = std::sync::Arc::new(Starting);
         if let Err(error) = http::serve(copy, store, options, shutdown).await {
@@ -180,11 +182,11 @@ fn clock(state: Option<ClockState>) -> SystemClock {
     clock
 }
 
-/// Ends the process, because the disk has failed: what it has is not known.
+/// Ends the process, because the disk has failed, or a thread that writes to it: what the disk has is not known.
 fn end(path: &str, error: &io::Error) {
     error!("{path}: {error}");
     report_at_once(&format!(
-        "error: {path}: {error}. The disk has failed, so nothing more is acknowledged, and the server ends. What was \
+        "error: {path}: {error}. So nothing more is acknowledged, and the server ends. What was \
          acknowledged before is on disk, with --durability everysec but for the last second; look at the disk before you \
          start the server again"
     ));

@@ -159,11 +159,11 @@ fn clients_racing_for_keys_of_their_own_see_what_was_promised() {
         &found,
         &[
             ("requests that found no key", found.exhausted, 1000),
-            ("times when a key was free for sure", found.gaps, 50),
+            ("times when a key was free for sure", found.gaps, 8),
             (
                 "requests that found no key soon before or after one was free",
                 found.close_to_gaps,
-                50,
+                40,
             ),
         ],
     );

@@ -47,8 +47,9 @@ pub(crate) fn start(
 ) -> (Child, String, impl Iterator<Item = String> + use<>) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    // Before that it may tell of its data directory.
-    let line = lines.find(|line| !line.contains("data directory: ")).expect("it listens");
+    // Before that it may tell of its data directory, and that it has refused requests meanwhile.
+    let is_last = |line: &String| line.contains("listening on http") || line.starts_with("error");
+    let line = lines.find(is_last).expect("it listens");
     let (_, url) = line.split_once("listening on http").unwrap_or_else(|| panic!("{line}"));
     let (_, address) = url.split_once("://").unwrap();
     (child, address.to_owned(), lines)

@@ -11,7 +11,7 @@ use std::cell::Cell;
 
 pub(super) use self::pools::start;
 use self::steps::worlds;
-pub(super) use self::steps::{Options, Step, options};
+pub(super) use self::steps::{Options, Step, options, settings};
 pub(super) use self::world::World;
 use super::{Tries, try_cases};
 

@@ -12,6 +12,7 @@ mod journal;
 mod model;
 mod own;
 mod steps;
+mod threads;
 mod uniform;
 mod waiting;
 mod walks;
