@@ -7,6 +7,7 @@
 mod checker;
 mod client;
 mod dates;
+mod disk;
 mod expiry;
 mod folder;
 mod history;

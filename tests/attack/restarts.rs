@@ -62,7 +62,7 @@ fn try_out(course: Course<'_>) {
     let (seed, started) = (seed(), Instant::now());
     println!("HISTORY_SEED={seed} {} {:?}", course.durability, course.scenario);
     let Recorded { history, outages, met } = record(&course, seed);
-    let recorded = started.elapsed();
+    let (recorded, checking) = (started.elapsed(), Instant::now());
     let found =
         check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
     let across = leases_across(&history, &outages);
@@ -70,17 +70,18 @@ fn try_out(course: Course<'_>) {
     println!(
         "recorded in {recorded:?}, down for {} ms, checked in {:?}: {met:#?}, {across} leases across, {found:#?}",
         down_ns / 1_000_000,
-        started.elapsed() - recorded
+        checking.elapsed()
     );
     assert_eq!(outages.len(), course.ends);
-    let each = |name: &str, count: usize, least: usize| {
-        assert!(count >= least * course.ends, "only {count} {name}");
+    // A tenth of what was seen, or less: it depends on the machine.
+    let each = |name: &str, count: usize, of_ten_ends: usize| {
+        assert!(count >= of_ten_ends * course.ends / 10, "only {count} {name}");
     };
-    each("operations", found.operations, 200);
+    each("operations", found.operations, 1000);
     each("leases", found.leases, 20);
-    each("leases across restarts", across, 1);
-    each("leases that ran out", found.leases_timed_out, 1);
-    each("lost answers", found.lost, 1);
+    each("leases across restarts", across, 5);
+    each("leases that ran out", found.leases_timed_out, 2);
+    each("lost answers", found.lost, 10);
 }
 
 #[test]

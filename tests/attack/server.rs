@@ -101,6 +101,20 @@ impl Server {
         self.process.said.lines.lock().unwrap().clone()
     }
 
+    /// Waits until it has logged a line with this text.
+    pub(crate) fn await_line(&self, text: &str) -> String {
+        self.process.await_line(text)
+    }
+
+    /// Waits until all is read that a process has said that has ended.
+    pub(crate) fn await_end_of_log(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        while !self.process.said.is_over.load(SeqCst) {
+            assert!(Instant::now() < give_up, "the log of the server has no end");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// How many files are open, sockets among them.
     pub(crate) fn files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()

@@ -26,7 +26,9 @@ pub(super) fn take_out(operations: &mut [Operation], floors: &[Floor]) {
     for operation in operations {
         of_keys.entry(operation.key).or_default().push(operation);
     }
-    of_keys.into_values().for_each(|mut operations| take_out_of_key(&mut operations, floors));
+    for mut of_key in of_keys.into_values() {
+        take_out_of_key(&mut of_key, floors);
+    }
 }
 
 fn take_out_of_key(operations: &mut [&mut Operation], floors: &[Floor]) {
@@ -41,7 +43,7 @@ fn take_out_of_key(operations: &mut [&mut Operation], floors: &[Floor]) {
         let is_last = |o: &&mut Operation| o.seen() == Some(last) && o.invoked_ns >= floor.from_ns;
         let steps = match last % 2 {
             0 => 2,
-            _ if operations.iter().any(|o| is_last(&o)) => 1,
+            _ if operations.iter().any(is_last) => 1,
             _ => 3,
         };
         for operation in operations.iter_mut() {
@@ -50,6 +52,45 @@ fn take_out_of_key(operations: &mut [&mut Operation], floors: &[Floor]) {
                     *at = *at - floor.generation + last + steps;
                 }
             }
+        }
+    }
+}
+
+/// What is seen of a key with a floor of 1000 from the time 100 on, and what that becomes.
+#[test]
+fn generations_are_as_without_floors() {
+    use crate::checker::record::{Turn, What};
+
+    let seen = |what: What, at: u32, from_ns: u64| Operation {
+        what,
+        key: Uuid::from_u128(7),
+        invoked_ns: from_ns,
+        ended_ns: from_ns + 1,
+        fence: (what == What::Release).then_some(at),
+        ms: 0,
+        status: 200,
+        generation: (what != What::Release).then_some(at),
+        is_blocked: false,
+        turn: Turn::default(),
+    };
+    let floors = [(50, 0), (100, 1000), (200, 2000)];
+    let floors = floors.map(|(from_ns, generation)| Floor { from_ns, generation });
+    for (before, after) in [
+        // A lease that goes on in the new life, and ends there.
+        ([(5, 90), (5, 110), (1000, 120), (1001, 130)], [5, 5, 6, 7]),
+        // It may have ended before, and another one with it.
+        ([(5, 80), (5, 90), (1000, 120), (1001, 130)], [5, 5, 8, 9]),
+        ([(6, 90), (6, 110), (1001, 120), (1002, 130)], [6, 6, 9, 10]),
+        // Two floors, the second one for a lease of the life before.
+        ([(3, 110), (1001, 120), (1001, 210), (2000, 220)], [3, 5, 5, 6]),
+        // Below all floors nothing changes.
+        ([(1, 90), (2, 110), (3, 120), (4, 210)], [1, 2, 3, 4]),
+    ] {
+        for what in [What::Look, What::Release] {
+            let mut operations = before.map(|(at, from_ns)| seen(what, at, from_ns));
+            take_out(&mut operations, &floors);
+            let found = operations.map(|o| o.generation.or(o.fence).unwrap());
+            assert_eq!(found, after, "{before:?}");
         }
     }
 }

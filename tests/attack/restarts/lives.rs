@@ -209,6 +209,7 @@ impl Lives<'_> {
             }
             self.end(end);
         }
+        self.sleep_up_to(LIFE_MS);
     }
 
     fn sleep_up_to(&mut self, ms: u64) {
