@@ -14,7 +14,7 @@ const STEP: u64 = 10_000;
 /// With so many the pool is deleted, and begun once more.
 const KEYS_MAX: u64 = 60_000;
 /// Between two steps, and before another try to connect.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 const POOL: &str = "/pools/filler";
 
 pub(super) struct Filler<'a> {

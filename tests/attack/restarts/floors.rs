@@ -32,8 +32,10 @@ pub(super) fn take_out(operations: &mut [Operation], floors: &[Floor]) {
 }
 
 fn take_out_of_key(operations: &mut [&mut Operation], floors: &[Floor]) {
-    // From the last one on, so that those below are still as they were.
-    for floor in floors.iter().rev().filter(|floor| floor.generation > 0) {
+    // From the last one on, so that those below are still as they were. Lives that have one floor are as one, since nothing
+    // was at it or above when the later ones began.
+    let of_one = floors.chunk_by(|a, b| a.generation == b.generation).map(|lives| lives[0]);
+    for floor in of_one.rev().filter(|floor| floor.generation > 0) {
         let all = operations.iter().flat_map(|o| [o.generation, o.fence]).flatten();
         let (above, below): (Vec<_>, Vec<_>) = all.partition(|at| *at >= floor.generation);
         if above.is_empty() {
@@ -73,7 +75,8 @@ fn generations_are_as_without_floors() {
         is_blocked: false,
         turn: Turn::default(),
     };
-    let floors = [(50, 0), (100, 1000), (200, 2000)];
+    // Two lives have the first one.
+    let floors = [(50, 0), (100, 1000), (150, 1000), (200, 2000)];
     let floors = floors.map(|(from_ns, generation)| Floor { from_ns, generation });
     for (before, after) in [
         // A lease that goes on in the new life, and ends there.
@@ -83,6 +86,7 @@ fn generations_are_as_without_floors() {
         ([(6, 90), (6, 110), (1001, 120), (1002, 130)], [6, 6, 9, 10]),
         // Two floors, the second one for a lease of the life before.
         ([(3, 110), (1001, 120), (1001, 210), (2000, 220)], [3, 5, 5, 6]),
+        ([(5, 110), (1000, 160), (1001, 170), (1002, 180)], [5, 6, 7, 8]),
         // Below all floors nothing changes.
         ([(1, 90), (2, 110), (3, 120), (4, 210)], [1, 2, 3, 4]),
     ] {

@@ -25,7 +25,7 @@ const ADDRESS: [u8; 4] = [127, 0, 0, 2];
 /// How long a life under load takes at most, and how long to wait for the file with which a life ends.
 const LIFE_MS: u64 = 400;
 /// How long to wait until a segment is full.
-const CHANGE_MS: u64 = 2000;
+const CHANGE_MS: u64 = 1000;
 /// How long the server goes on when that file is there.
 const WORK_MS: u64 = 15;
 
