@@ -7,10 +7,13 @@
 mod checker;
 mod client;
 mod dates;
+mod disk;
 mod expiry;
+mod folder;
 mod history;
 mod hostile;
 mod over;
+mod restarts;
 mod server;
 mod soak;
 mod stop;

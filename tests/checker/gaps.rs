@@ -14,7 +14,7 @@ struct Gap {
 
 /// Of all keys.
 pub(super) struct Gaps {
-    gaps: Vec<Gap>,
+    found: Vec<Gap>,
     /// When requests for any key ended and began.
     leases: Steps,
     /// Whether only one request at a time is about to lease a key.
@@ -28,7 +28,7 @@ impl Gaps {
     pub(super) fn new(operations: &[Operation], has_labels: bool) -> Self {
         let leases = operations.iter().filter(|operation| operation.what == What::Lease);
         let leases = Steps::new(leases.map(|lease| (lease.ended_ns, lease.invoked_ns)));
-        Self { gaps: Vec::new(), leases, is_one_at_a_time: !has_labels }
+        Self { found: Vec::new(), leases, is_one_at_a_time: !has_labels }
     }
 
     /// Notes that a key was free between these times, if there is any time between them.
@@ -45,21 +45,21 @@ impl Gaps {
         };
         let until_ns = about_to.map_or(until_ns, |about_to| about_to.min(until_ns));
         if from_ns < until_ns {
-            self.gaps.push(Gap { from_ns, until_ns, last: *last });
+            self.found.push(Gap { from_ns, until_ns, last: *last });
         }
     }
 
     /// A client that was answered that no key is free asked at a moment when that was so.
     pub(super) fn check(&self, keyless: &[Operation], found: &mut Found) -> Result<(), Violation> {
-        let steps = Steps::new(self.gaps.iter().map(|gap| (gap.from_ns, gap.until_ns)));
-        found.gaps += self.gaps.len();
+        let steps = Steps::new(self.found.iter().map(|gap| (gap.from_ns, gap.until_ns)));
+        found.gaps += self.found.len();
         for exhausted in keyless.iter().filter(|o| o.what == What::Lease && o.status == 404) {
             let (from, until) = (exhausted.invoked_ns, exhausted.ended_ns);
             found.exhausted += 1;
             let is_close = steps.largest_until(until + CLOSE_NS) + CLOSE_NS >= from;
             found.close_to_gaps += usize::from(is_close);
             if steps.largest_until(from) > until {
-                let gap = self.gaps.iter().find(|gap| gap.from_ns <= from && gap.until_ns > until);
+                let gap = self.found.iter().find(|gap| gap.from_ns <= from && gap.until_ns > until);
                 let operations = [gap.map(|gap| &gap.last), Some(exhausted)];
                 let operations: Vec<_> = operations.into_iter().flatten().collect();
                 return Err(Violation::of("a free key was not served", &operations));

@@ -30,7 +30,7 @@ pub(crate) fn output_soon(command: &mut Command) -> Output {
     let pid = child.id().to_string();
     let (ended, has_ended) = channel::<()>();
     let guard = thread::spawn(move || {
-        if has_ended.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+        if has_ended.recv_timeout(Duration::from_mins(1)) == Err(RecvTimeoutError::Timeout) {
             Command::new("kill").args(["-s", "KILL", &pid]).status().unwrap();
         }
     });

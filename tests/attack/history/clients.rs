@@ -6,7 +6,8 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -57,6 +58,10 @@ pub(crate) struct World {
     racers: AtomicU64,
     /// Whether connections may break.
     pub(crate) is_stopping: AtomicBool,
+    /// Whether clients come back to a server that was gone, as it starts again.
+    pub(crate) is_restarted: bool,
+    /// Ends the race, whatever was done.
+    pub(crate) is_over: AtomicBool,
 }
 
 impl World {
@@ -73,6 +78,8 @@ impl World {
             next_sequence: AtomicU64::new(1),
             racers: AtomicU64::new(scenario.clients),
             is_stopping: AtomicBool::new(false),
+            is_restarted: false,
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -87,7 +94,8 @@ impl World {
 
     /// Whether there were fewer operations than that, and a client is left to do more.
     pub(crate) fn is_at_work(&self, operations: u64) -> bool {
-        self.done.load(Relaxed) < operations && self.racers.load(Relaxed) > 0
+        let is_missing = self.done.load(Relaxed) < operations && !self.is_over.load(Relaxed);
+        is_missing && self.racers.load(Relaxed) > 0
     }
 
     /// How many keys are missing, unless a client is about to create them.
@@ -105,6 +113,9 @@ enum Cut {
     /// The client closes the connection.
     Abandon,
 }
+
+/// Before a client comes back to a server that is gone, or starting.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// One client.
 pub(crate) struct Racer<'a> {
@@ -140,7 +151,11 @@ impl<'a> Racer<'a> {
             let before = self.operations.len();
             if self.burst().is_err() {
                 assert!(self.may_hang_up(), "the server does not let clients in");
-                break;
+                if !self.world.is_restarted {
+                    break;
+                }
+                self.connection = None;
+                thread::sleep(PAUSE);
             }
             let done = self.operations.len() - before;
             self.world.done.fetch_add(done as u64, Relaxed);
@@ -264,6 +279,12 @@ impl<'a> Racer<'a> {
             (What::Renew, 200) => {
                 self.note_renewal(&operation);
                 true
+            }
+            (what, 503) if self.world.is_restarted => {
+                if what == What::Create {
+                    self.world.is_creating.store(false, Relaxed);
+                }
+                ["/starting\"", "/stopping\""].iter().any(|why| answer.body.contains(why))
             }
             (What::Lease, 503) => self.may_hang_up(),
             (What::Lease, 404) | (_, 200) => true,

@@ -17,35 +17,43 @@ const PLACES_MAX: usize = 100;
 /// How many histories a corruption is tried on at most.
 const HISTORIES_MAX: usize = 6;
 
+/// When a server was down: what was sent before, took effect before; and what is sent after, does so after.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) from_ns: u64,
+    pub(crate) until_ns: u64,
+}
+
 /// One way to falsify a history, applied to an operation that fits it.
-struct Corruption {
-    name: &'static str,
-    fits: fn(&Operation) -> bool,
+pub(crate) struct Corruption {
+    pub(crate) name: &'static str,
+    pub(crate) fits: fn(&Operation) -> bool,
     /// Returns `None`, and the draft is dropped, if a true history could look like the result. So
     /// each corruption that is applied must be found, however the clients met.
-    apply: fn(&mut Draft<'_>, Operation) -> Option<()>,
+    pub(crate) apply: fn(&mut Draft<'_>, Operation) -> Option<()>,
 }
 
 /// A copy of a history, to be corrupted.
-struct Draft<'a> {
-    operations: Vec<Operation>,
+pub(crate) struct Draft<'a> {
+    pub(crate) operations: Vec<Operation>,
     place: usize,
-    ttl_ns: u64,
+    pub(crate) ttl_ns: u64,
+    pub(crate) outages: &'a [Outage],
     rng: &'a mut StdRng,
 }
 
 impl Draft<'_> {
-    fn of_key(&self, key: Uuid) -> impl Iterator<Item = &Operation> {
+    pub(crate) fn of_key(&self, key: Uuid) -> impl Iterator<Item = &Operation> {
         self.operations.iter().filter(move |operation| operation.key == key)
     }
 
     /// The operation that is corrupted.
-    fn change(&mut self) -> &mut Operation {
+    pub(crate) fn change(&mut self) -> &mut Operation {
         &mut self.operations[self.place]
     }
 
     /// The place of another lease that fits.
-    fn another_lease(&mut self, fits: impl Fn(&Operation) -> bool) -> Option<usize> {
+    pub(crate) fn another_lease(&mut self, fits: impl Fn(&Operation) -> bool) -> Option<usize> {
         let fit = |place: &usize| {
             let lease = &self.operations[*place];
             *place != self.place && is_lease(lease) && fits(lease)
@@ -71,16 +79,16 @@ impl Draft<'_> {
     }
 }
 
-fn is_lease(operation: &Operation) -> bool {
+pub(crate) fn is_lease(operation: &Operation) -> bool {
     operation.what == What::Lease && operation.is_done()
 }
 
 /// `Some` if the condition is true.
-fn when(condition: bool) -> Option<()> {
+pub(crate) fn when(condition: bool) -> Option<()> {
     condition.then_some(())
 }
 
-const CORRUPTIONS: &[Corruption] = &[
+pub(super) const CORRUPTIONS: &[Corruption] = &[
     Corruption {
         name: "a lease is served twice",
         fits: is_lease,
@@ -238,19 +246,26 @@ const CORRUPTIONS: &[Corruption] = &[
     },
 ];
 
+/// A true history, and when the server was down.
+pub(crate) type Recorded = (History, Vec<Outage>);
+
 /// Applies each corruption to true histories, and returns those that were not found. On a machine that is very
 /// busy a history may lack what a corruption needs; then that is tried on another one.
-pub(super) fn corrupt_all(mut record: impl FnMut() -> History, seed: u64) -> Vec<String> {
+pub(crate) fn corrupt_all(
+    corruptions: &[Corruption],
+    mut record: impl FnMut() -> Recorded,
+    seed: u64,
+) -> Vec<String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut missed = Vec::new();
-    let mut history = record();
-    for corruption in CORRUPTIONS {
+    let mut recorded = record();
+    for corruption in corruptions {
         let mut applied = 0;
         for again in 0..HISTORIES_MAX {
             if again > 0 {
-                history = record();
+                recorded = record();
             }
-            applied += corrupt(&history, corruption, TRIES - applied, &mut rng, &mut missed);
+            applied += corrupt(&recorded, corruption, TRIES - applied, &mut rng, &mut missed);
             if applied == TRIES {
                 break;
             }
@@ -262,7 +277,7 @@ pub(super) fn corrupt_all(mut record: impl FnMut() -> History, seed: u64) -> Vec
 
 /// Applies a corruption `tries` times to a true history. Returns how often it could.
 fn corrupt(
-    history: &History,
+    (history, outages): &Recorded,
     corruption: &Corruption,
     tries: usize,
     rng: &mut StdRng,
@@ -275,7 +290,7 @@ fn corrupt(
         let Some(&place) = places.choose(rng) else { break };
         let one = history.operations[place];
         let (operations, ttl_ns) = (history.operations.clone(), ns(history.key_ttl_ms));
-        let mut draft = Draft { operations, place, ttl_ns, rng };
+        let mut draft = Draft { operations, place, ttl_ns, outages, rng };
         if (corruption.apply)(&mut draft, one).is_some() {
             applied += 1;
             let operations = draft.operations;

@@ -52,11 +52,7 @@ pub(crate) fn record(
     let sockets = server.sockets() - 1;
     drop(first);
     let world = World::new(server.address, scenario, seed);
-    if scenario.is_own {
-        // Its settings are those of the server.
-        let path = format!("/pools/{POOL}");
-        assert_eq!(server.connect().send("PUT", &path, "").unwrap().status, 201);
-    }
+    make_pool(&server, &scenario);
     let mut operations = race(&world, || meanwhile(&server, &world));
     // All connections before this one have been accepted when it is answered. One that was given up
     // is closed when all that it asked for is done.
@@ -68,8 +64,21 @@ pub(crate) fn record(
         thread::sleep(Duration::from_millis(1));
     }
     end_lost(&mut operations, world.now_ns());
+    take_rest(client, &world, operations)
+}
+
+/// Makes the pool of a scenario, with the settings of the server.
+pub(crate) fn make_pool(server: &Server, scenario: &Scenario) {
+    if scenario.is_own {
+        let path = format!("/pools/{POOL}");
+        assert_eq!(server.connect().send("PUT", &path, "").unwrap().status, 201);
+    }
+}
+
+/// The history of clients that have ended, with a last look at all keys that are left.
+pub(crate) fn take_rest(client: Client, world: &World, operations: Vec<Operation>) -> History {
     world.values.iter().for_each(Values::check_all);
-    Rest { client, world: &world, operations }.take()
+    Rest { client, world, operations }.take()
 }
 
 /// Lets clients race while `meanwhile` runs.
