@@ -1,6 +1,7 @@
 //! Group commit: what gathers while one frame is flushed is the next frame.
 //!
-//! No timer delays a commit: under load frames grow by themselves, and alone a request is committed at once.
+//! A request that is alone is committed at once. Under load frames grow by themselves, and after a large one the next
+//! is held back for a moment, as `commit_delay` and `commit_siblings` of PostgreSQL do: see `threads.rs`.
 
 use std::io;
 use std::sync::Arc;
@@ -104,6 +105,11 @@ impl Committer {
         self.gather(now, wants_pools);
         self.write_unwritten()?;
         Ok(self.started.take())
+    }
+
+    /// How long the last frame was, in bytes.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame.len()
     }
 
     /// Whether a frame was gathered that is not written.
