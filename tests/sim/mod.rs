@@ -4,6 +4,7 @@
 //! `SIM_SEED=7 SIM_CASES=1000 cargo test --lib sim::`. A failure names its seed and the shortest
 //! list of steps that shows it.
 
+mod copies;
 mod damage;
 mod disk;
 mod durable;
