@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod durable;
 mod fail_points;
+mod golden;
 mod journal;
 mod model;
 mod own;
