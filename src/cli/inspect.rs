@@ -1,10 +1,11 @@
-//! `data`: looks at a data directory that no server uses.
+//! `data`: looks at data directories, and copies them.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::data::read_key;
+use crate::journal::{Copied, CopyError, copy_directory};
 use crate::store::Checked;
 use crate::time::Timestamp;
 
@@ -15,6 +16,12 @@ pub(super) enum Command {
     /// It changes nothing. No server may use the directory meanwhile. Exit status 0 if a server can start with the
     /// directory, else 1, after a message that names the file and the byte.
     Check(Check),
+    /// Copies a data directory, also while a server uses it: a backup
+    ///
+    /// The copy has all that was answered before it began. It changes nothing in the directory, and an encrypted one stays
+    /// so; its key is not needed. Never let two servers serve a directory and its copy to the same clients: each would
+    /// lease the same keys.
+    Copy(Copy),
 }
 
 #[derive(clap::Args)]
@@ -27,28 +34,59 @@ pub(super) struct Check {
     data_key_file: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+pub(super) struct Copy {
+    /// The directory, as --data-dir of the server names it
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Where the copy is to be: a directory that is empty, or is not there
+    #[arg(value_name = "TO")]
+    to: PathBuf,
+}
+
 /// Returns what to print.
 ///
 /// # Errors
 ///
 /// What is wrong with the directory.
-pub(super) fn run(Command::Check(args): &Command) -> Result<String, String> {
-    let shown = args.directory.display();
-    if !args.directory.is_dir() {
+pub(super) fn run(command: &Command) -> Result<String, String> {
+    let (Command::Check(Check { directory, .. }) | Command::Copy(Copy { directory, .. })) = command;
+    if !directory.is_dir() {
         return Err(format!(
-            "{shown} is no directory: name the one that --data-dir of the server names"
+            "{} is no directory: name the one that --data-dir of the server names",
+            directory.display()
         ));
     }
+    match command {
+        Command::Check(args) => check(args),
+        Command::Copy(args) => copy(args),
+    }
+}
+
+fn check(args: &Check) -> Result<String, String> {
+    let shown = args.directory.display();
     let key = args.data_key_file.as_deref().map(read_key).transpose();
     let key = key.map_err(|error| format!("--data-key-file: {error}"))?;
     let checked =
         Checked::read(&args.directory, key).map_err(|error| format!("{shown}: {error}"))?;
-    let Some(checked) = checked else {
-        return Err(format!(
-            "{shown} has no data of a server: is it the one that --data-dir names?"
-        ));
-    };
-    Ok(describe(&checked))
+    checked.map(|checked| describe(&checked)).ok_or_else(|| has_nothing(&args.directory))
+}
+
+fn copy(args: &Copy) -> Result<String, String> {
+    let copied = copy_directory(&args.directory, &args.to).map_err(|error| {
+        let blamed = if let CopyError::To(_) = error { &args.to } else { &args.directory };
+        format!("{}: {error}", blamed.display())
+    })?;
+    let copied = copied.ok_or_else(|| has_nothing(&args.directory))?;
+    let Copied { last_frame, at, files, bytes } = copied;
+    Ok(format!(
+        "copied      {bytes} bytes in {files} files\njournal     up to frame {last_frame}\nlast change {}",
+        display(at)
+    ))
+}
+
+fn has_nothing(directory: &Path) -> String {
+    format!("{} has no data of a server: is it the one that --data-dir names?", directory.display())
 }
 
 fn describe(checked: &Checked) -> String {

@@ -65,7 +65,7 @@ enum Command {
     /// Makes the tokens that clients authenticate with
     #[command(subcommand)]
     Token(token::Command),
-    /// Looks at a data directory
+    /// Looks at a data directory, or copies it
     #[command(subcommand)]
     Data(inspect::Command),
     #[command(flatten)]

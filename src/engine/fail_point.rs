@@ -65,6 +65,8 @@ pub(crate) enum FailPoint {
     GenerationsNotReserved,
     /// Damage in the middle is taken for a torn end.
     DamageCutOff,
+    /// A copy looks for the snapshot after the segments.
+    CopyOpensSnapshotLast,
 }
 
 #[cfg(test)]
@@ -75,7 +77,7 @@ thread_local! {
 #[cfg(test)]
 impl FailPoint {
     /// All of them.
-    pub(crate) const ALL: [Self; 30] = [
+    pub(crate) const ALL: [Self; 31] = [
         Self::HintGenerationNotCompared,
         Self::FenceNotCompared,
         Self::UnblockOffersNothing,
@@ -106,6 +108,7 @@ impl FailPoint {
         Self::SnapshotPublishedEarly,
         Self::GenerationsNotReserved,
         Self::DamageCutOff,
+        Self::CopyOpensSnapshotLast,
     ];
 
     /// Switches on `point`, and no other, for this thread.

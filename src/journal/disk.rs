@@ -13,7 +13,7 @@ pub(crate) trait Disk: Send + Sync {
     /// The names of all files, in order.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Opens a file that is there, for reading and writing.
+    /// Opens a file that is there, for reading, and for writing unless the directory is only read.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
 
     /// Makes an empty file, in place of one that is there.
@@ -54,7 +54,10 @@ pub(crate) trait DiskFile: Send + Sync {
 }
 
 /// A directory of the system.
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory {
+    path: PathBuf,
+    is_only_read: bool,
+}
 
 impl Directory {
     /// Readable to nobody but the server's own user.
@@ -68,12 +71,17 @@ impl Directory {
     /// If it cannot be made.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(Self::DIRECTORY_MODE).create(path)?;
-        Ok(Self(path.to_owned()))
+        Ok(Self::at(path))
     }
 
     /// The directory with this path, which is there.
     pub(crate) fn at(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), is_only_read: false }
+    }
+
+    /// The same to be read: its files are opened for nothing else.
+    pub(crate) fn to_read(path: &Path) -> Self {
+        Self { path: path.to_owned(), is_only_read: true }
     }
 }
 
@@ -89,7 +97,7 @@ pub(crate) fn may_pass(error: &io::Error) -> bool {
 impl Disk for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().ok());
-        let mut names: Vec<String> = fs::read_dir(&self.0)?
+        let mut names: Vec<String> = fs::read_dir(&self.path)?
             .filter_map(|entry| name(entry).transpose())
             .collect::<io::Result<_>>()?;
         names.sort();
@@ -97,25 +105,27 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(self.0.join(name))?))
+        let mut options = OpenOptions::new();
+        options.read(true).write(!self.is_only_read);
+        Ok(Box::new(options.open(self.path.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(Self::FILE_MODE);
-        Ok(Box::new(options.open(self.0.join(name))?))
+        Ok(Box::new(options.open(self.path.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.path)?.sync_all()
     }
 }
 

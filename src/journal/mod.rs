@@ -27,6 +27,8 @@
 mod buffers;
 mod bytes;
 mod committer;
+mod copy;
+mod copying;
 mod disk;
 mod due;
 mod error;
@@ -50,6 +52,9 @@ mod threads;
 mod writer;
 
 pub use self::committer::Durability;
+#[cfg(test)]
+pub(crate) use self::copy::copy;
+pub use self::copy::{Copied, CopyError, copy_directory};
 #[cfg(test)]
 pub(crate) use self::disk::DiskFile;
 pub(crate) use self::disk::{Directory, Disk};

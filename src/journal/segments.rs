@@ -7,7 +7,7 @@
 //!   what follows are cut off.
 
 use super::bytes::Reader;
-use super::disk::Disk;
+use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::FrameHead;
 use super::head::{FileHead, FileKind};
@@ -86,21 +86,7 @@ impl Segments {
         first: u64,
         mut each: impl FnMut(&FileHead, &FrameHead, Reader<'_>, u64) -> Result<(), String>,
     ) -> Result<End, OpenError> {
-        // Those before are left over from a snapshot that has just been made.
-        let needed = self.begun.iter().rposition(|head| head.first <= first);
-        let Some(needed) = needed else {
-            let name = FileKind::Segment.name(self.begun[0].number);
-            let what = format!("the segments before it are missing: frame {first} is needed");
-            return Err(OpenError::damaged(&name, 0, &what));
-        };
-        for pair in self.begun[needed..].windows(2) {
-            if pair[1].previous != pair[0].number || pair[1].directory != pair[0].directory {
-                let missing = FileKind::Segment.name(pair[1].previous);
-                let name = FileKind::Segment.name(pair[1].number);
-                let what = format!("it continues {missing}, which is missing");
-                return Err(OpenError::damaged(&name, 0, &what));
-            }
-        }
+        let needed = needed(&self.begun, first)?;
         // What is known before the first one.
         let mut last = FrameHead {
             length: 0,
@@ -171,6 +157,30 @@ impl Segments {
     }
 }
 
+/// The first of the segments with frames that is needed to read from the frame `first` on. Those before are left over from
+/// a snapshot that has just been made. O(s) for s segments, of which there is one.
+///
+/// # Errors
+///
+/// [`OpenError::Damaged`]: one is missing.
+pub(super) fn needed(begun: &[FileHead], first: u64) -> Result<usize, OpenError> {
+    let needed = begun.iter().rposition(|head| head.first <= first);
+    let Some(needed) = needed else {
+        let name = FileKind::Segment.name(begun[0].number);
+        let what = format!("the segments before it are missing: frame {first} is needed");
+        return Err(OpenError::damaged(&name, 0, &what));
+    };
+    for pair in begun[needed..].windows(2) {
+        if pair[1].previous != pair[0].number || pair[1].directory != pair[0].directory {
+            let missing = FileKind::Segment.name(pair[1].previous);
+            let name = FileKind::Segment.name(pair[1].number);
+            let what = format!("it continues {missing}, which is missing");
+            return Err(OpenError::damaged(&name, 0, &what));
+        }
+    }
+    Ok(needed)
+}
+
 /// Reads a file up to `limit`, or wholly.
 fn read_whole(
     disk: &dyn Disk,
@@ -179,6 +189,20 @@ fn read_whole(
     bytes: &mut Vec<u8>,
 ) -> Result<(), OpenError> {
     let file = disk.open(name).map_err(OpenError::io(name))?;
+    read_file(&*file, name, limit, bytes)
+}
+
+/// Reads an open file up to `limit`, or wholly.
+///
+/// # Errors
+///
+/// [`OpenError::Damaged`]: it is shorter.
+pub(super) fn read_file(
+    file: &dyn DiskFile,
+    name: &str,
+    limit: Option<u64>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), OpenError> {
     let length = file.length().map_err(OpenError::io(name))?;
     let wanted = limit.unwrap_or(length);
     if wanted > length {
@@ -191,7 +215,7 @@ fn read_whole(
 }
 
 /// How many whole frames there are behind `offset`, and whether one says that the frame `expected` was on disk.
-fn look_behind(bytes: &[u8], offset: usize, seed: u32, expected: u64) -> (u64, bool) {
+pub(super) fn look_behind(bytes: &[u8], offset: usize, seed: u32, expected: u64) -> (u64, bool) {
     let (mut cut, mut at) = (0, offset);
     while at + FrameHead::BYTES <= bytes.len() {
         // A segment has no more frames than this: so almost nothing else is taken for one.

@@ -181,27 +181,15 @@ pub(crate) fn read(
     let (mut offset, mut number, mut bytes) = (FileHead::ROOM as u64, 0, Vec::new());
     loop {
         let damaged = |what: &str| OpenError::damaged(&name, offset, what);
-        bytes.resize(HEAD_BYTES, 0);
-        let read = file.read_at(offset, &mut bytes).map_err(OpenError::io(&name))?;
-        let mut fields = Reader(&bytes[..read]);
-        let mut field = || fields.u32().map_err(|_| damaged("it ends too early"));
-        let (checksum, payload, block, is_last) = (field()?, field()? as usize, field()?, field()?);
-        if payload > LENGTH_MAX || block != number || is_last > 1 {
-            return Err(damaged("a block does not match its checksum"));
-        }
-        bytes.resize(HEAD_BYTES + payload, 0);
-        let read = file.read_at(offset, &mut bytes).map_err(OpenError::io(&name))?;
-        if read < bytes.len() || crc32c::crc32c_append(head.seed(), &bytes[4..]) != checksum {
-            return Err(damaged("a block does not match its checksum"));
-        }
+        let is_last = read_block(&*file, head, number, offset, &mut bytes)?;
+        let end = offset + bytes.len() as u64;
         let mut records = &mut bytes[HEAD_BYTES..];
         if let Some(seal) = &seal {
-            let what = Sealed::Block { snapshot: head.number, block };
+            let what = Sealed::Block { snapshot: head.number, block: number };
             records = seal.open(what, records).ok_or_else(|| damaged("a block was changed"))?;
         }
         let mut records = Reader(records);
-        let end = offset + read as u64;
-        if is_last == 1 {
+        if is_last {
             let keys = records.number::<8>().map_err(|_| damaged("its end is cut short"))?;
             if end != length || !records.is_at_end() {
                 return Err(damaged("something follows its end"));
@@ -211,4 +199,35 @@ pub(crate) fn read(
         each(records, end, length).map_err(|what| damaged(&what))?;
         (offset, number) = (end, number + 1);
     }
+}
+
+/// Reads the block with this number, which begins at `offset`, into `bytes`, with its head and sealed as it may be. Says
+/// whether it is the last one.
+///
+/// # Errors
+///
+/// [`OpenError`]: its checksum says that it is not whole.
+pub(super) fn read_block(
+    file: &dyn DiskFile,
+    head: &FileHead,
+    number: u32,
+    offset: u64,
+    bytes: &mut Vec<u8>,
+) -> Result<bool, OpenError> {
+    let name = FileKind::Snapshot.name(head.number);
+    let damaged = |what: &str| OpenError::damaged(&name, offset, what);
+    bytes.resize(HEAD_BYTES, 0);
+    let read = file.read_at(offset, bytes).map_err(OpenError::io(&name))?;
+    let mut fields = Reader(&bytes[..read]);
+    let mut field = || fields.u32().map_err(|_| damaged("it ends too early"));
+    let (checksum, payload, block, is_last) = (field()?, field()? as usize, field()?, field()?);
+    if payload > LENGTH_MAX || block != number || is_last > 1 {
+        return Err(damaged("a block does not match its checksum"));
+    }
+    bytes.resize(HEAD_BYTES + payload, 0);
+    let read = file.read_at(offset, bytes).map_err(OpenError::io(&name))?;
+    if read < bytes.len() || crc32c::crc32c_append(head.seed(), &bytes[4..]) != checksum {
+        return Err(damaged("a block does not match its checksum"));
+    }
+    Ok(is_last == 1)
 }

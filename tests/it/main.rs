@@ -22,6 +22,7 @@ mod events;
 mod failures;
 mod fakes;
 mod features;
+mod golden;
 mod hosts;
 mod hot;
 mod inventory;

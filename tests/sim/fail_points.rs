@@ -4,7 +4,7 @@ use std::panic;
 
 use token_orchestrator::engine::fail_point::FailPoint;
 
-use super::{Tries, damage, durable, model_attack, uniform, waiting, walks};
+use super::{Tries, copies, damage, durable, model_attack, uniform, waiting, walks};
 
 /// It is enough that a fail point is caught: the steps need not be the shortest.
 const TRIES: Tries = Tries { seed: 1, cases: 2000, shrinks: false };
@@ -26,10 +26,12 @@ enum Attack {
     Crash,
     /// A disk that changes what it has.
     Damage,
+    /// A directory that is copied while it is used.
+    Copy,
 }
 
 impl Attack {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Inside,
         Self::Outside,
         Self::Waiting,
@@ -37,12 +39,14 @@ impl Attack {
         Self::Walk,
         Self::Crash,
         Self::Damage,
+        Self::Copy,
     ];
 
     fn report(self) -> Option<String> {
         let outcome = match self {
             Self::Crash => durable::attack(TRIES).map(|_| 0),
             Self::Damage => damage::attack(TRIES.seed, 300).map(|_| 0),
+            Self::Copy => copies::attack(TRIES.seed, 300).map(|_| 0),
             Self::Inside => model_attack(TRIES, true),
             Self::Outside => model_attack(TRIES, false),
             Self::Waiting => waiting::attack(TRIES),
@@ -68,6 +72,7 @@ impl Attack {
             | FailPoint::SnapshotPublishedEarly
             | FailPoint::GenerationsNotReserved => &[Self::Crash],
             FailPoint::DamageCutOff => &[Self::Damage],
+            FailPoint::CopyOpensSnapshotLast => &[Self::Copy],
             // It only lets memory grow.
             FailPoint::StaleHintOfLabelNotCounted => &[Self::Inside],
             _ => &[Self::Inside, Self::Outside],

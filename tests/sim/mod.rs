@@ -4,10 +4,12 @@
 //! `SIM_SEED=7 SIM_CASES=1000 cargo test --lib sim::`. A failure names its seed and the shortest
 //! list of steps that shows it.
 
+mod copies;
 mod damage;
 mod disk;
 mod durable;
 mod fail_points;
+mod golden;
 mod journal;
 mod model;
 mod own;

@@ -30,14 +30,14 @@ pub(in crate::sim) struct World {
     pub(super) now: Timestamp,
     pub(super) keys: Vec<(u32, KeyId)>,
     /// How many events each frame ends with. Of those that were written since the last start, or the last one before.
-    pub(super) frames: BTreeMap<u64, usize>,
+    pub(in crate::sim) frames: BTreeMap<u64, usize>,
     /// The last frame that answers were given for, and that is on disk for certain.
     pub(super) acknowledged: u64,
     /// Leases that were acknowledged: none is given twice.
     pub(super) given: BTreeSet<(KeyId, u64)>,
     /// Leases since the last commit.
     pub(super) fresh: Vec<(KeyId, u64)>,
-    pub(super) snapshots: Cell<usize>,
+    pub(in crate::sim) snapshots: Cell<usize>,
 }
 impl World {
     pub(in crate::sim) fn new(options: &Options) -> Result<Self, String> {
@@ -74,6 +74,20 @@ impl World {
     pub(in crate::sim) fn names(&self) -> Vec<String> {
         let names = self.disk.list().unwrap();
         names.into_iter().filter(|name| !name.contains('.')).collect()
+    }
+
+    /// Whether what a disk has is what the frames up to some one have made, and which that is. `frames` are all that were
+    /// written.
+    pub(in crate::sim) fn check_copy(
+        &self,
+        disk: &SimDisk,
+        frames: &BTreeMap<u64, usize>,
+    ) -> Result<u64, String> {
+        let (pools, .., found) = start(&self.options, disk, &Events::default(), self.now)?;
+        let found = found.ok_or("nothing was found")?;
+        let count = *frames.get(&found).ok_or(format!("frame {found} was never written"))?;
+        let expected = replay(&self.events.lock().unwrap()[..count], self.now);
+        compare(&pools, &expected, self.now).map(|()| found)
     }
 
     fn note(&self, event: Event) {
