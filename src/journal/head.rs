@@ -57,6 +57,9 @@ pub(crate) struct FileHead {
     pub(crate) room: u64,
 }
 
+/// No number in a head is as high, nor is a generation: keys keep 48 bits of theirs, and there is room for the next ones.
+pub(crate) const NUMBER_END: u64 = 1 << 47;
+
 /// The format that this program reads and writes.
 pub(crate) const VERSION: u32 = 1;
 
@@ -166,6 +169,14 @@ impl FileHead {
             })
         };
         let head = read(fields).map_err(|_| damaged("its head is cut short"))?;
+        let numbers =
+            [head.number, head.first, head.previous, head.previous_end, head.floor, head.room];
+        let is_first = kind == FileKind::Snapshot && head.first == 0;
+        if numbers.iter().any(|number| *number >= NUMBER_END) || head.floor % 2 == 1 || is_first {
+            return Err(damaged(
+                "its head says what no server writes, although its checksum is right",
+            ));
+        }
         if kind.number(name) != Some(head.number) {
             return Err(damaged("its name is that of another file"));
         }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::bytes::{Malformed, Reader, Writer};
+use super::head::NUMBER_END;
 use crate::engine::{After, Entry, KeyState};
 use crate::key::{Holder, KeyId, Label, Quota, Value};
 use crate::pool::{PoolName, Settings};
@@ -150,7 +151,7 @@ fn read_key(first: u8, bytes: &mut Reader<'_>, quota: &FindQuota<'_>) -> Result<
     let life_ends = Timestamp::from_kept_ms(bytes.number::<5>()?);
     let generation = bytes.number::<6>()?;
     let block = if has(BLOCKED) { Some(read_block(bytes)?) } else { None };
-    if block.is_none() && generation % 2 == 1 {
+    if block.is_none() && generation % 2 == 1 || generation >= NUMBER_END {
         return Err(Malformed);
     }
     let holder = if has(HELD) {

@@ -64,7 +64,10 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
 
     fn configure(&mut self, number: u32, name: PoolName, settings: Settings, at: Timestamp) {
         self.next_number = self.next_number.max(number.saturating_add(1));
-        if let Some(pool) = self.pools.get_mut(&number) {
+        // Of the default pool, a snapshot says the settings since the last time that they were set. What its leases lapse into
+        // may have been the same before.
+        let is_new = |pool: &RestoringPool<J>| pool.since.is_none() && pool.keys.is_empty();
+        if let Some(pool) = self.pools.get_mut(&number).filter(|pool| !is_new(pool)) {
             pool.keys.configure(settings.into(), at);
             (pool.settings, pool.since) = (settings, Some(at));
             return;

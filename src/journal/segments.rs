@@ -10,7 +10,7 @@ use super::bytes::Reader;
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::FrameHead;
-use super::head::{FileHead, FileKind};
+use super::head::{FileHead, FileKind, NUMBER_END};
 use super::seal::{DataKey, Seal, Sealed};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
@@ -132,6 +132,10 @@ impl Segments {
                     sealed.extend_from_slice(payload);
                     let opened = seal.open(Sealed::Frame(expected), &mut sealed);
                     records = opened.ok_or_else(|| damaged(offset, "a frame was changed"))?;
+                }
+                if frame.ceiling >= NUMBER_END || frame.ceiling % 2 == 1 {
+                    let what = "a frame says what no server writes, although its checksum is right";
+                    return Err(damaged(offset, what));
                 }
                 if expected >= first {
                     each(head, &frame, Reader(records), room as u64)

@@ -6,6 +6,8 @@
 //! both, and the input.
 
 mod bodies;
+mod damage;
+mod directories;
 mod durations;
 mod fences;
 mod ids;

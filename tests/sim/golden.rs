@@ -3,6 +3,7 @@
 //!
 //! Once a version has been released, a golden directory stays: a later version must read what an earlier one has written.
 
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ impl Server {
             clock.advance_ms(state.map_or(1_000_000, |state| state.seen.as_ms() + 5));
             clock.clone()
         };
-        let quotas = Default::default();
+        let quotas = HashMap::default();
         let (store, begun, journal) =
             Memory::restore(Options::default(), disk, directory, tuning, &quotas, make_clock)
                 .unwrap();

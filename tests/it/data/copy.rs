@@ -82,7 +82,7 @@ impl Done {
     fn wait_for_more(&self, more: usize) {
         let wanted = self.count() + more;
         self.keys_max.store(wanted + 5 * more, SeqCst);
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + Duration::from_mins(1);
         while self.count() < wanted {
             assert!(Instant::now() < end, "there are {} keys, not {wanted}", self.count());
             thread::sleep(Duration::from_millis(1));
