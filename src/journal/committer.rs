@@ -1,7 +1,7 @@
 //! Group commit: what gathers while one frame is flushed is the next frame.
 //!
 //! A request that is alone is committed at once. Under load frames grow by themselves, and after a large one the next
-//! is held back for a moment, as `commit_delay` and `commit_siblings` of PostgreSQL do: see `threads.rs`.
+//! is held back for a moment, as `commit_delay` and `commit_siblings` of `PostgreSQL` do: see `threads.rs`.
 
 use std::io;
 use std::sync::Arc;
