@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::buffers::{Buffers, Pools, Spare};
 use super::frame::FrameHead;
@@ -144,6 +145,7 @@ impl Committer {
     fn write_unwritten(&mut self) -> Result<(), WriteError> {
         let Some(Unwritten { mut head, must_sync }) = self.unwritten else { return Ok(()) };
         let FrameHead { sequence, mark, .. } = head;
+        let begin = Instant::now();
         if self.writer.needs_segment(head.length as usize) {
             // In a segment that is full, each frame is on disk: so a bad one there is damage.
             self.sync(sequence - 1)?;
@@ -154,13 +156,13 @@ impl Committer {
         head.durable = self.progress.durable();
         let written = self.writer.write(head, &mut self.frame)?;
         self.unwritten = None;
-        self.progress.add_written(written);
         if must_sync {
             self.sync(sequence)?;
         } else {
             let file = Arc::clone(self.writer.file().expect("it was written"));
             self.syncer.wrote(sequence, file).map_err(WriteError::Disk)?;
         }
+        self.progress.counters.add_commit(written, begin.elapsed());
         self.progress.publish(sequence, mark);
         Ok(())
     }

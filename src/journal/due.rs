@@ -60,11 +60,12 @@ impl SnapshotDue {
         begins
     }
 
-    /// Notes that one was written.
-    pub(super) fn ended(&self, snapshots: &Snapshots) {
+    /// Notes that one was written. Returns how many bytes of frames had been written since the start when it began.
+    pub(super) fn ended(&self, snapshots: &Snapshots) -> u64 {
         let mut state = self.0.lock();
         (state.length, state.due_after) = (snapshots.length, snapshots.due_after());
         (state.is_under_way, state.not_before) = (false, None);
+        state.written
     }
 
     /// Notes that one could not be written.

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use super::buffers::Buffers;
 use super::progress::Progress;
+use super::stats::JournalStats;
 use crate::engine::{self, Entry};
 use crate::pool::{PoolName, Settings};
 use crate::time::Timestamp;
@@ -69,6 +70,11 @@ impl Journal {
     /// Whether the disk has no room for changes. O(1).
     pub(crate) fn is_full(&self) -> bool {
         self.progress.is_full()
+    }
+
+    /// What it has done since the start. O(1).
+    pub(crate) fn stats(&self) -> JournalStats {
+        self.progress.counters.read(!self.is_full())
     }
 
     /// Asks for a commit of what nobody waits for. O(1).

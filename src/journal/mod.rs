@@ -44,6 +44,7 @@ mod segments;
 mod snapshot;
 mod snapshots;
 mod spares;
+mod stats;
 mod syncer;
 mod threads;
 mod writer;
@@ -60,6 +61,7 @@ pub(crate) use self::recovery::Found;
 pub(crate) use self::restorer::Restorer;
 pub use self::seal::DataKey;
 pub(crate) use self::snapshots::Source;
+pub use self::stats::JournalStats;
 pub(crate) use self::threads::Threads;
 #[cfg(test)]
 pub(crate) use self::writer::WriteError;

@@ -109,6 +109,7 @@ impl Opened {
         let (buffers, progress) = (Arc::clone(&journal.buffers), Arc::clone(&journal.progress));
         buffers.go_on(found.sequence, pools);
         progress.go_on(found.sequence, now);
+        progress.counters.found(found.frame_bytes, found.snapshot.map_or(0, |(_, length)| length));
         let (next, ready) = found.next_segment;
         let spares = Spares::new(Arc::clone(&disk), head, tuning.segment_bytes, next);
         if let Some(room) = ready {

@@ -9,6 +9,7 @@ use std::thread::Thread;
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
+use super::stats::Counters;
 use crate::time::Timestamp;
 
 /// How far commits have come.
@@ -26,8 +27,8 @@ pub(crate) struct Progress {
     committer: OnceLock<Thread>,
     /// The disk has no room for changes.
     is_full: AtomicBool,
-    /// What was written, in bytes, since the start.
-    written: AtomicU64,
+    /// Apart from what requests look at.
+    pub(super) counters: CachePadded<Counters>,
 }
 
 impl Progress {
@@ -56,14 +57,6 @@ impl Progress {
 
     pub(crate) fn set_full(&self, is_full: bool) -> bool {
         self.is_full.swap(is_full, SeqCst)
-    }
-
-    pub(crate) fn written(&self) -> u64 {
-        self.written.load(SeqCst)
-    }
-
-    pub(crate) fn add_written(&self, bytes: u64) {
-        self.written.fetch_add(bytes, SeqCst);
     }
 
     /// Notes that all frames up to `sequence` are on disk.

@@ -158,7 +158,8 @@ fn commit(
         let outcome = if is_stopped {
             committer.close(source.now())
         } else if committer.has_unwritten() || is_called && committer.buffers.is_wanted() {
-            let wants_pools = due.begin(progress.written(), committer.spares.is_in_trouble());
+            let wants_pools =
+                due.begin(progress.counters.written(), committer.spares.is_in_trouble());
             committer.commit(source.now(), wants_pools).map(|start| {
                 // It fails only once the server ends.
                 if let Some(start) = start {
@@ -169,7 +170,7 @@ fn commit(
             // Nobody may call for long.
             thread::park_timeout(RETRY);
             note_room(&committer, source, None);
-            if due.is_now(progress.written(), committer.spares.is_in_trouble()) {
+            if due.is_now(progress.counters.written(), committer.spares.is_in_trouble()) {
                 committer.buffers.want_frame();
                 progress.call();
             }
@@ -252,7 +253,8 @@ fn write_snapshots(
         match snapshots.write(&start, source, journal, spares, pause) {
             Ok(true) => {
                 info!("snapshot: {} bytes", snapshots.length);
-                due.ended(&snapshots);
+                let written = due.ended(&snapshots);
+                journal.progress.counters.add_snapshot(snapshots.length, written);
             }
             Ok(false) => snapshots.give_up(),
             Err(error) if !may_pass(&error) => return Err(error),
@@ -260,6 +262,7 @@ fn write_snapshots(
                 warn!("no snapshot can be written: {error}; the journal grows until one can");
                 snapshots.give_up();
                 due.failed();
+                journal.progress.counters.add_failed_snapshot();
             }
         }
     }

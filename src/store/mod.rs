@@ -28,3 +28,4 @@ pub use self::operation::{
 pub use self::port::{CommitPoint, Complete, Diagnose, Later, Listed, Stats, Store};
 pub use self::starting::Starting;
 pub use crate::engine::{IndexSizes, Totals};
+pub use crate::journal::JournalStats;

@@ -8,6 +8,7 @@ use super::inventory::{Inventory, Wanted};
 use super::operation::{Answer, Operation, Outcome, Ticket};
 use crate::engine::{IndexSizes, Totals};
 use crate::error::Error;
+use crate::journal::JournalStats;
 use crate::key::Lease;
 use crate::pool::{PoolId, PoolName, Settings};
 use crate::time::Timestamp;
@@ -49,6 +50,9 @@ pub trait Diagnose: Send + Sync {
 
     /// How many bytes the values of keys have in all pools, and how many they may have. O(1).
     fn value_bytes(&self) -> (u64, u64);
+
+    /// What the journal of the data directory has done. `None` without a data directory. O(1).
+    fn journal(&self) -> Option<JournalStats>;
 }
 
 /// A pool in a list.

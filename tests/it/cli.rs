@@ -47,8 +47,8 @@ pub(crate) fn start(
 ) -> (Child, String, impl Iterator<Item = String> + use<>) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    // Before that it may tell of its data directory.
-    let line = lines.find(|line| !line.contains("data directory: ")).expect("it listens");
+    // Before that it may tell of its data directory, and of clients that it has refused until that was read.
+    let line = lines.find(|line| line.contains("listening on http")).expect("it listens");
     let (_, url) = line.split_once("listening on http").unwrap_or_else(|| panic!("{line}"));
     let (_, address) = url.split_once("://").unwrap();
     (child, address.to_owned(), lines)

@@ -4,6 +4,7 @@
 //! state at one of the commits, not before the last one that was acknowledged.
 
 mod pools;
+mod stats;
 mod steps;
 mod world;
 

@@ -1,6 +1,6 @@
 //! `GET /metrics`: all metrics in the text format of Prometheus.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -14,7 +14,7 @@ use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::respond;
 use crate::pool::PoolName;
-use crate::store::{IndexSizes, Listed, Stats, Store, give_way, together};
+use crate::store::{IndexSizes, JournalStats, Listed, Stats, Store, give_way, together};
 
 /// About how long the text is without what is said of each pool, in bytes.
 const TEXT_BYTES: usize = 128 * 1024;
@@ -61,6 +61,22 @@ families! {
     VALUE_BYTES: Gauge = "value_bytes";
     /// The most bytes that the values of keys may have, in all pools.
     VALUE_BYTES_MAX: Gauge = "value_bytes_max";
+    /// Bytes that were written to the journal in the data directory. Like the metrics of commits and snapshots, this is
+    /// only there with --data-dir.
+    JOURNAL_WRITTEN: Counter = "journal_written_bytes_total";
+    /// Commits: each writes what has gathered since the last one, and lets the answers leave that wait for it.
+    JOURNAL_COMMITS: Counter = "journal_commits_total";
+    /// Time that commits took: writing, and with --durability commit also flushing. Their mean is the rate of this
+    /// divided by that of commits.
+    JOURNAL_COMMIT_TIME: Counter = "journal_commit_seconds_total";
+    /// 1 while the disk has room for changes, 0 while they are refused with 503 because it has none.
+    JOURNAL_HAS_ROOM: Gauge = "journal_has_room";
+    /// Bytes of changes since the last snapshot began, which the next start reads besides the snapshot.
+    JOURNAL_SINCE: Gauge = "journal_bytes_since_snapshot";
+    /// Snapshots of all keys: those that were written, and those that could not be (failed).
+    SNAPSHOTS: Counter = "snapshots_total";
+    /// Bytes of the last snapshot, 0 if there is none.
+    SNAPSHOT_BYTES: Gauge = "snapshot_bytes";
     /// Open connections, by the address that accepted them.
     CONNECTIONS: Gauge = "connections";
     /// The most connections that may be open at once; further ones wait to be accepted.
@@ -106,6 +122,9 @@ pub(in crate::http) async fn show<S: Store>(State(ops): State<Ops<S>>) -> Respon
         let (held, max) = store.value_bytes();
         text.one(&VALUE_BYTES, held);
         text.one(&VALUE_BYTES_MAX, max);
+        if let Some(journal) = store.journal() {
+            write_journal(&mut text, &journal);
+        }
     }
     write_reading(&mut text, &reading);
     write_requests(&mut text, &ops.status.metrics);
@@ -191,6 +210,17 @@ fn write_pools(text: &mut Text, pools: &[Counted]) {
         let live = sizes.hints.saturating_sub(sizes.stale_hints);
         vec![("live", live), ("stale", sizes.stale_hints)]
     });
+}
+
+fn write_journal(text: &mut Text, journal: &JournalStats) {
+    text.one(&JOURNAL_WRITTEN, journal.written_bytes);
+    text.one(&JOURNAL_COMMITS, journal.commits);
+    text.one(&JOURNAL_COMMIT_TIME, Duration::from_nanos(journal.commit_ns).as_secs_f64());
+    text.one(&JOURNAL_HAS_ROOM, u64::from(journal.has_room));
+    text.one(&JOURNAL_SINCE, journal.bytes_since_snapshot);
+    let outcomes = [("written", journal.snapshots_written), ("failed", journal.snapshots_failed)];
+    text.each(&SNAPSHOTS, "outcome", &outcomes);
+    text.one(&SNAPSHOT_BYTES, journal.snapshot_bytes);
 }
 
 fn write_reading(text: &mut Text, reading: &Reading) {

@@ -38,6 +38,7 @@ use super::operation::{Answer, Operation, Ticket};
 use super::port::{CommitPoint, Diagnose, Later, Listed, Stats, Store};
 use crate::engine::{HolderCursor, IndexSizes};
 use crate::error::Error;
+use crate::journal::{Journal, JournalStats};
 use crate::key::Lease;
 use crate::pool::{PoolId, PoolName, Settings};
 use crate::store::committed::committed;
@@ -209,5 +210,9 @@ impl<C: Clock> Diagnose for Memory<C> {
     fn value_bytes(&self) -> (u64, u64) {
         let bytes = self.shared.pools.value_bytes();
         (bytes.held() as u64, bytes.max() as u64)
+    }
+
+    fn journal(&self) -> Option<JournalStats> {
+        self.shared.journal.as_ref().map(Journal::stats)
     }
 }
