@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::data::read_key;
+use super::reading::Reading;
 use crate::store::Checked;
 use crate::time::Timestamp;
 
@@ -41,8 +42,9 @@ pub(super) fn run(Command::Check(args): &Command) -> Result<String, String> {
     }
     let key = args.data_key_file.as_deref().map(read_key).transpose();
     let key = key.map_err(|error| format!("--data-key-file: {error}"))?;
-    let checked =
-        Checked::read(&args.directory, key).map_err(|error| format!("{shown}: {error}"))?;
+    let reading = Reading::begin();
+    let checked = Checked::read(&args.directory, key, Box::new(reading.progress()));
+    let checked = checked.map_err(|error| format!("{shown}: {error}"))?;
     let Some(checked) = checked else {
         return Err(format!(
             "{shown} has no data of a server: is it the one that --data-dir names?"

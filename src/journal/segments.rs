@@ -73,6 +73,20 @@ impl Segments {
         Ok(Self { begun, unused })
     }
 
+    /// How many bytes the frames from `first` on have at most: where those of the last segment end is not known yet. O(s)
+    /// for s segments.
+    pub(crate) fn bytes_from(&self, first: u64) -> u64 {
+        let needed = self.needed(first).unwrap_or(self.begun.len());
+        let ends = self.begun[needed..].windows(2).map(|pair| pair[1].previous_end);
+        let ends = ends.chain(self.begun.last().map(|last| last.room));
+        ends.map(|end| end.saturating_sub(FileHead::ROOM as u64)).sum()
+    }
+
+    /// The segment that has the frame `first`. Those before are left over from a snapshot that has just been made.
+    fn needed(&self, first: u64) -> Option<usize> {
+        self.begun.iter().rposition(|head| head.first <= first)
+    }
+
     /// Reads the frames from `first` on, and gives each with its records and its length to `each`. Returns where they end. There
     /// must be a segment with frames.
     ///
@@ -86,9 +100,7 @@ impl Segments {
         first: u64,
         mut each: impl FnMut(&FileHead, &FrameHead, Reader<'_>, u64) -> Result<(), String>,
     ) -> Result<End, OpenError> {
-        // Those before are left over from a snapshot that has just been made.
-        let needed = self.begun.iter().rposition(|head| head.first <= first);
-        let Some(needed) = needed else {
+        let Some(needed) = self.needed(first) else {
             let name = FileKind::Segment.name(self.begun[0].number);
             let what = format!("the segments before it are missing: frame {first} is needed");
             return Err(OpenError::damaged(&name, 0, &what));
