@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::names::Names;
+use super::reading::Reading;
 use super::report::report_at_once;
 use crate::config::{self, read_file, unusable};
 use crate::http::{self, Access, Listeners, ServeOptions};
@@ -121,9 +122,12 @@ pub(super) async fn open(
     let directory = args.directory(path, names)?;
     let (quotas, shown) = (access.quotas(), path.display().to_string());
     let of_failure = shown.clone();
+    // Also if nobody waits for the store any more.
+    let reading = Reading::begin();
+    let progress = reading.progress();
     let opening = spawn_blocking(move || {
         let failed = move |error: &io::Error| end(&of_failure, error);
-        Memory::open(options, &directory, &quotas, clock, failed)
+        Memory::open(options, &directory, &quotas, clock, Box::new(progress), failed)
     });
     let opened = while_starting(opening, listeners).await?;
     let (store, durable) = opened.map_err(|error| {

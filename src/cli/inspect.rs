@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::data::read_key;
+use super::reading::Reading;
 use crate::journal::{Copied, CopyError, copy_directory};
 use crate::store::Checked;
 use crate::time::Timestamp;
@@ -67,8 +68,9 @@ fn check(args: &Check) -> Result<String, String> {
     let shown = args.directory.display();
     let key = args.data_key_file.as_deref().map(read_key).transpose();
     let key = key.map_err(|error| format!("--data-key-file: {error}"))?;
-    let checked =
-        Checked::read(&args.directory, key).map_err(|error| format!("{shown}: {error}"))?;
+    let reading = Reading::begin();
+    let checked = Checked::read(&args.directory, key, Box::new(reading.progress()))
+        .map_err(|error| format!("{shown}: {error}"))?;
     checked.map(|checked| describe(&checked)).ok_or_else(|| has_nothing(&args.directory))
 }
 

@@ -18,6 +18,8 @@ mod log_writer;
 mod names;
 mod pages;
 mod pools;
+mod progress_bar;
+mod reading;
 mod reasons;
 mod refusals;
 mod reload;

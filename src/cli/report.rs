@@ -14,12 +14,18 @@ pub(super) fn report(line: &str) {
 /// Writes a line to standard error if that is possible at once: where nobody reads a pipe, the line is
 /// dropped.
 pub(super) fn report_at_once(line: &str) {
-    let error = stderr();
-    let mut ready = [PollFd::new(&error, PollFlags::OUT)];
-    // A pipe that is ready takes 4096 bytes without blocking.
-    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|ready| ready > 0) {
+    if can_write_at_once() {
         report(line);
     }
+}
+
+/// Whether standard error takes a line without blocking: a pipe that nobody reads does not, nor does a terminal that
+/// was stopped.
+pub(super) fn can_write_at_once() -> bool {
+    let error = stderr();
+    let mut ready = [PollFd::new(&error, PollFlags::OUT)];
+    // A pipe that is ready takes 4096 bytes.
+    poll(&mut ready, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Writes lines to standard output. False if its reader has closed the pipe, which is no error: nobody needs

@@ -334,13 +334,17 @@ async fn serve(
     let opening = data::open(&args.data, names, args.options(), &access, starting);
     let stopped = async {
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: stopped while it was starting"),
-            _ = interrupt.recv() => info!("Ctrl-C: stopped while it was starting"),
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "Ctrl-C",
         }
     };
     let (store, durable) = tokio::select! {
         opened = opening => opened?,
-        () = stopped => return Ok(()),
+        signal = stopped => {
+            // What shows how far it has come is gone by now.
+            info!("{signal}: stopped while it was starting");
+            return Ok(());
+        }
     };
     serve_options.diagnose = Some(Arc::new(store.clone()));
     tokio::spawn(store.clone().sweep());

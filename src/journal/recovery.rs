@@ -30,7 +30,7 @@ pub(crate) trait Replay {
     /// All that follows was written at `at` or later, by changes that gave no generation below `floor`.
     fn time(&mut self, at: Timestamp, floor: u64);
 
-    /// So many bytes of so many were read.
+    /// So many bytes were read, of so many at most.
     fn progress(&mut self, read: u64, all: u64);
 }
 
@@ -124,7 +124,7 @@ pub(crate) fn read(
     };
     let first = snapshot.as_ref().map_or(1, |head| head.first);
     let mut counts = Counts::default();
-    let mut length = 0;
+    let (mut length, of_frames) = (0, segments.bytes_from(first));
     if let Some(head) = &snapshot {
         if head.directory != newest.directory {
             let name = FileKind::Snapshot.name(head.number);
@@ -134,7 +134,7 @@ pub(crate) fn read(
         counts.dead_by = head.mark;
         let keys = snapshot::read(disk, head, data_key, |records, read, all| {
             length = all;
-            replay.progress(read, all);
+            replay.progress(read, all + of_frames);
             counts.take(records, quota, replay)
         });
         counts.snapshot_keys = keys?;
@@ -144,12 +144,11 @@ pub(crate) fn read(
             return Err(OpenError::damaged(&name, length, &what));
         }
     }
-    let all: u64 = segments.begun.windows(2).map(|pair| pair[1].previous_end).sum();
     let end = segments.read(disk, data_key, first, |head, frame, records, bytes| {
         counts.frames += 1;
         counts.frame_bytes += bytes;
         replay.time(frame.at, head.floor);
-        replay.progress(counts.frame_bytes, all.max(counts.frame_bytes));
+        replay.progress(length + counts.frame_bytes, length + of_frames);
         counts.take(records, quota, replay)
     })?;
     let name = FileKind::Segment.name(end.number);

@@ -73,6 +73,16 @@ impl Segments {
         Ok(Self { begun, unused })
     }
 
+    /// How many bytes the frames from `first` on have at most: where those of the last segment end is not known yet. O(s)
+    /// for s segments.
+    pub(crate) fn bytes_from(&self, first: u64) -> u64 {
+        let needed = self.begun.iter().rposition(|head| head.first <= first);
+        let needed = needed.unwrap_or(self.begun.len());
+        let ends = self.begun[needed..].windows(2).map(|pair| pair[1].previous_end);
+        let ends = ends.chain(self.begun.last().map(|last| last.room));
+        ends.map(|end| end.saturating_sub(FileHead::ROOM as u64)).sum()
+    }
+
     /// Reads the frames from `first` on, and gives each with its records and its length to `each`. Returns where they end. There
     /// must be a segment with frames.
     ///

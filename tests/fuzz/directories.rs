@@ -52,7 +52,7 @@ fn each_directory_is_refused_by_a_name_or_read() {
     let before = memory_kib();
     fuzz(6, Damaged::make, |directory| {
         directory.write(&folder.0);
-        let checked = Checked::read(&folder.0, key(directory));
+        let checked = Checked::read(&folder.0, key(directory), Box::new(|_, _| {}));
         assert!(memory_kib() < before + MEMORY_MAX_KIB, "it takes {} KiB", memory_kib());
         let error = match checked {
             Ok(None) => panic!("nothing is found"),
@@ -61,7 +61,8 @@ fn each_directory_is_refused_by_a_name_or_read() {
                 let _ = fs::remove_dir_all(&to.0);
                 let copied = copy_directory(&folder.0, &to.0).unwrap().expect("it has something");
                 assert_eq!(copied.last_frame, checked.last_frame);
-                let again = Checked::read(&to.0, key(directory)).unwrap().unwrap();
+                let again =
+                    Checked::read(&to.0, key(directory), Box::new(|_, _| {})).unwrap().unwrap();
                 assert_eq!(again, Checked { torn: None, ..checked });
                 return;
             }

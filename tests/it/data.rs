@@ -1,14 +1,12 @@
 //! The data directory of the binary: what survives, and what is refused.
 
 mod copy;
+mod shown;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use crate::cli::{binary, error_line, output_soon, request, signal, start};
 
@@ -70,15 +68,6 @@ fn kill(mut child: Child) {
 fn stop(mut child: Child) {
     signal(&child, "TERM");
     assert!(child.wait().unwrap().success());
-}
-
-/// What a server says of its data directory: each of these metrics by its name without the prefix.
-fn of_directory(address: &str) -> BTreeMap<String, f64> {
-    let text = request(address, "GET", "/metrics");
-    let own = text.lines().filter_map(|line| line.strip_prefix("token_orchestrator_"));
-    let own = own.filter(|line| line.starts_with("journal_") || line.starts_with("snapshot"));
-    let own = own.map(|line| line.rsplit_once(' ').unwrap());
-    own.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
 /// The id in an answer.
@@ -264,62 +253,5 @@ fn lives_go_on_for_the_grace_after_a_start() {
     let expires = humantime::parse_rfc3339(&line("key-expires-at")).unwrap();
     let now = httpdate::parse_http_date(&line("date")).unwrap();
     assert!(expires.duration_since(now).unwrap().as_secs() > 7000, "{shown}");
-    kill(server);
-}
-
-#[test]
-fn metrics_tell_of_the_directory() {
-    let mut command = binary();
-    let (server, address, _) = start(command.args(["--listen", "127.0.0.1:0"]));
-    assert_eq!(of_directory(&address), BTreeMap::new());
-    kill(server);
-    let folder = Folder::new("metrics");
-    let (server, address) = folder.serve(&[]);
-    let before = of_directory(&address);
-    assert!(request(&address, "POST", "/keys").starts_with("HTTP/1.1 201"));
-    let after = of_directory(&address);
-    for (name, grows) in [
-        ("journal_written_bytes_total", true),
-        ("journal_commits_total", true),
-        ("journal_commit_seconds_total", true),
-        ("journal_bytes_since_snapshot", true),
-        ("journal_has_room", false),
-        ("snapshots_total{outcome=\"written\"}", false),
-        ("snapshots_total{outcome=\"failed\"}", false),
-        ("snapshot_bytes", false),
-    ] {
-        assert_eq!(after[name] > before[name], grows, "{name}: {before:?}, {after:?}");
-    }
-    assert_eq!(before.len(), 8, "{before:?}");
-    assert_eq!(after["journal_has_room"], 1.0);
-    let written = after["journal_written_bytes_total"] - before["journal_written_bytes_total"];
-    // A frame with one record.
-    assert!(written >= 88.0, "{before:?}, {after:?}");
-    let since = after["journal_bytes_since_snapshot"];
-    kill(server);
-    // Each start begins a segment, and so many of them are a reason for a snapshot.
-    for _ in 0..2 {
-        let (server, address) = folder.serve(&[]);
-        let found = of_directory(&address);
-        assert!(found["journal_bytes_since_snapshot"] >= 88.0, "{found:?}, {since}");
-        assert_eq!(found["snapshot_bytes"], 0.0);
-        kill(server);
-    }
-    kill(folder.serve(&[]).0);
-    let (server, address) = folder.serve(&[]);
-    let began = Instant::now();
-    let found = loop {
-        let found = of_directory(&address);
-        if found["snapshots_total{outcome=\"written\"}"] > 0.0 {
-            break found;
-        }
-        assert!(began.elapsed() < Duration::from_mins(1), "no snapshot is counted: {found:?}");
-        sleep(Duration::from_millis(5));
-    };
-    let file = fs::metadata(folder.0.join("snapshot-000000000001")).unwrap();
-    #[expect(clippy::cast_precision_loss, reason = "a snapshot of one key is short")]
-    let length = file.len() as f64;
-    assert_eq!(found["snapshot_bytes"], length, "{found:?}");
-    assert!(found["journal_bytes_since_snapshot"] <= found["journal_written_bytes_total"]);
     kill(server);
 }

@@ -112,7 +112,9 @@ async fn read(directory: &Copy, key: Option<&str>) -> String {
         clock.advance_ms(state.expect("it has something").seen.as_ms());
         clock.clone()
     };
-    let (store, durable) = Memory::open(options, &directory, &quotas, resumed, failed).unwrap();
+    let progress = Box::new(|_, _| {});
+    let opened = Memory::open(options, &directory, &quotas, resumed, progress, failed);
+    let (store, durable) = opened.unwrap();
     let mut text = format!("at {}\n", time(clock.now()));
     let pools = store.list_pools(None, 100).await.unwrap();
     for listed in &pools {

@@ -46,9 +46,16 @@ impl Server {
             clock.clone()
         };
         let quotas = HashMap::default();
-        let (store, begun, journal) =
-            Memory::restore(Options::default(), disk, directory, tuning, &quotas, make_clock)
-                .unwrap();
+        let (store, begun, journal) = Memory::restore(
+            Options::default(),
+            disk,
+            directory,
+            tuning,
+            &quotas,
+            make_clock,
+            Box::new(|_, _| {}),
+        )
+        .unwrap();
         Self { store, clock, begun, journal }
     }
 

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::durable::report;
 use super::options::Options;
 use super::pools::Common;
 use crate::journal::{self, DataKey, Directory, Lock, OpenError, Restorer};
@@ -34,17 +33,22 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Reads a data directory, which no server uses, and changes nothing in it. `None` if it has nothing. O(n) for n keys.
+    /// Reads a data directory, which no server uses, and changes nothing in it. `None` if it has nothing. `progress` is
+    /// told how many bytes were read, of how many at most. O(n) for n keys.
     ///
     /// # Errors
     ///
     /// [`OpenError`]: what is wrong with it.
-    pub fn read(path: &Path, key: Option<DataKey>) -> Result<Option<Self>, OpenError> {
+    pub fn read(
+        path: &Path,
+        key: Option<DataKey>,
+        progress: Box<dyn FnMut(u64, u64)>,
+    ) -> Result<Option<Self>, OpenError> {
         let _lock = Lock::take(path)?;
         let options = Options::default();
         let common = Common::new(options, None);
         let make = |number, settings| common.keys(number, settings);
-        let mut restorer = Restorer::new(make, options.settings, Box::new(report()));
+        let mut restorer = Restorer::new(make, options.settings, progress);
         let disk = Arc::new(Directory::at(path));
         // The quotas of tokens are not needed.
         let opened = journal::open(disk, key, &|_| None, &mut restorer)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::info;
 
@@ -19,9 +19,6 @@ use crate::journal::{
 use crate::key::Quota;
 use crate::pool::PoolId;
 use crate::time::{Clock, ClockAnchor, Timestamp};
-
-/// How often it is logged how far reading has come.
-const REPORT: Duration = Duration::from_secs(1);
 
 /// Where and how pools survive the process.
 #[derive(Clone, Debug)]
@@ -63,8 +60,9 @@ pub struct ClockState {
 
 impl<C: Clock> Memory<C> {
     /// The store that a data directory has, or an empty one in a new directory. `clock` makes the clock: one that goes on
-    /// where that of the directory has ended, if it has one. `quotas` are those of tokens, by name. `failed` is told once
-    /// if the disk fails: then nothing is acknowledged any more, and the process should end. O(n) for n keys.
+    /// where that of the directory has ended, if it has one. `quotas` are those of tokens, by name. `progress` is told how
+    /// many bytes were read, of how many at most, and is dropped when that is done. `failed` is told once if the disk
+    /// fails: then nothing is acknowledged any more, and the process should end. O(n) for n keys.
     ///
     /// # Errors
     ///
@@ -74,6 +72,7 @@ impl<C: Clock> Memory<C> {
         directory: &DataDirectory,
         quotas: &HashMap<String, Arc<Quota>>,
         clock: impl FnOnce(Option<ClockState>) -> C,
+        progress: Box<dyn FnMut(u64, u64)>,
         failed: impl Fn(&io::Error) + Send + Sync + 'static,
     ) -> Result<(Self, Durable), OpenError> {
         let disk = Directory::make(&directory.path).map_err(in_directory)?;
@@ -81,7 +80,7 @@ impl<C: Clock> Memory<C> {
         let start = Instant::now();
         let tuning = Tuning::new(directory.durability);
         let (store, begun, journal) =
-            Self::restore(options, Arc::new(disk), directory, tuning, quotas, clock)?;
+            Self::restore(options, Arc::new(disk), directory, tuning, quotas, clock, progress)?;
         let keys =
             store.shared.pools.all().iter().map(|pool| pool.keys().stats().keys).sum::<u64>();
         info!(
@@ -103,15 +102,21 @@ impl<C: Clock> Memory<C> {
         tuning: Tuning,
         quotas: &HashMap<String, Arc<Quota>>,
         clock: impl FnOnce(Option<ClockState>) -> C,
+        progress: Box<dyn FnMut(u64, u64)>,
     ) -> Result<(Self, journal::Begun, Journal), OpenError> {
         let quota = |name: &str| quotas.get(name).cloned();
         let journal = Journal::new();
         let common = Common::new(options, Some(journal.clone()));
         let make = |number, settings| common.keys(number, settings);
-        let mut restorer = Restorer::new(make, options.settings, Box::new(report()));
+        let mut restorer = Restorer::new(make, options.settings, progress);
         let key = directory.key.clone();
         let opened = journal::open(disk, key, &quota, &mut restorer)?;
         let found = opened.found.as_ref();
+        if let Some(found) = found {
+            restorer.raise_generations(found.floor);
+        }
+        // `progress` goes with it, before anything is logged: it may show a line on the same terminal.
+        let (pools, noted, next_number) = restorer.into_pools();
         let clock = clock(found.map(|Found { clock, at, mark, .. }| ClockState {
             anchor: *clock,
             seen: *at,
@@ -120,16 +125,12 @@ impl<C: Clock> Memory<C> {
         let now = clock.now();
         let reserved = found.map_or(now, |found| found.mark);
         let grace_ms = u64::from(directory.restart_grace_ms);
-        if let Some(found) = found {
-            restorer.raise_generations(found.floor);
-            if let Some((file, offset, frames)) = &found.torn {
-                info!(
-                    "data directory: {file} is cut off at byte {offset}, where a frame was being written when the last run \
-                     ended; {frames} frames follow it"
-                );
-            }
+        if let Some((file, offset, frames)) = found.and_then(|found| found.torn.as_ref()) {
+            info!(
+                "data directory: {file} is cut off at byte {offset}, where a frame was being written when the last run \
+                 ended; {frames} frames follow it"
+            );
         }
-        let (pools, noted, next_number) = restorer.into_pools();
         let begun =
             opened.begin(&journal, tuning, noted, clock.anchor(), now).map_err(in_directory)?;
         let all = pools.into_iter().map(|(number, pool)| {
@@ -154,18 +155,6 @@ impl<C: Clock> Memory<C> {
 
 fn in_directory(error: io::Error) -> OpenError {
     OpenError::Io { file: String::new(), error }
-}
-
-/// Logs how far reading has come.
-pub(super) fn report() -> impl FnMut(u64, u64) {
-    let mut next = Instant::now() + REPORT;
-    move |read, all| {
-        let now = Instant::now();
-        if now >= next {
-            next = now + REPORT;
-            info!("reading the data directory: {} of {} MiB", read >> 20, all >> 20);
-        }
-    }
 }
 
 impl<C: Clock> Source for Memory<C> {

@@ -44,7 +44,8 @@ fn open(options: Options, directory: &DataDirectory, clock: &ManualClock) -> (In
         eprintln!("the disk has failed: {error}");
         std::process::abort();
     };
-    Memory::open(options, directory, &HashMap::new(), |_| clock.clone(), failed).unwrap()
+    let progress = Box::new(|_, _| {});
+    Memory::open(options, directory, &HashMap::new(), |_| clock.clone(), progress, failed).unwrap()
 }
 
 /// Another path for each test.

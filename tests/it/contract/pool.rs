@@ -114,8 +114,8 @@ pub(super) async fn leases_do_not_run_late_under_load<F: Fixture>() {
         // On a disk those of a hundred wait for one commit.
         let mut leased = HashSet::new();
         for _ in 0..50 {
-            let leases = join_all((0..100).map(|_| f.lease())).await;
-            leased.extend(leases.into_iter().map(|lease| lease.id));
+            let hundred = join_all((0..100).map(|_| f.lease())).await;
+            leased.extend(hundred.into_iter().map(|lease| lease.id));
         }
         assert_eq!(leased.len(), 5000, "round {round}");
         f.assert_exhausted().await;
