@@ -1,12 +1,11 @@
-//! `data`: looks at a data directory that no server uses.
+//! `data`: looks at a data directory that no server uses, and repairs one.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
 
-use super::data::read_key;
+use super::data::{display, existing};
+use super::repair;
 use crate::store::Checked;
-use crate::time::Timestamp;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -15,6 +14,16 @@ pub(super) enum Command {
     /// It changes nothing. No server may use the directory meanwhile. Exit status 0 if a server can start with the
     /// directory, else 1, after a message that names the file and the byte.
     Check(Check),
+    /// Keeps what is whole of a data directory that a server refuses as damaged, and says what it drops
+    ///
+    /// First look for a backup, and copy the directory away. No server may use it meanwhile. Changes are kept up to the
+    /// first one that cannot be read, and keys of a snapshot as far as they can be read. What was acknowledged after that is
+    /// lost. No lease gets an `ETag` that was given before. The damaged files are moved to a directory damaged-… in DIR, with
+    /// a report. A directory that is whole is left as it is.
+    ///
+    /// Exit status 0 if a server can start with the directory now, else 1, after a message: then nothing was changed, or the
+    /// message says to run the command again.
+    Repair(repair::Repair),
 }
 
 #[derive(clap::Args)]
@@ -32,15 +41,16 @@ pub(super) struct Check {
 /// # Errors
 ///
 /// What is wrong with the directory.
-pub(super) fn run(Command::Check(args): &Command) -> Result<String, String> {
-    let shown = args.directory.display();
-    if !args.directory.is_dir() {
-        return Err(format!(
-            "{shown} is no directory: name the one that --data-dir of the server names"
-        ));
+pub(super) fn run(command: &Command) -> Result<String, String> {
+    match command {
+        Command::Check(args) => check(args),
+        Command::Repair(args) => repair::run(args),
     }
-    let key = args.data_key_file.as_deref().map(read_key).transpose();
-    let key = key.map_err(|error| format!("--data-key-file: {error}"))?;
+}
+
+fn check(args: &Check) -> Result<String, String> {
+    let shown = args.directory.display();
+    let key = existing(&args.directory, args.data_key_file.as_deref())?;
     let checked =
         Checked::read(&args.directory, key).map_err(|error| format!("{shown}: {error}"))?;
     let Some(checked) = checked else {
@@ -82,10 +92,4 @@ fn describe(checked: &Checked) -> String {
         }
     }
     text
-}
-
-/// A time of the directory's clock, which was the wall clock's when the directory was new.
-fn display(at: Timestamp) -> String {
-    let unix = Duration::from_millis(Timestamp::EPOCH_UNIX_MS + at.as_ms());
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + unix).to_string()
 }

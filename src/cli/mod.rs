@@ -21,6 +21,7 @@ mod pools;
 mod reasons;
 mod refusals;
 mod reload;
+mod repair;
 mod report;
 mod run;
 mod serve;
@@ -65,7 +66,7 @@ enum Command {
     /// Makes the tokens that clients authenticate with
     #[command(subcommand)]
     Token(token::Command),
-    /// Looks at a data directory
+    /// Looks at a data directory, or repairs one
     #[command(subcommand)]
     Data(inspect::Command),
     #[command(flatten)]

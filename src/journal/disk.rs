@@ -2,11 +2,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// A directory. Names are those of files in it.
 pub(crate) trait Disk: Send + Sync {
@@ -27,6 +28,13 @@ pub(crate) trait Disk: Send + Sync {
 
     /// Makes sure that the names survive a loss of power.
     fn sync_names(&self) -> io::Result<()>;
+
+    /// The directory of this name in this one, which is made if it is not there. Files go from one to the other by
+    /// [`Disk::rename`], with `/` between the names.
+    fn subdirectory(&self, name: &str) -> io::Result<Box<dyn Disk>>;
+
+    /// Removes a directory in this one, which has no files.
+    fn remove_subdirectory(&self, name: &str) -> io::Result<()>;
 }
 
 /// An open file.
@@ -54,7 +62,11 @@ pub(crate) trait DiskFile: Send + Sync {
 }
 
 /// A directory of the system.
-pub(crate) struct Directory(PathBuf);
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// Whom files belong to that are made in it, if not to this process's user.
+    owner: Option<(u32, u32)>,
+}
 
 impl Directory {
     /// Readable to nobody but the server's own user.
@@ -68,19 +80,19 @@ impl Directory {
     /// If it cannot be made.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(Self::DIRECTORY_MODE).create(path)?;
-        Ok(Self(path.to_owned()))
+        Ok(Self::at(path))
     }
 
     /// The directory with this path, which is there.
     pub(crate) fn at(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), owner: None }
     }
 }
 
 impl Disk for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
         let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_string().ok());
-        let mut names: Vec<String> = fs::read_dir(&self.0)?
+        let mut names: Vec<String> = fs::read_dir(&self.path)?
             .filter_map(|entry| name(entry).transpose())
             .collect::<io::Result<_>>()?;
         names.sort();
@@ -88,25 +100,45 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(self.0.join(name))?))
+        Ok(Box::new(OpenOptions::new().read(true).write(true).open(self.path.join(name))?))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(Self::FILE_MODE);
-        Ok(Box::new(options.open(self.0.join(name))?))
+        let file = options.open(self.path.join(name))?;
+        if let Some((user, group)) = self.owner {
+            fchown(&file, Some(user), Some(group))?;
+        }
+        Ok(Box::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.path)?.sync_all()
+    }
+
+    fn subdirectory(&self, name: &str) -> io::Result<Box<dyn Disk>> {
+        let path = self.path.join(name);
+        DirBuilder::new().recursive(true).mode(Self::DIRECTORY_MODE).create(&path)?;
+        // What root makes is for the server, whose user the directory belongs to.
+        let metadata = fs::metadata(&self.path)?;
+        let owner = geteuid().is_root().then(|| (metadata.uid(), metadata.gid()));
+        if let Some((user, group)) = owner {
+            chown(&path, Some(user), Some(group))?;
+        }
+        Ok(Box::new(Self { path, owner }))
+    }
+
+    fn remove_subdirectory(&self, name: &str) -> io::Result<()> {
+        fs::remove_dir(self.path.join(name))
     }
 }
 

@@ -162,7 +162,7 @@ pub(crate) fn take_before(begun: &mut Vec<Begun>, first: u64) -> Vec<String> {
     begun.drain(..count).map(|begun| FileKind::Segment.name(begun.number)).collect()
 }
 
-/// Whether the disk says that it is full.
-fn is_full(error: &io::Error) -> bool {
+/// Whether the disk says that it is full. O(1).
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
