@@ -1,5 +1,7 @@
 //! The data directory of the binary: what survives, and what is refused.
 
+mod repair;
+
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -132,33 +132,31 @@ impl SimDisk {
 
     /// A disk on which a file has other bytes, and all is synced.
     pub(crate) fn with(&self, name: &str, bytes: &[u8]) -> Self {
-        let state = self.state();
-        let other = Self::new(0);
-        {
-            let mut copy = other.state();
-            for (file, content) in &state.names {
-                let now = if file == name {
-                    bytes.to_vec()
-                } else {
-                    state.contents[*content].now.clone()
-                };
-                let place = copy.contents.len();
-                copy.names.insert(file.clone(), place);
-                copy.contents.push(Content { kept: now.clone(), now, dirty: BTreeSet::new() });
-            }
-            copy.kept = copy.names.clone();
-        }
-        other
+        let mut files = self.files();
+        files.insert(name.to_owned(), bytes.to_vec());
+        Self::of(&files)
     }
 
-    /// The same disk without some of its files, and all is synced.
-    pub(crate) fn without(&self, names: &[&str]) -> Self {
-        let other = self.with("", &[]);
-        let mut state = other.state();
-        state.names.retain(|name, _| !names.contains(&name.as_str()));
+    /// All files with their bytes; those of subdirectories as well.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let bytes = |content: &usize| state.contents[*content].now.clone();
+        state.names.iter().map(|(name, content)| (name.clone(), bytes(content))).collect()
+    }
+
+    /// A disk with these files, and all is synced.
+    pub(crate) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let disk = Self::new(0);
+        let mut state = disk.state();
+        for (name, bytes) in files {
+            let place = state.contents.len();
+            state.names.insert(name.clone(), place);
+            let (now, kept) = (bytes.clone(), bytes.clone());
+            state.contents.push(Content { now, kept, dirty: BTreeSet::new() });
+        }
         state.kept = state.names.clone();
         drop(state);
-        other
+        disk
     }
 
     /// The name of a file from the top on.

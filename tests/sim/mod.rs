@@ -11,6 +11,7 @@ mod fail_points;
 mod journal;
 mod model;
 mod own;
+mod repair;
 mod steps;
 mod uniform;
 mod waiting;
