@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::exit;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -18,7 +18,7 @@ use crate::config::{self, read_file, unusable};
 use crate::http::{self, Access, Listeners, ServeOptions};
 use crate::journal::{DataKey, Durability};
 use crate::store::{ClockState, DataDirectory, Durable, Memory, Options, Starting};
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SystemClock, Timestamp};
 
 /// After how long clients are told that the server is about to start: most directories are read sooner.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -95,13 +95,34 @@ impl DataArgs {
 }
 
 /// Reads a key from a file.
-pub(super) fn read_key(path: &Path) -> io::Result<DataKey> {
+fn read_key(path: &Path) -> io::Result<DataKey> {
     let content = read_file(path)?;
     let text = str::from_utf8(&content).unwrap_or_default().trim();
     DataKey::from_hex(text).ok_or_else(|| {
         let form = "it must have 64 hexadecimal digits, as `openssl rand -hex 32` prints them";
         unusable(path, &form)
     })
+}
+
+/// Checks that there is a directory, and reads its key.
+///
+/// # Errors
+///
+/// What is wrong with either.
+pub(super) fn existing(path: &Path, key: Option<&Path>) -> Result<Option<DataKey>, String> {
+    if !path.is_dir() {
+        let shown = path.display();
+        return Err(format!(
+            "{shown} is no directory: name the one that --data-dir of the server names"
+        ));
+    }
+    key.map(read_key).transpose().map_err(|error| format!("--data-key-file: {error}"))
+}
+
+/// A time of a directory's clock, which was the wall clock's when the directory was new.
+pub(super) fn display(at: Timestamp) -> String {
+    let unix = Duration::from_millis(Timestamp::EPOCH_UNIX_MS + at.as_ms());
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + unix).to_string()
 }
 
 /// Opens the store. If that takes a while, clients are told so on copies of the listeners.

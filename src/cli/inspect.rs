@@ -1,14 +1,13 @@
-//! `data`: looks at data directories, and copies them.
+//! `data`: looks at data directories, copies them, and repairs one.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
-use super::data::read_key;
+use super::data::{display, existing};
 use super::reading::Reading;
+use super::repair;
 use crate::journal::{Copied, CopyError, copy_directory};
 use crate::store::Checked;
-use crate::time::Timestamp;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
@@ -23,6 +22,16 @@ pub(super) enum Command {
     /// so; its key is not needed. Never let two servers serve a directory and its copy to the same clients: each would
     /// lease the same keys.
     Copy(Copy),
+    /// Keeps what is whole of a data directory that a server refuses as damaged, and says what it drops
+    ///
+    /// First look for a backup, and copy the directory away. No server may use it meanwhile. Changes are kept up to the
+    /// first one that cannot be read, and keys of a snapshot as far as they can be read. What was acknowledged after that is
+    /// lost. No lease gets an `ETag` that was given before. The damaged files are moved to a directory damaged-… in DIR, with
+    /// a report. A directory that is whole is left as it is.
+    ///
+    /// Exit status 0 if a server can start with the directory now, else 1, after a message: then nothing was changed, or the
+    /// message says to run the command again.
+    Repair(repair::Repair),
 }
 
 #[derive(clap::Args)]
@@ -51,23 +60,16 @@ pub(super) struct Copy {
 ///
 /// What is wrong with the directory.
 pub(super) fn run(command: &Command) -> Result<String, String> {
-    let (Command::Check(Check { directory, .. }) | Command::Copy(Copy { directory, .. })) = command;
-    if !directory.is_dir() {
-        return Err(format!(
-            "{} is no directory: name the one that --data-dir of the server names",
-            directory.display()
-        ));
-    }
     match command {
         Command::Check(args) => check(args),
         Command::Copy(args) => copy(args),
+        Command::Repair(args) => repair::run(args),
     }
 }
 
 fn check(args: &Check) -> Result<String, String> {
     let shown = args.directory.display();
-    let key = args.data_key_file.as_deref().map(read_key).transpose();
-    let key = key.map_err(|error| format!("--data-key-file: {error}"))?;
+    let key = existing(&args.directory, args.data_key_file.as_deref())?;
     let reading = Reading::begin();
     let checked = Checked::read(&args.directory, key, Box::new(reading.progress()))
         .map_err(|error| format!("{shown}: {error}"))?;
@@ -75,6 +77,7 @@ fn check(args: &Check) -> Result<String, String> {
 }
 
 fn copy(args: &Copy) -> Result<String, String> {
+    existing(&args.directory, None)?;
     let copied = copy_directory(&args.directory, &args.to).map_err(|error| {
         let blamed = if let CopyError::To(_) = error { &args.to } else { &args.directory };
         format!("{}: {error}", blamed.display())
@@ -122,10 +125,4 @@ fn describe(checked: &Checked) -> String {
         }
     }
     text
-}
-
-/// A time of the directory's clock, which was the wall clock's when the directory was new.
-fn display(at: Timestamp) -> String {
-    let unix = Duration::from_millis(Timestamp::EPOCH_UNIX_MS + at.as_ms());
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + unix).to_string()
 }

@@ -23,6 +23,7 @@ mod reading;
 mod reasons;
 mod refusals;
 mod reload;
+mod repair;
 mod report;
 mod run;
 mod serve;
@@ -67,7 +68,7 @@ enum Command {
     /// Makes the tokens that clients authenticate with
     #[command(subcommand)]
     Token(token::Command),
-    /// Looks at a data directory, or copies it
+    /// Looks at a data directory, copies it, or repairs it
     #[command(subcommand)]
     Data(inspect::Command),
     #[command(flatten)]

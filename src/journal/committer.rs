@@ -66,7 +66,7 @@ impl Committer {
     /// How long answers may leave after a commit until the next one must tell how late it is.
     pub(crate) const MARK_MS: u64 = 2000;
     /// How many generations are reserved at a time. Each power loss leaves out as many: 2^28 of them fit.
-    const GENERATIONS: u64 = 1 << 20;
+    pub(crate) const GENERATIONS: u64 = 1 << 20;
 
     pub(crate) fn new(
         buffers: Arc<Buffers>,

@@ -253,10 +253,14 @@ fn copy_snapshot(source: &Source, to: &mut Target<'_>) -> Result<(), Problem> {
     to.write(name, &*target, 0, &source.bytes)?;
     let (mut offset, mut bytes) = (source.bytes.len() as u64, Vec::new());
     for number in 0.. {
-        let is_last = snapshot::read_block(&**file, head, number, offset, &mut bytes)?;
+        let block = snapshot::read_block(&**file, offset, head.seed(), &mut bytes);
+        let block = block.map_err(OpenError::io(name))?.filter(|block| block.number == number);
+        let Some(block) = block else {
+            return source.damaged(offset, "a block does not match its checksum");
+        };
         to.write(name, &*target, offset, &bytes)?;
         offset += bytes.len() as u64;
-        if is_last {
+        if block.is_last {
             break;
         }
     }

@@ -2,11 +2,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, chown, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// A directory. Names are those of files in it.
 pub(crate) trait Disk: Send + Sync {
@@ -27,6 +28,13 @@ pub(crate) trait Disk: Send + Sync {
 
     /// Makes sure that the names survive a loss of power.
     fn sync_names(&self) -> io::Result<()>;
+
+    /// The directory of this name in this one, which is made if it is not there. Files go from one to the other by
+    /// [`Disk::rename`], with `/` between the names.
+    fn subdirectory(&self, name: &str) -> io::Result<Box<dyn Disk>>;
+
+    /// Removes a directory in this one, which has no files.
+    fn remove_subdirectory(&self, name: &str) -> io::Result<()>;
 }
 
 /// An open file.
@@ -57,6 +65,8 @@ pub(crate) trait DiskFile: Send + Sync {
 pub(crate) struct Directory {
     path: PathBuf,
     is_only_read: bool,
+    /// Whom files belong to that are made in it, if not to this process's user.
+    owner: Option<(u32, u32)>,
 }
 
 impl Directory {
@@ -76,19 +86,23 @@ impl Directory {
 
     /// The directory with this path, which is there.
     pub(crate) fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_only_read: false }
+        Self { path: path.to_owned(), is_only_read: false, owner: None }
     }
 
     /// The same to be read: its files are opened for nothing else.
     pub(crate) fn to_read(path: &Path) -> Self {
-        Self { path: path.to_owned(), is_only_read: true }
+        Self { path: path.to_owned(), is_only_read: true, owner: None }
     }
+}
+
+/// Whether the disk says that it is full. O(1).
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Whether an operation that has changed nothing may succeed later: the disk has no room, or too many files are open.
 pub(crate) fn may_pass(error: &io::Error) -> bool {
-    let is_full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-    is_full
+    is_full(error)
         || error.kind() == io::ErrorKind::WouldBlock
         || Errno::from_io_error(error)
             .is_some_and(|errno| [Errno::MFILE, Errno::NFILE].contains(&errno))
@@ -113,7 +127,11 @@ impl Disk for Directory {
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(Self::FILE_MODE);
-        Ok(Box::new(options.open(self.path.join(name))?))
+        let file = options.open(self.path.join(name))?;
+        if let Some((user, group)) = self.owner {
+            fchown(&file, Some(user), Some(group))?;
+        }
+        Ok(Box::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -126,6 +144,22 @@ impl Disk for Directory {
 
     fn sync_names(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+
+    fn subdirectory(&self, name: &str) -> io::Result<Box<dyn Disk>> {
+        let path = self.path.join(name);
+        DirBuilder::new().recursive(true).mode(Self::DIRECTORY_MODE).create(&path)?;
+        // What root makes is for the server, whose user the directory belongs to.
+        let metadata = fs::metadata(&self.path)?;
+        let owner = geteuid().is_root().then(|| (metadata.uid(), metadata.gid()));
+        if let Some((user, group)) = owner {
+            chown(&path, Some(user), Some(group))?;
+        }
+        Ok(Box::new(Self { path, is_only_read: false, owner }))
+    }
+
+    fn remove_subdirectory(&self, name: &str) -> io::Result<()> {
+        fs::remove_dir(self.path.join(name))
     }
 }
 

@@ -17,6 +17,8 @@ pub enum OpenError {
         /// What is wrong there.
         what: String,
     },
+    /// A repair of the directory was interrupted.
+    RepairUnfinished,
     /// A later version of the program has written it.
     NewerFormat {
         /// The file.
@@ -63,7 +65,11 @@ impl fmt::Display for OpenError {
             ),
             Self::Damaged { file, offset, what } => write!(
                 f,
-                "{file} is damaged at byte {offset}: {what}. Restore the directory from a backup"
+                "{file} is damaged at byte {offset}: {what}. Restore the directory from a backup, or keep what is whole of it with \
+                 `token-orchestrator data repair`"
+            ),
+            Self::RepairUnfinished => f.write_str(
+                "a repair of the directory was interrupted: run `token-orchestrator data repair` on it again",
             ),
             Self::NewerFormat { file, version, known } => write!(
                 f,

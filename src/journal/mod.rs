@@ -18,6 +18,7 @@
 //!   last one. Then older segments are used again (`snapshot.rs`).
 //! - **Recovery** reads the snapshot and the frames since then. An end that is torn is cut off, as nobody was told of it;
 //!   anything else that cannot be read is damage, and is not guessed at (`segments.rs`).
+//! - **Repair** keeps what is whole of a damaged directory, and says what it drops (`repair/`).
 //! - **Time** goes on: a frame says until when answers may leave that rest on it. A clock that begins there revives nothing
 //!   that was shown as over. While the machine stays up, its own clock goes on, whatever the wall clock does.
 //!
@@ -37,9 +38,11 @@ mod handle;
 mod head;
 mod lock;
 mod open;
+mod plan;
 mod progress;
 mod record;
 mod recovery;
+mod repair;
 mod restorer;
 mod seal;
 mod segments;
@@ -63,6 +66,8 @@ pub(crate) use self::handle::{Journal, PoolJournal};
 pub(crate) use self::lock::Lock;
 pub(crate) use self::open::{Begun, Tuning, open};
 pub(crate) use self::recovery::Found;
+pub(crate) use self::repair::Repair;
+pub use self::repair::{FramesKept, Place, RepairError, Repaired, SnapshotKept};
 pub(crate) use self::restorer::Restorer;
 pub use self::seal::DataKey;
 pub(crate) use self::snapshots::Source;

@@ -10,7 +10,7 @@ use super::record::{self, FindQuota, Record};
 use super::seal::DataKey;
 use super::segments::Segments;
 use super::writer::Begun;
-use super::{snapshot, spares};
+use super::{plan, snapshot, spares};
 use crate::engine::{After, Entry};
 use crate::key::KeyId;
 use crate::time::{ClockAnchor, Timestamp};
@@ -96,6 +96,9 @@ pub(crate) fn read(
     replay: &mut dyn Replay,
 ) -> Result<Option<Found>, OpenError> {
     let names = disk.list().map_err(OpenError::io(""))?;
+    if names.iter().any(|name| name == plan::UNFINISHED) {
+        return Err(OpenError::RepairUnfinished);
+    }
     let segments = Segments::find(disk, &names)?;
     let mut snapshots: Vec<u64> =
         names.iter().filter_map(|name| FileKind::Snapshot.number(name)).collect();

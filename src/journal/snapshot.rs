@@ -25,11 +25,12 @@ use crate::time::Timestamp;
 
 /// The name of a snapshot that is being written.
 pub(crate) const UNFINISHED: &str = "snapshot.tmp";
-/// A block is written when it has so many bytes.
-const BLOCK_BYTES: usize = 1 << 20;
+/// A block is written when it has so many bytes. In unit tests a few keys fill one.
+const BLOCK_BYTES: usize = if cfg!(test) { 512 } else { 1 << 20 };
 /// Flushed in steps of this many blocks, so that no commit waits for more.
 const BLOCKS_PER_FLUSH: u32 = 4;
-const HEAD_BYTES: usize = 16;
+/// How long the head of a block is.
+pub(crate) const HEAD_BYTES: usize = 16;
 /// No block is longer: a record more than [`BLOCK_BYTES`], and what a walk adds at a time.
 const LENGTH_MAX: usize = 64 << 20;
 
@@ -181,15 +182,16 @@ pub(crate) fn read(
     let (mut offset, mut number, mut bytes) = (FileHead::ROOM as u64, 0, Vec::new());
     loop {
         let damaged = |what: &str| OpenError::damaged(&name, offset, what);
-        let is_last = read_block(&*file, head, number, offset, &mut bytes)?;
-        let end = offset + bytes.len() as u64;
-        let mut records = &mut bytes[HEAD_BYTES..];
-        if let Some(seal) = &seal {
-            let what = Sealed::Block { snapshot: head.number, block: number };
-            records = seal.open(what, records).ok_or_else(|| damaged("a block was changed"))?;
+        if offset + HEAD_BYTES as u64 > length {
+            return Err(damaged("it ends too early"));
         }
-        let mut records = Reader(records);
-        if is_last {
+        let block = read_block(&*file, offset, head.seed(), &mut bytes);
+        let block = block.map_err(OpenError::io(&name))?.filter(|block| block.number == number);
+        let block = block.ok_or_else(|| damaged("a block does not match its checksum"))?;
+        let records = block.open(head.number, seal.as_ref(), &mut bytes);
+        let mut records = records.ok_or_else(|| damaged("a block was changed"))?;
+        let end = offset + block.length;
+        if block.is_last {
             let keys = records.number::<8>().map_err(|_| damaged("its end is cut short"))?;
             if end != length || !records.is_at_end() {
                 return Err(damaged("something follows its end"));
@@ -201,33 +203,60 @@ pub(crate) fn read(
     }
 }
 
-/// Reads the block with this number, which begins at `offset`, into `bytes`, with its head and sealed as it may be. Says
-/// whether it is the last one.
+/// A block whose checksum is right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) number: u32,
+    pub(crate) is_last: bool,
+    /// How many bytes it has, with its head.
+    pub(crate) length: u64,
+}
+
+impl Block {
+    /// What the head of a block says, if it may be one.
+    pub(crate) fn head(bytes: &[u8]) -> Option<Self> {
+        let mut fields = Reader(bytes.get(4..HEAD_BYTES)?);
+        let mut field = || fields.u32().ok();
+        let (payload, number, is_last) = (field()? as usize, field()?, field()?);
+        let length = (HEAD_BYTES + payload) as u64;
+        (payload <= LENGTH_MAX && is_last <= 1).then_some(Self {
+            number,
+            is_last: is_last == 1,
+            length,
+        })
+    }
+
+    /// The records of the block that was read into `bytes` from a snapshot; `None` if they were changed.
+    pub(crate) fn open<'b>(
+        &self,
+        snapshot: u64,
+        seal: Option<&Seal>,
+        bytes: &'b mut [u8],
+    ) -> Option<Reader<'b>> {
+        let records = &mut bytes[HEAD_BYTES..];
+        let Some(seal) = seal else { return Some(Reader(records)) };
+        let what = Sealed::Block { snapshot, block: self.number };
+        seal.open(what, records).map(|records| Reader(records))
+    }
+}
+
+/// Reads the block at `offset` into `bytes`. `None` if there is none whose checksum is right. O(length).
 ///
 /// # Errors
 ///
-/// [`OpenError`]: its checksum says that it is not whole.
-pub(super) fn read_block(
+/// As the disk says.
+pub(crate) fn read_block(
     file: &dyn DiskFile,
-    head: &FileHead,
-    number: u32,
     offset: u64,
+    seed: u32,
     bytes: &mut Vec<u8>,
-) -> Result<bool, OpenError> {
-    let name = FileKind::Snapshot.name(head.number);
-    let damaged = |what: &str| OpenError::damaged(&name, offset, what);
+) -> io::Result<Option<Block>> {
     bytes.resize(HEAD_BYTES, 0);
-    let read = file.read_at(offset, bytes).map_err(OpenError::io(&name))?;
-    let mut fields = Reader(&bytes[..read]);
-    let mut field = || fields.u32().map_err(|_| damaged("it ends too early"));
-    let (checksum, payload, block, is_last) = (field()?, field()? as usize, field()?, field()?);
-    if payload > LENGTH_MAX || block != number || is_last > 1 {
-        return Err(damaged("a block does not match its checksum"));
-    }
-    bytes.resize(HEAD_BYTES + payload, 0);
-    let read = file.read_at(offset, bytes).map_err(OpenError::io(&name))?;
-    if read < bytes.len() || crc32c::crc32c_append(head.seed(), &bytes[4..]) != checksum {
-        return Err(damaged("a block does not match its checksum"));
-    }
-    Ok(is_last == 1)
+    let read = file.read_at(offset, bytes)?;
+    let Some(block) = Block::head(&bytes[..read]) else { return Ok(None) };
+    bytes.resize(usize::try_from(block.length).expect("it is short"), 0);
+    let read = file.read_at(offset, bytes)?;
+    let is_whole =
+        read == bytes.len() && Reader(bytes).u32() == Ok(crc32c::crc32c_append(seed, &bytes[4..]));
+    Ok(is_whole.then_some(block))
 }

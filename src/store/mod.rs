@@ -20,7 +20,9 @@ pub use self::committed::committed;
 pub(crate) use self::give_way::{give_way, together};
 pub use self::import::{Imported, OwnKey};
 pub use self::inventory::{Inventory, StateKind, Wanted};
-pub use self::memory::{Checked, ClockState, DataDirectory, Durable, Memory, Options};
+pub use self::memory::{
+    Checked, ClockState, DataDirectory, Durable, Memory, Options, repair_directory,
+};
 pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,

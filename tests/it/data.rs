@@ -1,6 +1,7 @@
 //! The data directory of the binary: what survives, and what is refused.
 
 mod copy;
+mod repair;
 mod shown;
 
 use std::fs;

@@ -106,6 +106,14 @@ impl Disk for Busy {
     fn sync_names(&self) -> DiskResult<()> {
         panic!("a copy flushes what it copies");
     }
+
+    fn subdirectory(&self, name: &str) -> DiskResult<Box<dyn Disk>> {
+        panic!("a copy makes {name} in what it copies");
+    }
+
+    fn remove_subdirectory(&self, name: &str) -> DiskResult<()> {
+        panic!("a copy removes {name} from what it copies");
+    }
 }
 
 struct BusyFile {

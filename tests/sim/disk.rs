@@ -14,9 +14,9 @@ use token_orchestrator::journal::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
 
-/// Clones share their files.
+/// Clones share their files. The names of those in a subdirectory begin with its own and a slash.
 #[derive(Clone)]
-pub(crate) struct SimDisk(Arc<Mutex<State>>);
+pub(crate) struct SimDisk(Arc<Mutex<State>>, String);
 
 struct State {
     rng: StdRng,
@@ -46,7 +46,7 @@ struct Content {
 
 impl SimDisk {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        let state = Arc::new(Mutex::new(State {
             rng: StdRng::seed_from_u64(seed),
             names: Names::new(),
             kept: Names::new(),
@@ -56,7 +56,8 @@ impl SimDisk {
             left: None,
             is_off: false,
             is_broken: false,
-        })))
+        }));
+        Self(state, String::new())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,23 +132,36 @@ impl SimDisk {
 
     /// A disk on which a file has other bytes, and all is synced.
     pub(crate) fn with(&self, name: &str, bytes: &[u8]) -> Self {
+        let mut files = self.files();
+        files.insert(name.to_owned(), bytes.to_vec());
+        Self::of(&files)
+    }
+
+    /// All files with their bytes; those of subdirectories as well.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let state = self.state();
-        let other = Self::new(0);
-        {
-            let mut copy = other.state();
-            for (file, content) in &state.names {
-                let now = if file == name {
-                    bytes.to_vec()
-                } else {
-                    state.contents[*content].now.clone()
-                };
-                let place = copy.contents.len();
-                copy.names.insert(file.clone(), place);
-                copy.contents.push(Content { kept: now.clone(), now, dirty: BTreeSet::new() });
-            }
-            copy.kept = copy.names.clone();
+        let bytes = |content: &usize| state.contents[*content].now.clone();
+        state.names.iter().map(|(name, content)| (name.clone(), bytes(content))).collect()
+    }
+
+    /// A disk with these files, and all is synced.
+    pub(crate) fn of(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let disk = Self::new(0);
+        let mut state = disk.state();
+        for (name, bytes) in files {
+            let place = state.contents.len();
+            state.names.insert(name.clone(), place);
+            let (now, kept) = (bytes.clone(), bytes.clone());
+            state.contents.push(Content { now, kept, dirty: BTreeSet::new() });
         }
-        other
+        state.kept = state.names.clone();
+        drop(state);
+        disk
+    }
+
+    /// The name of a file from the top on.
+    fn full(&self, name: &str) -> String {
+        format!("{}{name}", self.1)
     }
 
     fn file(&self, content: usize) -> Box<dyn DiskFile> {
@@ -181,11 +195,15 @@ impl State {
 
 impl Disk for SimDisk {
     fn list(&self) -> Result<Vec<String>> {
-        Ok(self.state().names.keys().cloned().collect())
+        let state = self.state();
+        // Directories as well.
+        let own = state.names.keys().filter_map(|name| name.strip_prefix(&self.1));
+        let names: BTreeSet<_> = own.map(|name| name.split('/').next().unwrap()).collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 
     fn open(&self, name: &str) -> Result<Box<dyn DiskFile>> {
-        let content = *self.state().names.get(name).ok_or(ErrorKind::NotFound)?;
+        let content = *self.state().names.get(&self.full(name)).ok_or(ErrorKind::NotFound)?;
         Ok(self.file(content))
     }
 
@@ -194,7 +212,7 @@ impl Disk for SimDisk {
         state.change()?;
         let place = state.contents.len();
         state.contents.push(Content::default());
-        state.names.insert(name.to_owned(), place);
+        state.names.insert(self.full(name), place);
         state.renamed();
         drop(state);
         Ok(self.file(place))
@@ -203,8 +221,8 @@ impl Disk for SimDisk {
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         let mut state = self.state();
         state.change()?;
-        let content = state.names.remove(from).ok_or(ErrorKind::NotFound)?;
-        state.names.insert(to.to_owned(), content);
+        let content = state.names.remove(&self.full(from)).ok_or(ErrorKind::NotFound)?;
+        state.names.insert(self.full(to), content);
         state.renamed();
         Ok(())
     }
@@ -212,7 +230,7 @@ impl Disk for SimDisk {
     fn remove(&self, name: &str) -> Result<()> {
         let mut state = self.state();
         state.change()?;
-        state.names.remove(name).ok_or(ErrorKind::NotFound)?;
+        state.names.remove(&self.full(name)).ok_or(ErrorKind::NotFound)?;
         state.renamed();
         Ok(())
     }
@@ -220,8 +238,23 @@ impl Disk for SimDisk {
     fn sync_names(&self) -> Result<()> {
         let mut state = self.state();
         state.change()?;
-        (state.kept, state.changes) = (state.names.clone(), Vec::new());
+        // Those of a subdirectory count as safe once the directory itself was flushed.
+        if self.1.is_empty() {
+            (state.kept, state.changes) = (state.names.clone(), Vec::new());
+        }
         Ok(())
+    }
+
+    fn subdirectory(&self, name: &str) -> Result<Box<dyn Disk>> {
+        Ok(Box::new(Self(Arc::clone(&self.0), format!("{}{name}/", self.1))))
+    }
+
+    fn remove_subdirectory(&self, name: &str) -> Result<()> {
+        let mut state = self.state();
+        state.change()?;
+        let within = format!("{}/", self.full(name));
+        let is_empty = !state.names.keys().any(|name| name.starts_with(&within));
+        if is_empty { Ok(()) } else { Err(ErrorKind::DirectoryNotEmpty.into()) }
     }
 }
 

@@ -10,9 +10,8 @@ mod world;
 
 use std::cell::Cell;
 
-pub(super) use self::pools::start;
-use self::steps::worlds;
-pub(super) use self::steps::{Options, Step, options, settings};
+pub(super) use self::pools::{Pools, compare, data_key, replay, start};
+pub(super) use self::steps::{Options, Step, options, settings, worlds};
 pub(super) use self::world::World;
 use super::{Tries, try_cases};
 

@@ -13,6 +13,7 @@ mod golden;
 mod journal;
 mod model;
 mod own;
+mod repair;
 mod steps;
 mod threads;
 mod uniform;

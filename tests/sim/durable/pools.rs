@@ -43,9 +43,9 @@ impl PoolChanges for Both {
 
 pub(in crate::sim) struct OnePool {
     pub(super) name: PoolName,
-    pub(super) settings: Settings,
+    pub(in crate::sim) settings: Settings,
     pub(super) since: Option<Timestamp>,
-    pub(super) keys: Pool<Both>,
+    pub(in crate::sim) keys: Pool<Both>,
 }
 
 /// All pools, by number.

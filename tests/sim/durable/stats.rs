@@ -48,6 +48,14 @@ impl Disk for NoSnapshots {
     fn sync_names(&self) -> io::Result<()> {
         self.0.sync_names()
     }
+
+    fn subdirectory(&self, name: &str) -> io::Result<Box<dyn Disk>> {
+        self.0.subdirectory(name)
+    }
+
+    fn remove_subdirectory(&self, name: &str) -> io::Result<()> {
+        self.0.remove_subdirectory(name)
+    }
 }
 
 /// Pools without keys.

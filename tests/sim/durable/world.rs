@@ -27,14 +27,16 @@ pub(in crate::sim) struct World {
     pub(super) begun: Begun,
     pub(super) pools: Pools,
     pub(super) next_number: u32,
-    pub(super) now: Timestamp,
+    pub(in crate::sim) now: Timestamp,
     pub(super) keys: Vec<(u32, KeyId)>,
-    /// How many events each frame ends with. Of those that were written since the last start, or the last one before.
+    /// How many events each frame ends with.
     pub(in crate::sim) frames: BTreeMap<u64, usize>,
+    /// The last frame when the last snapshot ended: it may have something of each one before.
+    pub(in crate::sim) settled: u64,
     /// The last frame that answers were given for, and that is on disk for certain.
     pub(super) acknowledged: u64,
     /// Leases that were acknowledged: none is given twice.
-    pub(super) given: BTreeSet<(KeyId, u64)>,
+    pub(in crate::sim) given: BTreeSet<(KeyId, u64)>,
     /// Leases since the last commit.
     pub(super) fresh: Vec<(KeyId, u64)>,
     pub(in crate::sim) snapshots: Cell<usize>,
@@ -58,6 +60,7 @@ impl World {
             now,
             keys: Vec::new(),
             frames: [(0, 0), (1, 0)].into(),
+            settled: 0,
             acknowledged: 1,
             given: BTreeSet::new(),
             fresh: Vec::new(),
@@ -259,6 +262,7 @@ impl World {
             Err(_) if self.disk.is_broken() || self.disk.is_full() => Ok(()),
             Ok(_) => {
                 self.snapshots.set(self.snapshots.get() + 1);
+                self.settled = self.journal.committed();
                 Ok(())
             }
             Err(error) => Err(format!("a snapshot: {error}")),
@@ -334,7 +338,8 @@ impl World {
         compare(&pools, &expected, self.now)?;
         self.events.lock().unwrap().truncate(count);
         let first = journal.committed();
-        self.frames = [(found, count), (first, count)].into();
+        self.frames.split_off(&(found + 1));
+        self.frames.insert(first, count);
         self.acknowledged = first;
         (self.pools, self.journal, self.begun) = (pools, journal, begun);
         self.next_number = self.next_number.max(next_number);
