@@ -13,7 +13,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::FrameHead;
 use super::head::{FileHead, FileKind};
-use super::{segments, snapshot};
+use super::{plan, segments, snapshot};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
 
@@ -190,6 +190,9 @@ fn sync_names(to: &Target<'_>) -> Result<(), Problem> {
 /// The numbers of the files of a kind, in order.
 fn numbers(disk: &dyn Disk, kind: FileKind) -> Result<Vec<u64>, OpenError> {
     let names = disk.list().map_err(OpenError::io(""))?;
+    if names.iter().any(|name| name == plan::UNFINISHED) {
+        return Err(OpenError::RepairUnfinished);
+    }
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| kind.number(name)).collect();
     numbers.sort_unstable();
     Ok(numbers)

@@ -95,6 +95,11 @@ impl Directory {
     }
 }
 
+/// The same error, with what could not be done.
+pub(crate) fn that(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
 /// Whether the disk says that it is full. O(1).
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)

@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::disk::DiskFile;
+use super::disk::{DiskFile, that};
 use super::progress::Progress;
 
 /// How long something may be written and not on disk.
 const AGE_MAX: Duration = Duration::from_secs(1);
 /// After how long the thread flushes it.
 const AGE: Duration = Duration::from_millis(500);
+
+/// What to say if a flush fails.
+const FAILED: &str = "the journal cannot be flushed";
 
 /// Flushes what was written.
 pub(crate) struct Syncer {
@@ -44,7 +47,7 @@ impl Syncer {
     ///
     /// As the disk says: see [`DiskFile::sync`].
     pub(crate) fn sync(&self, sequence: u64, file: &Arc<dyn DiskFile>) -> io::Result<()> {
-        file.sync()?;
+        file.sync().map_err(that(FAILED))?;
         self.progress.set_durable(sequence);
         let mut state = self.state.lock();
         if state.last.as_ref().is_some_and(|(last, _)| *last <= sequence) {
@@ -101,15 +104,13 @@ impl Syncer {
             };
             state.flushing_since = state.since.take();
             drop(state);
-            let flushed = file.sync();
+            let flushed = file.sync().map_err(that(FAILED));
             state = self.state.lock();
             state.flushing_since = None;
             match flushed {
                 Ok(()) => self.progress.set_durable(sequence),
                 Err(error) => {
-                    let copy = |errno| io::Error::from_raw_os_error(errno);
-                    let copied = error.raw_os_error().map_or_else(|| error.kind().into(), copy);
-                    state.error = Some(copied);
+                    state.error = Some(io::Error::new(error.kind(), error.to_string()));
                     self.changed.notify_all();
                     return Err(error);
                 }

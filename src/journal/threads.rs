@@ -15,7 +15,7 @@ use rustix::thread::gettid;
 use tracing::{error, info, warn};
 
 use super::committer::{Committer, SnapshotStart};
-use super::disk::may_pass;
+use super::disk::{may_pass, that};
 use super::due::SnapshotDue;
 use super::handle::Journal;
 use super::open::Begun;
@@ -227,7 +227,9 @@ fn make_segments(spares: &Spares) -> io::Result<()> {
         match spares.prepare() {
             Ok(()) => {}
             Err(_) if spares.is_closed() => break,
-            Err(error) if !may_pass(&error) => return Err(error),
+            Err(error) if !may_pass(&error) => {
+                return Err(that("a segment of the journal cannot be made")(error));
+            }
             Err(error) => {
                 if !was_in_trouble {
                     warn!("no further segment of the journal can be made: {error}");
@@ -262,7 +264,9 @@ fn write_snapshots(
                 journal.progress.counters.add_snapshot(snapshots.length, written);
             }
             Ok(false) => snapshots.give_up(),
-            Err(error) if !may_pass(&error) => return Err(error),
+            Err(error) if !may_pass(&error) => {
+                return Err(that("a snapshot cannot be written")(error));
+            }
             Err(error) => {
                 warn!("no snapshot can be written: {error}; the journal grows until one can");
                 snapshots.give_up();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::disk::{DiskFile, may_pass};
+use super::disk::{DiskFile, may_pass, that};
 use super::frame::FrameHead;
 use super::head::{FileHead, FileKind};
 use super::seal::{Seal, Sealed};
@@ -102,7 +102,7 @@ impl Writer {
         if !self.needs_segment(length) {
             let segment = self.segment.as_ref().expect("it has room");
             head.finish(frame, self.seed(segment.number));
-            segment.file.write_at(self.offset, frame).map_err(WriteError::Disk)?;
+            segment.file.write_at(self.offset, frame).map_err(not_written(segment.number))?;
             self.offset += frame.len() as u64;
             return Ok(frame.len() as u64);
         }
@@ -121,7 +121,7 @@ impl Writer {
         // One write and one flush for both.
         let mut bytes = begun.write();
         bytes.extend_from_slice(frame);
-        segment.file.write_at(0, &bytes).map_err(WriteError::Disk)?;
+        segment.file.write_at(0, &bytes).map_err(not_written(segment.number))?;
         self.begun.lock().push(Begun { number: segment.number, first: head.sequence });
         (self.segment, self.offset) = (Some(segment), bytes.len() as u64);
         Ok(bytes.len() as u64)
@@ -149,6 +149,13 @@ impl Writer {
     /// The segments with frames, as they come and go.
     pub(crate) fn begun(&self) -> Arc<Mutex<Vec<Begun>>> {
         Arc::clone(&self.begun)
+    }
+}
+
+fn not_written(number: u64) -> impl FnOnce(io::Error) -> WriteError {
+    move |error| {
+        let what = format!("{} cannot be written", FileKind::Segment.name(number));
+        WriteError::Disk(that(&what)(error))
     }
 }
 

@@ -77,7 +77,9 @@ fn each_directory_is_refused_by_a_name_or_read() {
                 assert!(file.starts_with("segment-") || file.starts_with("snapshot-"), "{error}");
             }
             OpenError::KeyMissing | OpenError::NotSealed => {}
-            OpenError::Locked | OpenError::Io { .. } => panic!("{error}"),
+            OpenError::Locked | OpenError::RepairUnfinished | OpenError::Io { .. } => {
+                panic!("{error}")
+            }
         }
     });
     println!(

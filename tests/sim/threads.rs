@@ -82,7 +82,8 @@ fn a_disk_that_fails_while_a_segment_is_made_is_told_once() {
     disk.fail();
     let source = Arc::<Empty>::default();
     let threads = Threads::start(begun, journal, source, Arc::new(failed)).unwrap();
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), "the disk has failed");
+    let what = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(what, "a segment of the journal cannot be made: the disk has failed");
     threads.close();
     assert_eq!(told.iter().count(), 0);
 }

@@ -56,7 +56,7 @@ impl Failure {
         let line = subject.error_line();
         let begin = format!("error: {}: ", subject.disk.data());
         assert!(line.starts_with(&begin) && line.contains("Input/output error"), "{line}");
-        assert!(line.contains("The disk has failed"), "{line}");
+        assert!(line.contains("nothing more is acknowledged"), "{line}");
         let calls = subject.disk.take_log();
         let failed = calls.iter().position(|call| call.error == EIO);
         let failed = failed.unwrap_or_else(|| panic!("nothing has failed: {calls:?}"));

@@ -178,6 +178,12 @@ fn no_copy_of_damage_is_made() {
     let wanted = format!("{}: segment-000000000001 is damaged at byte {place}", folder.path());
     assert!(said.contains(&wanted), "{said}");
     assert!(!to.0.exists(), "what could not be copied is there");
+    // Nor of what a repair has not finished: a copy would look whole.
+    file.write_all_at(&whole[place + 60..=place + 60], place as u64 + 60).unwrap();
+    fs::write(folder.0.join("repair-unfinished"), "").unwrap();
+    let said = error_line(&copy(&folder, &to.0));
+    assert!(said.contains("a repair of the directory was interrupted"), "{said}");
+    assert!(!to.0.exists(), "what could not be copied is there");
 }
 
 #[test]
