@@ -205,10 +205,15 @@ impl Committer {
         self.commit(now, false).map(|_| ())
     }
 
-    /// Whether the disk may soon have no room for a change: no segment can be made, and a quarter of this one is left.
-    pub(crate) fn is_short_of_room(&self) -> bool {
+    /// Whether less than a quarter of the segment is left. Then it must be known whether there is a next one.
+    pub(crate) fn is_low(&self) -> bool {
         let (left, room) = self.writer.room();
-        left < room / 4 && self.spares.is_in_trouble()
+        left < room / 4
+    }
+
+    /// Whether the disk may soon have no room for a change: no segment can be made, and this one is low.
+    pub(crate) fn is_short_of_room(&self) -> bool {
+        self.is_low() && self.spares.is_in_trouble()
     }
 
     /// The first frame of a directory, or the first one after a restart: it begins a segment.

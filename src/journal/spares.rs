@@ -118,8 +118,8 @@ impl Spares {
             self.give_up(&mut state, number);
         }
         state.is_in_trouble = made.is_err();
-        state.ready = Some(made?);
         self.changed.notify_all();
+        state.ready = Some(made?);
         Ok(())
     }
 
@@ -230,6 +230,14 @@ impl Spares {
         let mut state = self.state.lock();
         if state.ready.is_none() != is_wanted && !state.is_closed {
             self.changed.wait_for(&mut state, patience);
+        }
+    }
+
+    /// Waits until one is ready, or it is known that none can be made.
+    pub(crate) fn wait_for_outcome(&self) {
+        let mut state = self.state.lock();
+        while state.ready.is_none() && !state.is_in_trouble && !state.is_closed {
+            self.changed.wait(&mut state);
         }
     }
 

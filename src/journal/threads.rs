@@ -70,7 +70,12 @@ impl Threads {
         let syncer = Arc::clone(&committer.syncer);
         others.push(spawn("flush", &failed, move || syncer.run())?);
         let of_segments = Arc::clone(&spares);
-        others.push(spawn("segments", &failed, move || make_segments(&of_segments))?);
+        others.push(spawn("segments", &failed, move || {
+            let ended = make_segments(&of_segments);
+            // Nobody waits for a segment that nobody makes.
+            of_segments.close();
+            ended
+        })?);
         let (of_snapshots, is_over) = (Arc::clone(&spares), Arc::clone(&is_stopped));
         let (of_journal, of_source) = (journal.clone(), Arc::clone(&source));
         let is_due = Arc::clone(&due);
@@ -185,6 +190,10 @@ fn commit(
             }
             continue;
         };
+        if outcome.is_ok() && committer.is_low() && !is_stopped {
+            // Else more might be changed than there is room for.
+            committer.spares.wait_for_outcome();
+        }
         note_room(&committer, source, outcome.as_ref().err());
         match outcome {
             Ok(()) if is_stopped => return Ok(()),
@@ -217,7 +226,6 @@ fn note_room(committer: &Committer, source: &dyn Source, error: Option<&WriteErr
 }
 
 fn make_segments(spares: &Spares) -> io::Result<()> {
-    step_back();
     while !spares.is_closed() {
         if spares.has_one() {
             spares.wait(true, Duration::from_mins(1));

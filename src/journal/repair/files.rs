@@ -97,16 +97,14 @@ impl Files {
 
     /// The head of a segment, or one that agrees with its first frame. `None` if none is known, or it has no frames.
     pub(super) fn segment_head(&self, file: &Found, bytes: &[u8]) -> Option<FileHead> {
-        match &file.head {
-            Ok(head) => (head.first > 0).then_some(*head),
-            Err(_) => {
-                let candidates = self.candidates(FileKind::Segment, file.number);
-                candidates.into_iter().find_map(|head| {
-                    let (frame, _) = FrameHead::read(bytes.get(FileHead::ROOM..)?, head.seed())?;
-                    Some(FileHead { first: frame.sequence, mark: frame.mark, ..head })
-                })
-            }
+        if let Ok(head) = &file.head {
+            return (head.first > 0).then_some(*head);
         }
+        let candidates = self.candidates(FileKind::Segment, file.number);
+        candidates.into_iter().find_map(|head| {
+            let (frame, _) = FrameHead::read(bytes.get(FileHead::ROOM..)?, head.seed())?;
+            Some(FileHead { first: frame.sequence, mark: frame.mark, ..head })
+        })
     }
 
     /// The heads that a snapshot may have: its own, or what others let expect.
