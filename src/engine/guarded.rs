@@ -147,6 +147,24 @@ impl<'a> Look<'a> {
         Entry { id: self.id(), after }
     }
 
+    /// The same with a lease or cool-down ended that is over: how long the key rests after that may not be known any more
+    /// where it is read. O(l) for l labels.
+    pub(super) fn whole_by_now(&self) -> Entry {
+        let mut entry = self.whole();
+        let (floor, lapse) = (self.shard.floor(), || self.shard.lapse());
+        if let After::Whole { state, .. } = &mut entry.after
+            && state.block.is_some_and(|(_, until)| until <= self.now)
+        {
+            state.block = match self.record.lapsed(self.now, lapse) {
+                Some(State::Cooling { since, until }) => Some((since, until)),
+                _ => None,
+            };
+            state.generation = self.record.generation_at(self.now, floor);
+            state.holder = None;
+        }
+        entry
+    }
+
     /// What a journal keeps of a key that it knows. O(1).
     pub(super) fn change(&self) -> Entry {
         Entry { id: self.id(), after: After::State(self.key_state()) }

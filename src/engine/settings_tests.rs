@@ -8,6 +8,7 @@ use super::journal::{After, KeyState};
 use super::pool::Pool;
 use super::restore::Restoring;
 use super::settings::Settings;
+use super::walk::WalkCursor;
 use crate::error::Error;
 use crate::key::{Fence, KeyId, State, Ttl};
 use crate::time::Timestamp;
@@ -236,4 +237,23 @@ fn lives_without_end_and_lapsed_leases_are_restored() {
     }
     assert_eq!(restored.get(&id, at(15)).unwrap().life_ends, Timestamp::NEVER);
     assert_eq!(restored.index_sizes().life_entries, 0);
+}
+
+/// Where the snapshot is read, nobody may know how long keys rested when the lease ran out.
+#[test]
+fn a_snapshot_says_how_a_key_rests_after_a_lapse() {
+    let (pool, id) = leased(50);
+    let mut entries = Vec::new();
+    assert_eq!(pool.walk_whole(WalkCursor::default(), 10, at(25), |e| entries.push(e)), None);
+    let After::Whole { state: kept, .. } = &entries[0].after else { unreachable!() };
+    assert_eq!((kept.generation, kept.block), (2, Some((at(10), at(60)))));
+    // The settings may have been set once more meanwhile: what they were before that is not in the snapshot.
+    let restoring = Restoring::new(Pool::with_journal(settings(1000, 0), Size::Fixed(2), ()));
+    restoring.configure(settings(1000, 50), at(20));
+    assert!(restoring.apply(&entries[0]));
+    let restored = restoring.finish(at(25));
+    restored.check_invariants();
+    for ms in [25, 59, 60] {
+        assert_eq!(state(&restored, &id, ms), state(&pool, &id, ms), "{ms}");
+    }
 }

@@ -68,9 +68,9 @@ impl<J: Journal> Pool<J> {
     /// How many buckets there are for each key at most, but for small tables.
     const BUCKETS_PER_KEY: usize = 8;
 
-    /// Gives `each` all that a journal keeps of some living keys from `cursor` on, bucket after bucket until there were `limit`
-    /// or more, and returns where the walk goes on. A key that stays meanwhile is given once at least. A shard's lock is
-    /// held for one bucket at a time. O(limit), whatever the size of the pool.
+    /// Gives `each` all that a journal keeps of some living keys from `cursor` on, as they are at `now`, bucket after
+    /// bucket until there were `limit` or more, and returns where the walk goes on. A key that stays meanwhile is given once
+    /// at least. A shard's lock is held for one bucket at a time. O(limit), whatever the size of the pool.
     pub fn walk_whole(
         &self,
         cursor: WalkCursor,
@@ -87,7 +87,7 @@ impl<J: Journal> Pool<J> {
             let end = self.records.look_at_bucket(shard, next.place, now, |look: Look<'_>| {
                 if !look.is_dead() {
                     count += 1;
-                    each(look.whole());
+                    each(look.whole_by_now());
                 }
             });
             next = match end {
