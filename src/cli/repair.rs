@@ -77,26 +77,34 @@ fn describe(repaired: &Repaired) -> String {
 
 /// What that means for those who use the keys.
 fn outlook(repaired: &Repaired) -> &'static str {
-    let lost_blocks = repaired.snapshot.as_ref().is_some_and(|snapshot| snapshot.blocks_lost > 0);
+    let snapshot = repaired.snapshot.as_ref();
+    let lost_blocks =
+        snapshot.is_some_and(|snapshot| snapshot.blocks_lost > 0 || snapshot.is_headless);
     if repaired.has_lost_frames() {
         "The directory is whole again. What was acknowledged in what is lost is undone: keys that were created are missing, \
          keys that were deleted may be back, and leases that were given, renewed or released since then are not known, so a \
          key may be leased again although a client still has it."
     } else if lost_blocks || repaired.frames.begins_late.is_some() {
-        "The directory is whole again. Keys and pools that are missing are lost; those that are there are as they were last."
+        "The directory is whole again. Keys, pools and settings that are missing are lost; the others are as they were last, as \
+         far as this report says nothing else."
     } else {
         "The directory is whole again, and nothing that it had is lost."
     }
 }
 
 fn of_snapshot(snapshot: &SnapshotKept) -> String {
-    let SnapshotKept { number, said, found, blocks_lost, is_mixed } = snapshot;
+    let SnapshotKept { number, said, found, blocks_lost, is_headless, is_mixed } = snapshot;
     let said = said.map_or("keys, and how many it had cannot be read".to_owned(), |said| {
         format!("of the {said} keys that it had")
     });
     let mut text = format!("number {number}: found {found} {said}");
     if *blocks_lost > 0 {
         let _ = write!(text, "; {blocks_lost} blocks cannot be read");
+    }
+    if *is_headless {
+        text.push_str(
+            "; its head cannot be read, so changes may be missing between it and the journal",
+        );
     }
     if *is_mixed {
         text.push_str(

@@ -9,7 +9,7 @@ mod world;
 
 use std::cell::Cell;
 
-pub(super) use self::pools::{Pools, compare, data_key, replay, start};
+pub(super) use self::pools::{Pools, compare, data_key, replay, start, start_unchecked};
 pub(super) use self::steps::{Options, Step, options, settings, worlds};
 pub(super) use self::world::World;
 use super::{Tries, try_cases};

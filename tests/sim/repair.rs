@@ -23,7 +23,8 @@ use self::damage::damage;
 use self::known::Known;
 use super::disk::SimDisk;
 use super::durable::{
-    Options, Pools, Step, World, compare, data_key, replay, settings, start, worlds,
+    Options, Pools, Step, World, compare, data_key, replay, settings, start, start_unchecked,
+    worlds,
 };
 use super::{Tries, same, try_cases};
 
@@ -110,7 +111,8 @@ fn try_damage(
 ) -> Result<(), String> {
     let options = &world.options;
     let now = world.now.plus_ms(5);
-    let is_whole = start(options, &SimDisk::of(damaged), &world.events, now).is_ok();
+    // That the newest files are gone is not always seen. What a snapshot has without them may contradict itself.
+    let is_whole = start_unchecked(options, &SimDisk::of(damaged), &world.events, now).is_ok();
     let disk = SimDisk::of(damaged);
     let mut count = counts.get();
     let repaired = match repair(&disk, options) {
@@ -179,7 +181,8 @@ fn check_state(
     if !(least..=most).contains(&last) {
         return Err(format!("kept up to frame {last}, and not up to {least} to {most}"));
     }
-    if last < world.settled {
+    let is_headless = repaired.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_headless);
+    if last < world.settled || is_headless && !known.are_frames_whole(damaged) {
         return Ok(());
     }
     let events = world.events.lock().unwrap();
@@ -195,11 +198,14 @@ fn check_state(
         known.check_blocks(damaged, lost)?;
     }
     let mut missing = 0;
-    for (number, (_, settings, wanted)) in &expected {
+    for (number, (.., wanted)) in &expected {
         for id in wanted.ids() {
             let found = pools.get(number).and_then(|pool| pool.keys.get(&id, now).ok());
             let Ok(info) = wanted.get(&id, now) else { continue };
             let Some(found) = found else {
+                if known.is_in_whole_block(damaged, id.as_bytes()) {
+                    return Err(format!("{id:?} is missing, and its block is whole"));
+                }
                 missing += 1;
                 continue;
             };
@@ -207,8 +213,7 @@ fn check_state(
             same(&pool.value_of(&id, now), &wanted.value_of(&id, now))?;
             let (state, wanted_state) = (&found.state, &info.state);
             // The settings of a pool may be lost, and with them how long keys rest after a lease.
-            let may_differ = pools[number].settings != *settings && lost > 0;
-            if !matches!(wanted_state, State::Free) && !may_differ {
+            if matches!(wanted_state, State::Leased(_)) || lost == 0 {
                 // Also the generation of a lease: its holder renews and releases it.
                 same(state, wanted_state)?;
             }
@@ -252,7 +257,7 @@ fn cases() -> impl Strategy<Value = (Options, Vec<Step>, u64)> {
 #[test]
 fn what_is_whole_is_kept_and_no_fence_repeats() {
     let counts = Cell::new(Counts::default());
-    let tries = Tries::new(super::seed(), super::cases() / 60);
+    let tries = Tries::new(super::seed(), super::cases() / 30);
     try_cases(tries, &cases(), |(_, steps, _)| steps.len(), |case| run(case, &counts))
         .unwrap_or_else(|report| panic!("{report}"));
     let counts = counts.get();

@@ -65,7 +65,8 @@ struct Reading<'f> {
 impl Reading<'_> {
     fn read(&self, taker: &mut Taker<'_>) -> std::io::Result<Blocks> {
         let number = self.head.number;
-        let kept = SnapshotKept { number, ..SnapshotKept::default() };
+        let is_headless = self.head.first == 0;
+        let kept = SnapshotKept { number, is_headless, ..SnapshotKept::default() };
         let mut blocks = Blocks { head: self.head, kept, places: Vec::new() };
         let (mut offset, mut expected, mut bytes) = (FileHead::ROOM as u64, 0, Vec::new());
         let length = self.file.length()?;

@@ -103,18 +103,27 @@ pub(super) fn read(
         // Behind that is what an earlier start has cut off.
         let limit = next.map_or(bytes.len() as u64, |next| next.previous_end);
         bytes.truncate(usize::try_from(limit).expect("it fits into memory"));
-        let segment = Segment { index, name: &name, head: &head, seal: seal.as_ref() };
+        let behind = &files.segments[index + 1..];
+        let superseded = behind.iter().filter_map(Found::first).filter(|first| *first > 0).min();
+        let is_last = behind.iter().all(|next| next.first() == Some(0));
+        let segment = Segment {
+            index,
+            name: &name,
+            head: &head,
+            seal: seal.as_ref(),
+            superseded: superseded.unwrap_or(u64::MAX),
+            is_end_known: next.is_some() || is_last,
+        };
         let end = frames.read_segment(segment, &bytes, taker);
         if next.is_some_and(|next| next.first > frames.expected) && end < limit {
-            frames.cannot_be_read(&name, end, bytes.len() as u64, NOT_WHOLE);
+            frames.cannot_be_read(&name, end.min(bytes.len() as u64), limit, NOT_WHOLE);
         }
-        let is_last = files.segments[index + 1..].iter().all(|next| next.first() == Some(0));
         if is_last && found.length < head.room {
             frames.kept.unknown_segments += 1;
             frames.cannot_be_read(&name, found.length, head.room, "it is cut short");
         }
     }
-    frames.finish(files);
+    frames.finish(files, begin);
     Ok(frames)
 }
 
@@ -124,6 +133,10 @@ struct Segment<'s> {
     name: &'s str,
     head: &'s FileHead,
     seal: Option<&'s Seal>,
+    /// From this frame on, a later segment has what counts: a start has cut off what this one has.
+    superseded: u64,
+    /// Whether all frames that can be read count: if not, an earlier start may have cut off those behind a gap.
+    is_end_known: bool,
 }
 
 const NOT_WHOLE: &str = "frames that do not match their checksums";
@@ -131,41 +144,50 @@ const NOT_WHOLE: &str = "frames that do not match their checksums";
 impl Frames {
     /// Returns where the last frame ends that can be read.
     fn read_segment(&mut self, segment: Segment<'_>, bytes: &[u8], taker: &mut Taker<'_>) -> u64 {
-        let Segment { index, name, head, seal } = segment;
+        let Segment { index, name, head, seal, superseded, is_end_known } = segment;
         self.taken.push(head.number);
         self.last = self.last.max(head.first);
         self.mark = self.mark.max(head.mark);
-        let (mut offset, mut least) = (FileHead::ROOM, head.first);
+        let (mut offset, mut least, mut has_gap) = (FileHead::ROOM, head.first, false);
         while let Some((at, frame, payload)) = next_frame(bytes, offset, head.seed(), least) {
             if at > offset && frame.sequence > self.expected {
                 self.cannot_be_read(name, offset as u64, at as u64, NOT_WHOLE);
             }
+            has_gap |= at > offset;
             let end = at + FrameHead::room(frame.length as usize);
             (offset, least) = (end, frame.sequence + 1);
-            self.last = self.last.max(frame.sequence);
             self.mark = self.mark.max(frame.mark);
             self.ceiling = self.ceiling.max(frame.ceiling);
+            let is_superseded = frame.sequence >= superseded;
+            if !is_superseded {
+                self.last = self.last.max(frame.sequence);
+            }
             let mut payload = payload.to_vec();
             let records = match seal {
                 Some(seal) => seal.open(Sealed::Frame(frame.sequence), &mut payload),
                 None => Some(&mut payload[..]),
             };
             let Some(records) = records.and_then(|records| taker.decode(Reader(records))) else {
-                if frame.sequence >= self.expected {
+                if frame.sequence >= self.expected && !is_superseded {
                     self.cannot_be_read(name, at as u64, end as u64, "a frame was changed");
                     self.durable = self.durable.max(frame.sequence);
                 }
+                has_gap = true;
                 continue;
             };
+            if is_superseded {
+                continue;
+            }
+            let counts = is_end_known || !has_gap;
             self.at = self.at.max(frame.at);
-            if frame.sequence > self.expected && !self.has_state {
+            if counts && frame.sequence > self.expected && !self.has_state {
                 // Nothing is mixed with what they say.
                 self.kept.unreadable += frame.sequence - self.expected;
                 self.kept.begins_late = Some(frame.sequence);
                 taker.may_miss_pools = true;
                 self.expected = frame.sequence;
             }
-            if self.expected == 0 || frame.sequence == self.expected {
+            if counts && (self.expected == 0 || frame.sequence == self.expected) {
                 // What was passed on the way here was cut off by an earlier start.
                 (self.kept.dropped, self.durable) = (0, 0);
                 self.expected = frame.sequence + 1;
@@ -176,7 +198,7 @@ impl Frames {
                 self.next = (index, end as u64);
                 taker.time(frame.at, head.floor);
                 taker.take(records);
-            } else if frame.sequence > self.expected {
+            } else if frame.sequence >= self.expected {
                 self.kept.dropped += 1;
                 self.kept.dropped_until = frame.at;
                 self.durable = self.durable.max(frame.durable);
@@ -190,8 +212,9 @@ impl Frames {
     }
 
     /// Says what was lost behind the frames that were kept.
-    fn finish(&mut self, files: &Files) {
+    fn finish(&mut self, files: &Files, begin: Begin) {
         let (index, offset) = self.next;
+        let is_headless = begin == Begin::Found;
         if self.expected == 0 {
             let begun = files.segments.iter().filter_map(Found::first).filter(|first| *first > 0);
             self.expected = begun.min().unwrap_or(1);
@@ -239,6 +262,10 @@ impl Frames {
             _ => 0,
         };
         self.lost = (bytes + (count - behind.len() as u64) * longest, count);
+        if is_headless {
+            // As much may be missing before the first frame.
+            self.lost = (2 * self.lost.0 + longest, 2 * self.lost.1 + 1);
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl Repair<'_> {
         let (snapshot, unreadable) = self.read_snapshot(&files, &mut taker)?;
         let begin = match &snapshot {
             None => Begin::Empty,
-            Some(Blocks { head, .. }) if head.first == 0 => Begin::Found,
+            Some(Blocks { kept, .. }) if kept.is_headless => Begin::Found,
             Some(Blocks { head, kept, .. }) => {
                 Begin::At { first: head.first, has_state: kept.found > 0 || kept.blocks_lost == 0 }
             }
@@ -234,15 +234,12 @@ impl Repaired {
         if let Some(Blocks { head, kept: of_snapshot, places }) = snapshot {
             self.places.extend(places);
             // What the snapshot says of a frame was on disk when it ended.
-            let is_early = self.frames.at <= head.mark || head.first == 0;
-            let is_mixed = self.has_lost_frames() && is_early;
+            let is_mixed = self.has_lost_frames() && self.frames.at <= head.mark;
             self.snapshot = Some(SnapshotKept { is_mixed, ..of_snapshot });
         }
         self.places.extend(frames.places);
-        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.is_mixed) {
-            kept.leave_out_doubles();
-            self.same_values = kept.without.len() as u64;
-        }
+        kept.leave_out_doubles();
+        self.same_values = kept.without.len() as u64;
         self.pools = kept.pools.len() as u64;
         (self.keys, self.leased) = kept.count();
     }

@@ -40,7 +40,7 @@ pub struct Place {
     pub file: String,
     /// Its first byte.
     pub from: u64,
-    /// The byte behind it; the same if the file is missing.
+    /// The byte behind it, also if the file ends before; the same as the first one if the file is missing.
     pub to: u64,
     /// What is wrong there.
     pub what: String,
@@ -57,6 +57,8 @@ pub struct SnapshotKept {
     pub found: u64,
     /// How many blocks cannot be read. There may be more behind the last one if its end cannot.
     pub blocks_lost: u64,
+    /// Its head cannot be read: whether there are frames missing between it and those that were kept is not known.
+    pub is_headless: bool,
     /// The frames that were kept end before the snapshot was finished: so it has keys as they were at different moments.
     pub is_mixed: bool,
 }

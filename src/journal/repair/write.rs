@@ -56,10 +56,12 @@ impl<J: Journal> Kept<J> {
     /// Gives all keys to `each`, with the numbers of their pools. O(n).
     fn walk(&self, mut each: impl FnMut(u32, &Entry) -> io::Result<()>) -> io::Result<()> {
         for (number, pool) in &self.pools {
+            // How long keys of the default pool rest after a lease may be an option of the server: so that is left to it.
+            let now = if pool.since.is_some() { self.at } else { Timestamp::default() };
             let mut cursor = Some(WalkCursor::default());
             while let Some(from) = cursor {
                 let mut entries = Vec::with_capacity(STEP);
-                cursor = pool.keys.walk_whole(from, STEP, self.at, |entry| entries.push(entry));
+                cursor = pool.keys.walk_whole(from, STEP, now, |entry| entries.push(entry));
                 let is_kept = |entry: &&Entry| !self.without.contains(&entry.id);
                 entries.iter().filter(is_kept).try_for_each(|entry| each(*number, entry))?;
             }

@@ -55,12 +55,26 @@ pub(in crate::sim) fn data_key(options: &Options) -> Option<DataKey> {
     options.sealed.then(|| DataKey::new([7; 32]))
 }
 
+type Started = (Pools, u32, Journal, Begun, Option<u64>);
+
+/// Starts, and checks the pools.
 pub(in crate::sim) fn start(
     options: &Options,
     disk: &SimDisk,
     events: &Events,
     now: Timestamp,
-) -> Result<(Pools, u32, Journal, Begun, Option<u64>), String> {
+) -> Result<Started, String> {
+    let started = start_unchecked(options, disk, events, now)?;
+    started.0.values().for_each(|pool| pool.keys.check_invariants());
+    Ok(started)
+}
+
+pub(in crate::sim) fn start_unchecked(
+    options: &Options,
+    disk: &SimDisk,
+    events: &Events,
+    now: Timestamp,
+) -> Result<Started, String> {
     let describe = |error: OpenError| format!("it cannot be opened: {error}");
     let journal = Journal::new();
     let (of_pools, for_pools) = (journal.clone(), Arc::clone(events));
@@ -79,7 +93,6 @@ pub(in crate::sim) fn start(
     let mut pools = Pools::new();
     for (number, pool) in found_pools {
         let keys = pool.keys.finish(now);
-        keys.check_invariants();
         pools.insert(
             number,
             OnePool { name: pool.name, settings: pool.settings, since: pool.since, keys },

@@ -222,7 +222,8 @@ impl World {
         let now = self.now;
         let committer = &mut self.begun.committer;
         let (frames, events) = (&mut self.frames, &self.events);
-        let rng = &mut self.rng;
+        let (rng, keys) = (&mut self.rng, &self.keys);
+        let mut added = Vec::new();
         let outcome =
             self.begun.snapshots.write(&started, &walk, &journal, &spares, |pause: Duration| {
                 calls += 1;
@@ -232,6 +233,10 @@ impl World {
                     let mut of_lease = StdRng::seed_from_u64(rng.random());
                     let _ = pool.keys.lease(now, 50, &mut of_lease);
                 }
+                if rng.random_ratio(1, 3) && !keys.is_empty() {
+                    let (number, id) = keys[rng.random_range(0..keys.len())];
+                    added.extend(replace(pools, number, &id, now, rng));
+                }
                 if rng.random_ratio(1, 4) || pause == Duration::from_millis(1) {
                     let _ = committer.spares.prepare();
                     frames.insert(journal.filling(), events.lock().unwrap().len());
@@ -240,6 +245,9 @@ impl World {
                 }
                 calls < 2000 && !is_broken
             });
+        self.keys.append(&mut added);
+        // Also if it fails: it may be on the disk.
+        self.settled = self.journal.committed();
         self.acknowledge();
         match outcome {
             _ if self.disk.is_off() => self.crash(true),
@@ -248,7 +256,6 @@ impl World {
             Err(_) if self.disk.is_broken() || self.disk.is_full() => Ok(()),
             Ok(_) => {
                 self.snapshots.set(self.snapshots.get() + 1);
-                self.settled = self.journal.committed();
                 Ok(())
             }
             Err(error) => Err(format!("a snapshot: {error}")),
@@ -331,4 +338,22 @@ impl World {
         self.next_number = self.next_number.max(next_number);
         Ok(())
     }
+}
+
+/// Deletes a key, and creates another one with the same value.
+fn replace(
+    pools: &Pools,
+    number: u32,
+    id: &KeyId,
+    now: Timestamp,
+    rng: &mut StdRng,
+) -> Option<(u32, KeyId)> {
+    let keys = &pools.get(&number)?.keys;
+    let value = keys.value_of(id, now);
+    keys.delete(id, now, Fence::Any).ok()?;
+    let new = NewKey { value: value.as_ref(), labels: &[] };
+    let id = KeyId::from_random_bytes(rng.random());
+    let mut room = keys.reserve(1, now).ok()?;
+    let _ = room.create_with(room.fit(id), now, new).ok()?;
+    Some((number, id))
 }

@@ -74,6 +74,20 @@ impl Known {
         self.files.contains_key(name)
     }
 
+    /// Whether nothing has changed of any frame.
+    pub(super) fn are_frames_whole(&self, damaged: &Files) -> bool {
+        self.frames.values().all(|part| self.is_whole(part, damaged, true))
+    }
+
+    /// Whether the head of a segment is not as it was.
+    fn is_segment_missing(&self, damaged: &Files) -> bool {
+        let is_head_lost = |name: &&String| !self.is_head_whole(name, damaged);
+        self.files
+            .keys()
+            .filter(|name| name.starts_with("segment-0"))
+            .any(|name| is_head_lost(&name))
+    }
+
     fn is_whole(&self, part: &Part, damaged: &Files, with_head: bool) -> bool {
         let of = |from: usize, to: usize| {
             let now = damaged.get(&part.file).and_then(|bytes| bytes.get(from..to));
@@ -102,10 +116,22 @@ impl Known {
             (first..).take_while(is_kept).last().unwrap_or(first - 1)
         };
         if first == 1 && self.snapshot.is_some() {
-            (0, u64::MAX)
-        } else {
-            (kept(true), kept(false))
+            return (0, u64::MAX);
         }
+        let least = if self.is_segment_missing(damaged) && !self.is_reached(first, damaged) {
+            // Nobody can know what an earlier start has cut off.
+            first - 1
+        } else {
+            kept(true)
+        };
+        (least, kept(false))
+    }
+
+    /// Whether all frames of the segment are whole that come before a frame.
+    fn is_reached(&self, sequence: u64, damaged: &Files) -> bool {
+        let file = self.frames.get(&sequence).map(|part| &part.file);
+        let mut before = self.frames.range(..sequence).map(|(_, part)| part);
+        before.all(|part| Some(&part.file) != file || self.is_whole(part, damaged, true))
     }
 
     fn is_head_whole(&self, file: &str, damaged: &Files) -> bool {
@@ -119,5 +145,13 @@ impl Known {
         // The last one as well.
         let most = self.blocks.iter().filter(is_lost).count() as u64 + 1;
         if lost <= most { Ok(()) } else { Err(format!("{lost} blocks are lost, and not {most}")) }
+    }
+
+    /// Whether a key is in a block of which nothing has changed; not known if the blocks are encrypted.
+    pub(super) fn is_in_whole_block(&self, damaged: &Files, id: &[u8; 16]) -> bool {
+        self.blocks.iter().filter(|part| self.is_whole(part, damaged, true)).any(|part| {
+            let bytes = &self.files[&part.file][part.from..part.to];
+            bytes.windows(16).any(|window| window == id)
+        })
     }
 }
