@@ -155,7 +155,8 @@ impl Damaged {
             }
             6 => {
                 let other = random.random_range(0..self.files.len());
-                self.files[which].1 = self.files[other].1.clone();
+                let bytes = self.files[other].1.clone();
+                self.files[which].1 = bytes;
                 format!("{shown} has what {} had", self.files[other].0)
             }
             7 if bytes.len() >= 144 => {
