@@ -26,6 +26,8 @@ pub enum Durability {
     EverySecond,
 }
 
+/// So many bytes have some 16 changes.
+const MANY_BYTES: usize = 1024;
 /// How much memory is kept for the next frames, in bytes.
 const FRAME_KEPT_BYTES: usize = 1 << 20;
 
@@ -108,9 +110,9 @@ impl Committer {
         Ok(self.started.take())
     }
 
-    /// How long the last frame was, in bytes.
-    pub(crate) fn frame_bytes(&self) -> usize {
-        self.frame.len()
+    /// Whether the last frame had so much that more is on its way, and flushes are worth sharing.
+    pub(crate) fn had_many(&self) -> bool {
+        self.durability == Durability::Commit && self.frame.len() >= MANY_BYTES
     }
 
     /// Whether a frame was gathered that is not written.
@@ -149,12 +151,14 @@ impl Committer {
     }
 
     fn write_unwritten(&mut self) -> Result<(), WriteError> {
-        let Some(Unwritten { mut head, must_sync }) = self.unwritten else { return Ok(()) };
+        let Some(Unwritten { mut head, mut must_sync }) = self.unwritten else { return Ok(()) };
         let FrameHead { sequence, mark, .. } = head;
         let begin = Instant::now();
         if self.writer.needs_segment(head.length as usize) {
             // In a segment that is full, each frame is on disk: so a bad one there is damage.
             self.sync(sequence - 1)?;
+            // A snapshot may rest on nothing before it: then only this one says which generations are reserved.
+            must_sync = true;
         }
         if FailPoint::AnswerBeforeCommit.is_on() {
             self.progress.publish(sequence, mark);

@@ -154,6 +154,9 @@ impl Disk for Directory {
     fn subdirectory(&self, name: &str) -> io::Result<Box<dyn Disk>> {
         let path = self.path.join(name);
         DirBuilder::new().recursive(true).mode(Self::DIRECTORY_MODE).create(&path)?;
+        if !fs::symlink_metadata(&path)?.is_dir() {
+            return Err(io::Error::other(format!("{name} is no directory of its own")));
+        }
         // What root makes is for the server, whose user the directory belongs to.
         let metadata = fs::metadata(&self.path)?;
         let owner = geteuid().is_root().then(|| (metadata.uid(), metadata.gid()));

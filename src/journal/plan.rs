@@ -44,7 +44,16 @@ impl Plan {
         let (files, report) = text.split_once("\n\n").ok_or(io::ErrorKind::InvalidData)?;
         let mut files = files.lines().map(str::to_owned);
         let damaged = files.next().ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Some(Self { damaged, new: files.collect(), report: report.to_owned() }))
+        let plan = Self { damaged, new: files.collect(), report: report.to_owned() };
+        // Who may write to the directory may have written this, and has no say elsewhere.
+        let is_here = |name: &String| !name.contains('/');
+        if !is_here(&plan.damaged)
+            || !plan.damaged.starts_with("damaged-")
+            || !plan.new.iter().all(|name| is_here(name) && is_of_journal(name))
+        {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        Ok(Some(plan))
     }
 
     /// Begins it: from now on no server uses the directory. The new files must be on disk.

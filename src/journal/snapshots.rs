@@ -18,6 +18,9 @@ use crate::engine::fail_point::FailPoint;
 use crate::engine::{Entry, WalkCursor};
 use crate::time::Timestamp;
 
+/// How long a snapshot waits for frames on a disk that has no room, in milliseconds.
+const ROOM_PATIENCE_MS: u32 = 2000;
+
 /// What is needed of the pools.
 pub(crate) trait Source {
     /// Gives `each` all about some keys of a pool, from the cursor on. Returns where to go on.
@@ -43,6 +46,8 @@ pub(crate) struct Snapshots {
     begun: Arc<Mutex<Vec<Begun>>>,
     /// The last one.
     number: u64,
+    /// The last one that was begun.
+    tried: u64,
     /// How long it is, in bytes.
     pub(super) length: u64,
     /// How many bytes of frames there were since that when the server started.
@@ -62,7 +67,7 @@ impl Snapshots {
         after_bytes: u64,
     ) -> Self {
         let (number, length) = last.unwrap_or_default();
-        Self { disk, head, seal, begun, number, length, frame_bytes, after_bytes }
+        Self { disk, head, seal, begun, number, tried: number, length, frame_bytes, after_bytes }
     }
 
     /// After how many bytes of frames the next one is due.
@@ -85,7 +90,9 @@ impl Snapshots {
         mut pause: impl FnMut(Duration) -> bool,
     ) -> io::Result<bool> {
         let disk = Arc::clone(&self.disk);
-        let number = self.number + 1;
+        // No two tries have one number: with a key, each block has a nonce of its own.
+        self.tried = self.tried.max(self.number) + 1;
+        let number = self.tried;
         let missed = if FailPoint::SnapshotMissesChanges.is_on() { 2 } else { 0 };
         let head = FileHead {
             kind: FileKind::Snapshot,
@@ -98,6 +105,7 @@ impl Snapshots {
         let mut writer = SnapshotWriter::begin(&*disk, head, self.seal.as_deref())?;
         for (number, (name, settings, at)) in &start.pools {
             writer.add_pool(*number, name, settings, *at);
+            writer.write_if_full()?;
         }
         let others = start.pools.keys().copied().filter(|number| *number != 0);
         for pool in std::iter::once(0).chain(others) {
@@ -116,8 +124,14 @@ impl Snapshots {
         // It may have what is not on disk yet, and the frames before it may not be there, either.
         let last = journal.buffers.last().max(start.first - 1);
         let may_be_early = FailPoint::SnapshotPublishedEarly.is_on();
+        let mut waited_ms = 0;
         while journal.progress.durable() < last && !may_be_early {
             journal.progress.call();
+            waited_ms += 1;
+            if waited_ms > ROOM_PATIENCE_MS && spares.is_in_trouble() {
+                // What it waits for may need the room that it takes.
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             if !pause(Duration::from_millis(1)) {
                 return Ok(false);
             }

@@ -158,7 +158,13 @@ impl Spares {
             state.next = number + 1;
         } else {
             self.give_up(&mut state, number);
+            if is_ready {
+                // Its room may be what is missing. If it cannot be removed, the next one takes its place.
+                let _ = self.disk.remove(&FileKind::Segment.name(number));
+            }
+            state.is_in_trouble = true;
         }
+        self.changed.notify_all();
         made
     }
 

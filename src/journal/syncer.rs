@@ -22,6 +22,8 @@ pub(crate) struct Syncer {
     progress: Arc<Progress>,
     state: Mutex<State>,
     changed: Condvar,
+    /// Held during a flush, and whether one has failed.
+    has_failed: Mutex<bool>,
 }
 
 #[derive(Default)]
@@ -38,7 +40,12 @@ struct State {
 
 impl Syncer {
     pub(crate) fn new(progress: Arc<Progress>) -> Self {
-        Self { progress, state: Mutex::default(), changed: Condvar::new() }
+        Self {
+            progress,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            has_failed: Mutex::default(),
+        }
     }
 
     /// Flushes a file, which has all frames up to `sequence`.
@@ -47,13 +54,24 @@ impl Syncer {
     ///
     /// As the disk says: see [`DiskFile::sync`].
     pub(crate) fn sync(&self, sequence: u64, file: &Arc<dyn DiskFile>) -> io::Result<()> {
-        file.sync().map_err(that(FAILED))?;
+        self.flush(&**file)?;
         self.progress.set_durable(sequence);
         let mut state = self.state.lock();
         if state.last.as_ref().is_some_and(|(last, _)| *last <= sequence) {
             (state.last, state.since) = (None, None);
         }
         Ok(())
+    }
+
+    /// One flush at a time: Linux tells of an error once, and then another one would succeed.
+    fn flush(&self, file: &dyn DiskFile) -> io::Result<()> {
+        let mut has_failed = self.has_failed.lock();
+        if *has_failed {
+            return Err(io::Error::other("an earlier flush has failed"));
+        }
+        let flushed = file.sync().map_err(that(FAILED));
+        *has_failed = flushed.is_err();
+        flushed
     }
 
     /// Notes that a frame was written, and waits if the disk is so slow that an earlier one is about to be older than a
@@ -104,7 +122,7 @@ impl Syncer {
             };
             state.flushing_since = state.since.take();
             drop(state);
-            let flushed = file.sync().map_err(that(FAILED));
+            let flushed = self.flush(&*file);
             state = self.state.lock();
             state.flushing_since = None;
             match flushed {

@@ -24,9 +24,7 @@ use super::spares::Spares;
 use super::syncer::Syncer;
 use super::writer::WriteError;
 
-/// After a commit of so many bytes, of some 16 changes, more are on their way.
-const CROWD_BYTES: usize = 1024;
-/// For so long they gather then. Each commit takes some 50 µs of a processor, to write, to flush and to wake others.
+/// For so long changes gather after a commit of many. Each commit takes some 50 µs of a processor, to write, to flush and to wake others.
 const GATHERING: Duration = Duration::from_micros(250);
 /// When to try again what a full disk does not take.
 const RETRY: Duration = Duration::from_millis(200);
@@ -167,8 +165,9 @@ fn commit(
         let outcome = if is_stopped {
             committer.close(source.now())
         } else if committer.has_unwritten() || is_called && committer.buffers.is_wanted() {
-            let wants_pools =
-                due.begin(progress.counters.written(), committer.spares.is_in_trouble());
+            // A frame that was gathered before cannot say what a snapshot begins with.
+            let wants_pools = !committer.has_unwritten()
+                && due.begin(progress.counters.written(), committer.spares.is_in_trouble());
             committer.commit(source.now(), wants_pools).map(|start| {
                 // It fails only once the server ends.
                 if let Some(start) = start {
@@ -197,7 +196,7 @@ fn commit(
         note_room(&committer, source, outcome.as_ref().err());
         match outcome {
             Ok(()) if is_stopped => return Ok(()),
-            Ok(()) if committer.frame_bytes() >= CROWD_BYTES => thread::sleep(GATHERING),
+            Ok(()) if committer.had_many() => thread::sleep(GATHERING),
             Ok(()) => {}
             // Nobody waits for long: without room, the server ends without what could not be written.
             Err(WriteError::NoRoom) if is_stopped && committer.spares.is_in_trouble() => {

@@ -7,7 +7,7 @@ use crate::journal::bytes::Reader;
 use crate::journal::disk::Disk;
 use crate::journal::error::OpenError;
 use crate::journal::frame::FrameHead;
-use crate::journal::head::{FileHead, FileKind};
+use crate::journal::head::{FileHead, FileKind, NUMBER_END};
 use crate::journal::seal::{DataKey, Seal, Sealed};
 use crate::time::Timestamp;
 
@@ -158,7 +158,9 @@ impl Frames {
             let end = at + FrameHead::room(frame.length as usize);
             (offset, least) = (end, frame.sequence + 1);
             self.mark = self.mark.max(frame.mark);
-            self.ceiling = self.ceiling.max(frame.ceiling);
+            if frame.ceiling < NUMBER_END {
+                self.ceiling = self.ceiling.max(frame.ceiling);
+            }
             let is_superseded = frame.sequence >= superseded;
             if !is_superseded {
                 self.last = self.last.max(frame.sequence);

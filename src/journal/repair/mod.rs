@@ -223,8 +223,10 @@ impl Repair<'_> {
 fn floor(files: &Files, frames: &Frames, generation: u64) -> u64 {
     let of_heads = files.heads().map(|head| head.floor).max().unwrap_or(0);
     let (bytes, segments) = frames.lost;
-    let reserve = Committer::GENERATIONS * (1 + segments) + bytes / 8;
-    (of_heads.max(frames.ceiling).max(generation) + reserve).next_multiple_of(2)
+    let reserve = Committer::GENERATIONS.saturating_mul(1 + segments).saturating_add(bytes / 8);
+    // One that is too large cannot be written: then nothing is repaired.
+    let floor = of_heads.max(frames.ceiling).max(generation).saturating_add(reserve);
+    floor.saturating_add(1) & !1
 }
 
 impl Repaired {

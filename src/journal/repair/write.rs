@@ -116,6 +116,7 @@ impl<J: Journal> Kept<J> {
         for (number, KeptPool { name, settings, since, .. }) in &self.pools {
             if let Some(since) = since {
                 snapshot.add_pool(*number, name, settings, *since);
+                snapshot.write_if_full()?;
             }
         }
         self.walk(|number, entry| {

@@ -44,12 +44,12 @@ impl Checked {
         key: Option<DataKey>,
         progress: Box<dyn FnMut(u64, u64)>,
     ) -> Result<Option<Self>, OpenError> {
-        let _lock = Lock::take(path)?;
+        let _lock = Lock::take_if_there(path)?;
         let options = Options::default();
         let common = Common::new(options, None);
         let make = |number, settings| common.keys(number, settings);
         let mut restorer = Restorer::new(make, options.settings, progress);
-        let disk = Arc::new(Directory::at(path));
+        let disk = Arc::new(Directory::to_read(path));
         // The quotas of tokens are not needed.
         let opened = journal::open(disk, key, &|_| None, &mut restorer)?;
         let Some(found) = opened.found else { return Ok(None) };
