@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -233,18 +233,18 @@ impl Spares {
 
     /// Waits until one is ready, one is wanted, or `patience` is over.
     pub(crate) fn wait(&self, is_wanted: bool, patience: Duration) {
-        let mut state = self.state.lock();
-        if state.ready.is_none() != is_wanted && !state.is_closed {
-            self.changed.wait_for(&mut state, patience);
-        }
+        let (mut state, until) = (self.state.lock(), Instant::now() + patience);
+        let waits = |state: &mut State| state.ready.is_none() != is_wanted && !state.is_closed;
+        // Also others are told of changes that it does not wait for.
+        let _ = self.changed.wait_while_until(&mut state, waits, until);
     }
 
     /// Waits until one is ready, or it is known that none can be made.
     pub(crate) fn wait_for_outcome(&self) {
         let mut state = self.state.lock();
-        while state.ready.is_none() && !state.is_in_trouble && !state.is_closed {
-            self.changed.wait(&mut state);
-        }
+        self.changed.wait_while(&mut state, |state| {
+            state.ready.is_none() && !state.is_in_trouble && !state.is_closed
+        });
     }
 
     /// Ends the thread that makes segments.
