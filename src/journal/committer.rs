@@ -1,11 +1,11 @@
 //! Group commit: what gathers while one frame is flushed is the next frame.
 //!
 //! A request that is alone is committed at once. Under load frames grow by themselves, and after a large one the next
-//! is held back for a moment, as `commit_delay` and `commit_siblings` of `PostgreSQL` do: see `threads.rs`.
+//! is held back for a moment, as `commit_delay` and `commit_siblings` of `PostgreSQL` do.
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::buffers::{Buffers, Pools, Spare};
 use super::frame::FrameHead;
@@ -26,8 +26,10 @@ pub enum Durability {
     EverySecond,
 }
 
-/// So many bytes have some 16 changes.
-const MANY_BYTES: usize = 1024;
+/// After a frame of so many bytes, 80 and 20 changes or so, more gathers for so long: each commit takes some 50 µs of a
+/// processor, to write, to flush and to wake others. Measured with 4,096 requests outstanding, and with 64.
+const GATHERING: [(usize, Duration); 2] =
+    [(4096, Duration::from_micros(400)), (1024, Duration::from_micros(100))];
 /// How much memory is kept for the next frames, in bytes.
 const FRAME_KEPT_BYTES: usize = 1 << 20;
 
@@ -110,9 +112,12 @@ impl Committer {
         Ok(self.started.take())
     }
 
-    /// Whether the last frame had so much that more is on its way, and flushes are worth sharing.
-    pub(crate) fn had_many(&self) -> bool {
-        self.durability == Durability::Commit && self.frame.len() >= MANY_BYTES
+    /// For how long more is to gather before the next frame, after one that had much.
+    pub(crate) fn gathering(&self) -> Duration {
+        let is_flushed = self.durability == Durability::Commit;
+        let gathering =
+            GATHERING.iter().find(|(bytes, _)| is_flushed && self.frame.len() >= *bytes);
+        gathering.map_or(Duration::ZERO, |(_, time)| *time)
     }
 
     /// Whether a frame was gathered that is not written.

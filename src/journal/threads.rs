@@ -24,8 +24,6 @@ use super::spares::Spares;
 use super::syncer::Syncer;
 use super::writer::WriteError;
 
-/// For so long changes gather after a commit of many. Each commit takes some 50 µs of a processor, to write, to flush and to wake others.
-const GATHERING: Duration = Duration::from_micros(250);
 /// When to try again what a full disk does not take.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -196,8 +194,7 @@ fn commit(
         note_room(&committer, source, outcome.as_ref().err());
         match outcome {
             Ok(()) if is_stopped => return Ok(()),
-            Ok(()) if committer.had_many() => thread::sleep(GATHERING),
-            Ok(()) => {}
+            Ok(()) => thread::sleep(committer.gathering()),
             // Nobody waits for long: without room, the server ends without what could not be written.
             Err(WriteError::NoRoom) if is_stopped && committer.spares.is_in_trouble() => {
                 return Ok(());
