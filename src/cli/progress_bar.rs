@@ -23,20 +23,15 @@ impl Line {
         self.is_terminal
     }
 
-    /// Writes a text over the line. O(length).
-    pub(super) fn show(&mut self, text: &str) {
-        self.write(text);
-    }
-
     /// Removes the line. O(1).
     pub(super) fn clear(&mut self) {
         if self.shown > 0 {
-            self.write("");
+            self.show("");
         }
     }
 
-    /// Spaces cover what is left of the former text, as every terminal understands.
-    fn write(&mut self, text: &str) {
+    /// Writes a text over the line. Spaces cover what is left of the former one, as every terminal understands. O(length).
+    pub(super) fn show(&mut self, text: &str) {
         if !self.is_terminal {
             return;
         }

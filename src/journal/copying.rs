@@ -12,7 +12,7 @@
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::FrameHead;
-use super::head::{FileHead, FileKind};
+use super::head::{self, FileHead, FileKind};
 use super::{plan, segments, snapshot};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
@@ -57,7 +57,7 @@ struct Source {
 impl Source {
     fn open(disk: &dyn Disk, kind: FileKind, name: &str) -> Result<Self, OpenError> {
         let file = disk.open(name).map_err(OpenError::io(name))?;
-        let bytes = read_head(&*file, name)?;
+        let bytes = head::bytes(&*file, name)?;
         let head = FileHead::read(kind, name, &bytes)?;
         Ok(Self { name: name.to_owned(), file, bytes, head })
     }
@@ -65,13 +65,6 @@ impl Source {
     fn damaged<T>(&self, offset: u64, what: &str) -> Result<T, Problem> {
         Err(OpenError::damaged(&self.name, offset, what).into())
     }
-}
-
-fn read_head(file: &dyn DiskFile, name: &str) -> Result<Vec<u8>, OpenError> {
-    let mut bytes = vec![0; FileHead::ROOM];
-    let length = file.read_at(0, &mut bytes).map_err(OpenError::io(name))?;
-    bytes.truncate(length);
-    Ok(bytes)
 }
 
 /// Where the copy is written.
@@ -216,7 +209,7 @@ fn read_segment(
 ) -> Result<(), Problem> {
     let Source { name, file, head, .. } = source;
     let read = segments::read_file(&**file, name, limit, bytes);
-    if read_head(&**file, name)? != source.bytes {
+    if head::bytes(&**file, name)? != source.bytes {
         return Err(Problem::Moved);
     }
     read?;
@@ -229,9 +222,8 @@ fn read_segment(
     }
     let mut offset = FileHead::ROOM;
     loop {
-        let expected = end.sequence + 1;
-        let whole = FrameHead::read(bytes.get(offset..).unwrap_or_default(), head.seed());
-        let Some((frame, _)) = whole.filter(|(frame, _)| frame.sequence == expected) else { break };
+        let frame = segments::frame_at(bytes, offset, head.seed(), end.sequence + 1);
+        let Some((frame, _)) = frame else { break };
         offset += FrameHead::room(frame.length as usize);
         *end = frame;
     }

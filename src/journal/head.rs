@@ -19,6 +19,7 @@
 //! ```
 
 use super::bytes::{Reader, Writer};
+use super::disk::DiskFile;
 use super::error::OpenError;
 use crate::time::{ClockAnchor, Timestamp};
 
@@ -182,4 +183,16 @@ impl FileHead {
         }
         Ok(head)
     }
+}
+
+/// The bytes of a file that its head takes, or as many as it has.
+///
+/// # Errors
+///
+/// [`OpenError::Io`]
+pub(crate) fn bytes(file: &dyn DiskFile, name: &str) -> Result<Vec<u8>, OpenError> {
+    let mut bytes = vec![0; FileHead::ROOM];
+    let length = file.read_at(0, &mut bytes).map_err(OpenError::io(name))?;
+    bytes.truncate(length);
+    Ok(bytes)
 }

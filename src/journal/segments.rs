@@ -10,7 +10,7 @@ use super::bytes::Reader;
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::FrameHead;
-use super::head::{FileHead, FileKind, NUMBER_END};
+use super::head::{self, FileHead, FileKind, NUMBER_END};
 use super::seal::{DataKey, Seal, Sealed};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
@@ -50,9 +50,7 @@ impl Segments {
             let file = disk.open(name).map_err(OpenError::io(name))?;
             file.sync().map_err(OpenError::io(name))?;
             file.forget_cache();
-            let mut bytes = vec![0; FileHead::ROOM];
-            let length = file.read_at(0, &mut bytes).map_err(OpenError::io(name))?;
-            let head = FileHead::read(FileKind::Segment, name, &bytes[..length])?;
+            let head = FileHead::read(FileKind::Segment, name, &head::bytes(&*file, name)?)?;
             if head.first == 0 {
                 unused.push(head);
             } else {
@@ -76,8 +74,8 @@ impl Segments {
     /// How many bytes the frames from `first` on have at most: where those of the last segment end is not known yet. O(s)
     /// for s segments.
     pub(crate) fn bytes_from(&self, first: u64) -> u64 {
-        let needed = self.begun.iter().rposition(|head| head.first <= first);
-        let needed = needed.unwrap_or(self.begun.len());
+        // Of what is missing, reading tells.
+        let needed = needed(&self.begun, first).unwrap_or(self.begun.len());
         let ends = self.begun[needed..].windows(2).map(|pair| pair[1].previous_end);
         let ends = ends.chain(self.begun.last().map(|last| last.room));
         ends.map(|end| end.saturating_sub(FileHead::ROOM as u64)).sum()
@@ -127,9 +125,7 @@ impl Segments {
                     break;
                 }
                 let expected = last.sequence + 1;
-                let whole = FrameHead::read(&bytes[offset.min(bytes.len())..], seed);
-                let whole = whole.filter(|(frame, _)| frame.sequence == expected);
-                let Some((frame, payload)) = whole else {
+                let Some((frame, payload)) = frame_at(&bytes, offset, seed, expected) else {
                     if limit.is_some() {
                         return Err(damaged(offset, "a frame does not match its checksum"));
                     }
@@ -226,6 +222,17 @@ pub(super) fn read_file(
     let read = file.read_at(0, bytes).map_err(OpenError::io(name))?;
     bytes.truncate(read);
     Ok(())
+}
+
+/// The frame with the sequence `expected`, if it is whole at `offset`, and its payload. O(length).
+pub(super) fn frame_at(
+    bytes: &[u8],
+    offset: usize,
+    seed: u32,
+    expected: u64,
+) -> Option<(FrameHead, &[u8])> {
+    let whole = FrameHead::read(bytes.get(offset..)?, seed);
+    whole.filter(|(frame, _)| frame.sequence == expected)
 }
 
 /// How many whole frames there are behind `offset`, and whether one says that the frame `expected` was on disk.

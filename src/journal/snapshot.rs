@@ -16,7 +16,7 @@ use std::io;
 use super::bytes::{Reader, Writer};
 use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
-use super::head::{FileHead, FileKind};
+use super::head::{self, FileHead, FileKind};
 use super::record;
 use super::seal::{DataKey, Seal, Sealed};
 use crate::engine::Entry;
@@ -155,9 +155,7 @@ impl<'a> SnapshotWriter<'a> {
 /// [`OpenError`]
 pub(crate) fn read_head(disk: &dyn Disk, name: &str) -> Result<FileHead, OpenError> {
     let file = disk.open(name).map_err(OpenError::io(name))?;
-    let mut bytes = vec![0; FileHead::ROOM];
-    let length = file.read_at(0, &mut bytes).map_err(OpenError::io(name))?;
-    FileHead::read(FileKind::Snapshot, name, &bytes[..length])
+    FileHead::read(FileKind::Snapshot, name, &head::bytes(&*file, name)?)
 }
 
 /// Reads a snapshot, and gives the records of each block, and how many bytes were read and are left, to `each`. Returns

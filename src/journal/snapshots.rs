@@ -91,7 +91,7 @@ impl Snapshots {
     ) -> io::Result<bool> {
         let disk = Arc::clone(&self.disk);
         // No two tries have one number: with a key, each block has a nonce of its own.
-        self.tried = self.tried.max(self.number) + 1;
+        self.tried += 1;
         let number = self.tried;
         let missed = if FailPoint::SnapshotMissesChanges.is_on() { 2 } else { 0 };
         let head = FileHead {

@@ -74,6 +74,16 @@ impl Server {
         panic!("it waits for something else than a commit");
     }
 
+    /// Leases and releases so often that a segment is full.
+    fn fill_segment(&mut self) {
+        for _ in 0..60 {
+            self.run(async |store| {
+                let leased = store.lease(Leasing::default()).await.unwrap();
+                store.release(&leased.id, Release::default()).await.unwrap();
+            });
+        }
+    }
+
     fn write_snapshot(&mut self) {
         let Begun { committer, snapshots } = &mut self.begun;
         committer.spares.prepare().unwrap();
@@ -135,13 +145,7 @@ fn write(directory: &DataDirectory) {
             .generation;
     });
     assert_eq!((of_pool, of_key), (4, 1));
-    // Enough that a segment is full.
-    for _ in 0..60 {
-        server.run(async |store| {
-            let leased = store.lease(Leasing::default()).await.unwrap();
-            store.release(&leased.id, Release::default()).await.unwrap();
-        });
-    }
+    server.fill_segment();
     drop(server);
 
     let mut server = Server::start(directory);
@@ -154,12 +158,7 @@ fn write(directory: &DataDirectory) {
         store.put_pool("openai".parse().unwrap(), settings).await.unwrap();
         store.put_pool("later".parse().unwrap(), settings).await.unwrap();
     });
-    for _ in 0..60 {
-        server.run(async |store| {
-            let leased = store.lease(Leasing::default()).await.unwrap();
-            store.release(&leased.id, Release::default()).await.unwrap();
-        });
-    }
+    server.fill_segment();
     drop(server);
 
     let mut server = Server::start(directory);

@@ -6,7 +6,7 @@ use super::report::{Place, RepairError};
 use crate::journal::disk::Disk;
 use crate::journal::error::OpenError;
 use crate::journal::frame::FrameHead;
-use crate::journal::head::{FileHead, FileKind};
+use crate::journal::head::{self, FileHead, FileKind};
 use crate::journal::seal::{DataKey, Seal};
 use crate::time::Timestamp;
 
@@ -135,9 +135,7 @@ fn look(disk: &dyn Disk, kind: FileKind, number: u64) -> Result<Found, OpenError
     file.sync().map_err(OpenError::io(&name))?;
     file.forget_cache();
     let length = file.length().map_err(OpenError::io(&name))?;
-    let mut bytes = vec![0; FileHead::ROOM];
-    let read = file.read_at(0, &mut bytes).map_err(OpenError::io(&name))?;
-    let head = match FileHead::read(kind, &name, &bytes[..read]) {
+    let head = match FileHead::read(kind, &name, &head::bytes(&*file, &name)?) {
         Ok(head) => Ok(head),
         Err(OpenError::Damaged { what, .. }) => Err(what),
         Err(error) => return Err(error),

@@ -23,8 +23,7 @@ pub use self::report::{FramesKept, Place, RepairError, Repaired, SnapshotKept};
 use self::taker::Taker;
 use self::write::{Kept, KeptPool, New};
 use super::committer::Committer;
-use super::disk::Disk;
-use super::disk::is_full;
+use super::disk::{Disk, is_full};
 use super::error::OpenError;
 use super::head::{FileHead, FileKind};
 use super::plan::{MAKING, Plan, UNFINISHED};
@@ -71,9 +70,9 @@ impl Repair<'_> {
         let plan = self.make(restorer()).inspect_err(|_| self.clear())?;
         if let Err(error) = plan.begin(self.disk) {
             // If nobody knows whether the plan counts, it may.
-            let counts =
+            let is_void =
                 self.disk.list().is_ok_and(|names| !names.contains(&UNFINISHED.to_owned()));
-            if counts {
+            if is_void {
                 self.clear();
                 return Err(RepairError::NotWritten(error.to_string()));
             }
