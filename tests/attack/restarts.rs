@@ -61,10 +61,10 @@ fn leases_across(history: &History, outages: &[Outage]) -> usize {
 fn try_out(course: Course<'_>) {
     let (seed, started) = (seed(), Instant::now());
     println!("HISTORY_SEED={seed} {} {:?}", course.durability, course.scenario);
-    let Recorded { history, outages, met } = record(&course, seed);
+    let Recorded { history, outages, floors, met } = record(&course, seed);
     let (recorded, checking) = (started.elapsed(), Instant::now());
-    let found =
-        check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
+    let found = check(&history)
+        .unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}, {floors:?}"));
     let across = leases_across(&history, &outages);
     let down_ns: u64 = outages.iter().map(|outage| outage.until_ns - outage.from_ns).sum();
     println!(

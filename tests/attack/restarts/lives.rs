@@ -99,6 +99,8 @@ pub(crate) struct Met {
 pub(crate) struct Recorded {
     pub(crate) history: History,
     pub(crate) outages: Vec<Outage>,
+    /// What was taken out of it: generations are not as the server gave them.
+    pub(crate) floors: Vec<Floor>,
     pub(crate) met: Met,
 }
 
@@ -173,7 +175,7 @@ pub(crate) fn record(course: &Course<'_>, seed: u64) -> Recorded {
     }
     let mut history = run::take_rest(server.connect(), &world, operations);
     floors::take_out(&mut history.operations, &floors);
-    Recorded { history, outages, met }
+    Recorded { history, outages, floors, met }
 }
 
 /// Nothing of what was sent to a process takes effect once that is gone. Who has connected to it has sent it nothing
@@ -238,6 +240,8 @@ impl Lives<'_> {
             let listens = self.server.said().iter().any(|line| line.contains("listening on"));
             self.met.in_starts += usize::from(!listens);
             self.stop_process(End::Kill);
+            // It may have answered.
+            self.note_floor(self.gone_ns[self.gone_ns.len() - 2]);
         }
         (self.segment, _) = self.folder.last_begun_segment();
         (self.course.while_down)(self.outages.len() + 1, self.folder);
@@ -246,10 +250,14 @@ impl Lives<'_> {
         self.start = since.elapsed();
         let until_ns = self.world.now_ns();
         self.outages.push(Outage { from_ns, until_ns });
+        self.note_floor(self.gone_ns[self.gone_ns.len() - 1]);
+    }
+
+    /// Notes the floor of a process that was started after the one before was gone: what was sent since then, and
+    /// answered, was so by this one. If it has not begun a segment, that of the one before is noted once more.
+    fn note_floor(&mut self, from_ns: u64) {
         let (_, floor) = self.folder.last_begun_segment();
         let generation = floor.try_into().expect("fewer restarts than that");
-        // What was sent since then, and answered, was so by this life.
-        let from_ns = self.gone_ns[self.gone_ns.len() - 1];
         self.floors.push(Floor { from_ns, generation });
     }
 
