@@ -13,6 +13,7 @@ use super::disk::{Disk, DiskFile};
 use super::error::OpenError;
 use super::frame::FrameHead;
 use super::head::{self, FileHead, FileKind};
+use super::search::Search;
 use super::{plan, segments, snapshot};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
@@ -231,7 +232,8 @@ fn read_segment(
         return source.damaged(offset as u64, "a frame does not match its checksum");
     }
     if limit.is_none() {
-        let (_, is_damaged) = segments::look_behind(bytes, offset, head.seed(), end.sequence + 1);
+        let search = Search::new(bytes, head.seed());
+        let (_, is_damaged) = search.look_behind(offset, end.sequence + 1);
         if is_damaged {
             let what = "a frame that was on disk does not match its checksum";
             return source.damaged(offset as u64, what);

@@ -13,6 +13,8 @@
 //!
 //! A frame begins at a multiple of 8 bytes. All numbers are in little endian.
 
+use std::ops::Range;
+
 use super::bytes::{Reader, Writer};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
@@ -65,12 +67,20 @@ impl FrameHead {
 
     /// The head and the payload of the frame that `bytes` begin with, if its checksum says that they are whole. O(length).
     pub(crate) fn read(bytes: &[u8], seed: u32) -> Option<(Self, &[u8])> {
+        Self::read_by(bytes, |covered| crc32c::crc32c_append(seed, &bytes[covered]))
+    }
+
+    /// As [`FrameHead::read`], where `checksum_of` tells that of a part of `bytes`.
+    pub(super) fn read_by(
+        bytes: &[u8],
+        checksum_of: impl FnOnce(Range<usize>) -> u32,
+    ) -> Option<(Self, &[u8])> {
         let mut head = Reader(bytes.get(..Self::BYTES)?);
         let checksum = head.u32().ok()?;
         let length = head.u32().ok()?;
         let end = Self::BYTES.checked_add(length as usize)?;
         let frame = bytes.get(..end)?;
-        let is_whole = crc32c::crc32c_append(seed, &frame[Self::COVERED..]) == checksum;
+        let is_whole = checksum_of(Self::COVERED..end) == checksum;
         if !is_whole && !FailPoint::TornEndAccepted.is_on() {
             return None;
         }

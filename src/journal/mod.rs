@@ -45,6 +45,7 @@ mod recovery;
 mod repair;
 mod restorer;
 mod seal;
+mod search;
 mod segments;
 mod snapshot;
 mod snapshots;

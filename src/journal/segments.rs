@@ -12,6 +12,7 @@ use super::error::OpenError;
 use super::frame::FrameHead;
 use super::head::{self, FileHead, FileKind, NUMBER_END};
 use super::seal::{DataKey, Seal, Sealed};
+use super::search::{Search, sequence_at};
 use crate::engine::fail_point::FailPoint;
 use crate::time::Timestamp;
 
@@ -151,7 +152,7 @@ impl Segments {
             }
             if limit.is_none() {
                 let expected = last.sequence + 1;
-                let (cut, is_damaged) = look_behind(&bytes, offset, seed, expected);
+                let (cut, is_damaged) = Search::new(&bytes, seed).look_behind(offset, expected);
                 if is_damaged && !FailPoint::DamageCutOff.is_on() {
                     return Err(damaged(
                         offset,
@@ -233,31 +234,4 @@ pub(super) fn frame_at(
 ) -> Option<(FrameHead, &[u8])> {
     let whole = FrameHead::read(bytes.get(offset..)?, seed);
     whole.filter(|(frame, _)| frame.sequence == expected)
-}
-
-/// How many whole frames there are behind `offset`, and whether one says that the frame `expected` was on disk.
-pub(super) fn look_behind(bytes: &[u8], offset: usize, seed: u32, expected: u64) -> (u64, bool) {
-    let (mut cut, mut at) = (0, offset);
-    while at + FrameHead::BYTES <= bytes.len() {
-        // A segment has no more frames than this: so almost nothing else is taken for one.
-        let is_later = sequence_at(bytes, at)
-            .and_then(|sequence| sequence.checked_sub(expected))
-            .is_some_and(|later| (1..1 << 32).contains(&later));
-        // A checksum over what is no frame may go far: so that comes last.
-        match is_later.then(|| FrameHead::read(&bytes[at..], seed)).flatten() {
-            Some((frame, _)) if frame.durable >= expected => return (cut, true),
-            Some((frame, _)) => {
-                cut += 1;
-                at += FrameHead::room(frame.length as usize);
-            }
-            None => at += 8,
-        }
-    }
-    (cut, false)
-}
-
-/// The sequence of the frame at `offset`, if there is one, whether or not it is whole.
-fn sequence_at(bytes: &[u8], offset: usize) -> Option<u64> {
-    let field = bytes.get(offset + 8..)?.first_chunk()?;
-    Some(u64::from_le_bytes(*field))
 }

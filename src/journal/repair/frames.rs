@@ -9,6 +9,7 @@ use crate::journal::error::OpenError;
 use crate::journal::frame::FrameHead;
 use crate::journal::head::{FileHead, FileKind, NUMBER_END};
 use crate::journal::seal::{DataKey, Seal, Sealed};
+use crate::journal::search::Search;
 use crate::time::Timestamp;
 
 /// What was read of the frames.
@@ -149,8 +150,9 @@ impl Frames {
         self.taken.push(head.number);
         self.last = self.last.max(head.first);
         self.mark = self.mark.max(head.mark);
+        let search = Search::new(bytes, head.seed());
         let (mut offset, mut least, mut has_gap) = (FileHead::ROOM, head.first, false);
-        while let Some((at, frame, payload)) = next_frame(bytes, offset, head.seed(), least) {
+        while let Some((at, frame, payload)) = search.next_frame(offset, least) {
             if at > offset && frame.sequence > self.expected {
                 self.cannot_be_read(name, offset as u64, at as u64, NOT_WHOLE);
             }
@@ -270,22 +272,4 @@ impl Frames {
             self.lost = (2 * self.lost.0 + longest, 2 * self.lost.1 + 1);
         }
     }
-}
-
-/// The first whole frame from `offset` on whose sequence is at least `least`, and where it begins.
-fn next_frame(
-    bytes: &[u8],
-    offset: usize,
-    seed: u32,
-    least: u64,
-) -> Option<(usize, FrameHead, &[u8])> {
-    let latest = bytes.len().checked_sub(FrameHead::BYTES)?;
-    (offset..=latest).step_by(8).find_map(|at| {
-        let sequence = Reader(&bytes[at + 8..]).number::<8>().ok()?;
-        // A segment has no more frames than this; a checksum over what is no frame may go far.
-        let is_credible = sequence.checked_sub(least).is_some_and(|later| later < 1 << 32);
-        let (frame, payload) =
-            is_credible.then(|| FrameHead::read(&bytes[at..], seed)).flatten()?;
-        Some((at, frame, payload))
-    })
 }
