@@ -99,8 +99,8 @@ impl Committer {
         }
     }
 
-    /// Writes what has gathered, and lets the answers leave that rest on it. With `wants_pools`, also says what a
-    /// snapshot begins with. O(bytes).
+    /// Writes what has gathered, and lets the answers leave that rest on it. Calls `look_ahead` before they do. With
+    /// `wants_pools`, also says what a snapshot begins with. O(bytes).
     ///
     /// # Errors
     ///
@@ -109,10 +109,11 @@ impl Committer {
         &mut self,
         now: Timestamp,
         wants_pools: bool,
+        look_ahead: &dyn Fn(&Self),
     ) -> Result<Option<SnapshotStart>, WriteError> {
-        self.write_unwritten()?;
+        self.write_unwritten(look_ahead)?;
         self.gather(now, wants_pools);
-        self.write_unwritten()?;
+        self.write_unwritten(look_ahead)?;
         Ok(self.started.take())
     }
 
@@ -157,7 +158,7 @@ impl Committer {
             cut.pools.map(|pools| SnapshotStart { first, pools }).or(self.started.take());
     }
 
-    fn write_unwritten(&mut self) -> Result<(), WriteError> {
+    fn write_unwritten(&mut self, look_ahead: &dyn Fn(&Self)) -> Result<(), WriteError> {
         let Some(Unwritten { mut head, mut must_sync }) = self.unwritten else { return Ok(()) };
         let FrameHead { sequence, mark, .. } = head;
         let begin = Instant::now();
@@ -180,6 +181,7 @@ impl Committer {
             self.syncer.wrote(sequence, file).map_err(WriteError::Disk)?;
         }
         self.progress.counters.add_commit(written, begin.elapsed());
+        look_ahead(self);
         self.progress.publish(sequence, mark);
         Ok(())
     }
@@ -210,10 +212,10 @@ impl Committer {
     ///
     /// As [`Committer::commit`].
     pub(crate) fn close(&mut self, now: Timestamp) -> Result<(), WriteError> {
-        self.commit(now, false)?;
+        self.commit(now, false, &|_| ())?;
         self.sync(self.progress.committed())?;
         (self.durability, self.ceiling) = (Durability::Commit, 0);
-        self.commit(now, false).map(|_| ())
+        self.commit(now, false, &|_| ()).map(|_| ())
     }
 
     /// Whether less than a quarter of the segment is left. Then it must be known whether there is a next one.
@@ -234,7 +236,7 @@ impl Committer {
     /// As the disk says.
     pub(crate) fn begin(&mut self, now: Timestamp) -> io::Result<()> {
         self.spares.prepare_first()?;
-        self.commit(now, false)?;
+        self.commit(now, false, &|_| ())?;
         Ok(self.sync(self.progress.committed())?)
     }
 }

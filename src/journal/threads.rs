@@ -152,6 +152,13 @@ fn commit(
     is_stopped: &AtomicBool,
 ) -> io::Result<()> {
     let progress = &journal.progress;
+    // Whoever gets an answer, and changes something then, is refused if there is no room for it.
+    let look_ahead = |committer: &Committer| {
+        if committer.is_low() {
+            committer.spares.wait_for_outcome();
+        }
+        note_room(committer, source, false);
+    };
     if due.was_at_start() {
         // Nobody may change anything for long.
         committer.buffers.want_frame();
@@ -166,7 +173,7 @@ fn commit(
             // A frame that was gathered before cannot say what a snapshot begins with.
             let wants_pools = !committer.has_unwritten()
                 && due.begin(progress.counters.written(), committer.spares.is_in_trouble());
-            committer.commit(source.now(), wants_pools).map(|start| {
+            committer.commit(source.now(), wants_pools, &look_ahead).map(|start| {
                 // It fails only once the server ends.
                 if let Some(start) = start {
                     let _ = starts.send(start);
@@ -175,7 +182,7 @@ fn commit(
         } else if progress.is_full() && !is_called {
             // Nobody may call for long.
             thread::park_timeout(RETRY);
-            note_room(&committer, source, None);
+            note_room(&committer, source, false);
             if due.is_now(progress.counters.written(), committer.spares.is_in_trouble()) {
                 committer.buffers.want_frame();
                 progress.call();
@@ -187,11 +194,6 @@ fn commit(
             }
             continue;
         };
-        if outcome.is_ok() && committer.is_low() && !is_stopped {
-            // Else more might be changed than there is room for.
-            committer.spares.wait_for_outcome();
-        }
-        note_room(&committer, source, outcome.as_ref().err());
         match outcome {
             Ok(()) if is_stopped => return Ok(()),
             Ok(()) => thread::sleep(committer.gathering()),
@@ -199,16 +201,18 @@ fn commit(
             Err(WriteError::NoRoom) if is_stopped && committer.spares.is_in_trouble() => {
                 return Ok(());
             }
-            Err(WriteError::NoRoom) => committer.spares.wait(false, RETRY),
+            Err(WriteError::NoRoom) => {
+                note_room(&committer, source, true);
+                committer.spares.wait(false, RETRY);
+            }
             Err(WriteError::Disk(error)) => return Err(error),
         }
     }
 }
 
-/// Notes whether the disk has room for changes.
-fn note_room(committer: &Committer, source: &dyn Source, error: Option<&WriteError>) {
-    let is_full = matches!(error, Some(WriteError::NoRoom)) && committer.spares.is_in_trouble()
-        || committer.is_short_of_room();
+/// Notes whether the disk has room for changes. `is_refused` if a frame was not written for want of it.
+fn note_room(committer: &Committer, source: &dyn Source, is_refused: bool) {
+    let is_full = is_refused && committer.spares.is_in_trouble() || committer.is_short_of_room();
     if committer.progress.set_full(is_full) != is_full {
         if is_full {
             error!(

@@ -14,6 +14,7 @@ mod journal;
 mod model;
 mod own;
 mod repair;
+mod snapshots;
 mod steps;
 mod threads;
 mod uniform;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use token_orchestrator::engine::{Entry, Pool, Size, WalkCursor};
 use token_orchestrator::journal::{
-    Begun, Durability, Journal, Restorer, Source, Threads, Tuning, open,
+    Begun, DataKey, Durability, Journal, Restorer, Source, Threads, Tuning, open,
 };
-use token_orchestrator::pool::Settings;
+use token_orchestrator::pool::{PoolName, Settings};
 use token_orchestrator::time::{ClockAnchor, Timestamp};
 
 use super::disk::SimDisk;
@@ -20,12 +20,21 @@ const MIB: u64 = 1 << 20;
 /// How long something may take that takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn begin(disk: &SimDisk, segment_bytes: u64) -> (Journal, Begun) {
+pub(super) fn begin(disk: &SimDisk, segment_bytes: u64) -> (Journal, Begun) {
+    begin_with(disk, segment_bytes, Durability::Commit, None)
+}
+
+pub(super) fn begin_with(
+    disk: &SimDisk,
+    segment_bytes: u64,
+    durability: Durability,
+    data_key: Option<DataKey>,
+) -> (Journal, Begun) {
     let make = |_, settings: Settings| Pool::with_journal(settings.into(), Size::growing(4), ());
     let mut restorer = Restorer::new(make, settings(0), Box::new(|_, _| {}));
-    let opened = open(Arc::new(disk.clone()), None, &|_| None, &mut restorer).unwrap();
+    let opened = open(Arc::new(disk.clone()), data_key, &|_| None, &mut restorer).unwrap();
     let (_, noted, _) = restorer.into_pools();
-    let (journal, durability) = (Journal::new(), Durability::Commit);
+    let journal = Journal::new();
     let tuning = Tuning { durability, segment_bytes, snapshot_after_bytes: 256 * MIB };
     let begun = opened.begin(&journal, tuning, noted, ClockAnchor::default(), Timestamp::default());
     (journal, begun.unwrap())
@@ -33,7 +42,7 @@ fn begin(disk: &SimDisk, segment_bytes: u64) -> (Journal, Begun) {
 
 /// Pools without keys, and a clock that panics when it is told to.
 #[derive(Default)]
-struct Empty {
+pub(super) struct Empty {
     panics: AtomicBool,
 }
 
@@ -130,4 +139,33 @@ fn a_segment_that_is_too_short_for_a_frame_is_not_used_for_it() {
     assert!(spares.make_for(8 * MIB).is_err() && spares.take(0).is_none());
     spares.prepare().unwrap();
     assert_eq!(spares.take(8 * MIB).map(|segment| segment.number), Some(3));
+}
+
+/// Who has got an answer is refused if there is no room for what it changes then: it must not wait until there is.
+#[test]
+fn no_answer_leaves_before_it_is_known_that_there_is_no_room() {
+    const SEGMENT: u64 = 64 * 1024;
+    for seed in 0..20 {
+        let disk = SimDisk::new(seed);
+        let (journal, begun) = begin(&disk, SEGMENT);
+        disk.set_room(usize::try_from(SEGMENT + 100).unwrap());
+        let source = Arc::<Empty>::default();
+        let threads = Threads::start(begun, journal.clone(), source, Arc::new(|_: &_| ())).unwrap();
+        let name: PoolName = "a".repeat(60).parse().unwrap();
+        let mut noted = 0;
+        while noted < SEGMENT * 4 / 5 {
+            journal.note_pool(1, &name, settings(0), Timestamp::default());
+            // As many bytes as its record has.
+            noted += 108;
+        }
+        assert!(!journal.is_full());
+        let frame = journal.uncommitted(Timestamp::default()).unwrap();
+        let give_up = Instant::now() + PATIENCE;
+        while !journal.is_committed(frame) {
+            assert!(Instant::now() < give_up, "nothing is committed");
+        }
+        assert!(journal.is_full());
+        disk.set_room(usize::MAX);
+        threads.close();
+    }
 }
