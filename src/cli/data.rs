@@ -119,6 +119,13 @@ pub(super) fn existing(path: &Path, key: Option<&Path>) -> Result<Option<DataKey
     key.map(read_key).transpose().map_err(|error| format!("--data-key-file: {error}"))
 }
 
+/// A number of things, such as `1 key` or `2 keys`.
+pub(super) fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
 /// A time of a directory's clock, which was the wall clock's when the directory was new.
 pub(super) fn display(at: Timestamp) -> String {
     let unix = Duration::from_millis(Timestamp::EPOCH_UNIX_MS + at.as_ms());

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::data::{display, existing};
+use super::data::{counted, display, existing};
 use super::reading::Reading;
 use super::repair;
 use crate::journal::{Copied, CopyError, copy_directory};
@@ -85,7 +85,8 @@ fn copy(args: &Copy) -> Result<String, String> {
     let copied = copied.ok_or_else(|| has_nothing(&args.directory))?;
     let Copied { last_frame, at, files, bytes } = copied;
     Ok(format!(
-        "copied      {bytes} bytes in {files} files\njournal     up to frame {last_frame}\nlast change {}",
+        "copied      {bytes} bytes in {}\njournal     up to frame {last_frame}\nlast change {}",
+        counted(files, "file"),
         display(at)
     ))
 }
@@ -106,12 +107,16 @@ fn describe(checked: &Checked) -> String {
     line(
         "snapshot",
         checked.snapshot.map_or("none".to_owned(), |(number, keys, bytes)| {
-            format!("number {number}: {keys} keys in {} MiB", mib(bytes))
+            format!("number {number}: {} in {} MiB", counted(keys, "key"), mib(bytes))
         }),
     );
     line(
         "journal",
-        format!("{frames} frames in {} MiB, up to frame {last_frame}", mib(checked.frame_bytes)),
+        format!(
+            "{} in {} MiB, up to frame {last_frame}",
+            counted(*frames, "frame"),
+            mib(checked.frame_bytes)
+        ),
     );
     line("last change", display(checked.at));
     match &checked.torn {
@@ -120,7 +125,8 @@ fn describe(checked: &Checked) -> String {
             let _ = write!(
                 text,
                 "The directory is whole up to byte {offset} of {file}. What follows was being written when the server \
-                 ended, and {frames} frames behind that: a server that starts cuts it off."
+                 ended, and {} behind that: a server that starts cuts it off.",
+                counted(*frames, "frame")
             );
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::data::{display, existing};
+use super::data::{counted, display, existing};
 use super::reading::Reading;
 use crate::journal::{FramesKept, Place, Repaired, SnapshotKept};
 use crate::store::repair_directory;
@@ -49,21 +49,23 @@ fn describe(repaired: &Repaired) -> String {
         lines.add("damaged", &format!("{file}{at}: {what}"));
     }
     if let Some(more) = repaired.places.len().checked_sub(PLACES_MAX).filter(|more| *more > 0) {
-        lines.add("damaged", &format!("{more} more places"));
+        lines.add("damaged", &format!("and {}", counted(more, "further place")));
     }
     if let Some(snapshot) = &repaired.snapshot {
         lines.add("snapshot", &of_snapshot(snapshot));
     }
     of_frames(&mut lines, &repaired.frames);
     let Repaired { pools, keys, leased, .. } = repaired;
-    lines.add("kept", &format!("{pools} pools, {keys} keys, of which {leased} are leased"));
+    let (pools, keys) = (counted(*pools, "pool"), counted(*keys, "key"));
+    lines.add("kept", &format!("{pools}, {keys}, of which {leased} are leased"));
     if repaired.unknown_keys > 0 {
-        let what = "keys that changes tell of and that were not found, with all these changes";
-        lines.add("dropped", &format!("{} {what}", repaired.unknown_keys));
+        let keys = counted(repaired.unknown_keys, "key");
+        let what = "that changes tell of and that were not found, with all these changes";
+        lines.add("dropped", &format!("{keys} {what}"));
     }
     if repaired.same_values > 0 {
-        let what = "keys whose value a later key of their pool has";
-        lines.add("dropped", &format!("{} {what}", repaired.same_values));
+        let keys = counted(repaired.same_values, "key");
+        lines.add("dropped", &format!("{keys} with a value that a later key of the pool has"));
     }
     if !repaired.nameless.is_empty() {
         let names = repaired.nameless.join(", ");
@@ -99,11 +101,11 @@ fn outlook(repaired: &Repaired) -> &'static str {
 fn of_snapshot(snapshot: &SnapshotKept) -> String {
     let SnapshotKept { number, said, found, blocks_lost, is_headless, is_mixed } = snapshot;
     let said = said.map_or("keys, and how many it had cannot be read".to_owned(), |said| {
-        format!("of the {said} keys that it had")
+        format!("of the {} that it had", counted(said, "key"))
     });
     let mut text = format!("number {number}: found {found} {said}");
     if *blocks_lost > 0 {
-        let _ = write!(text, "; {blocks_lost} blocks cannot be read");
+        let _ = write!(text, "; {} cannot be read", counted(*blocks_lost, "block"));
     }
     if *is_headless {
         text.push_str(
@@ -124,7 +126,7 @@ fn of_frames(lines: &mut Lines, frames: &FramesKept) {
     let until = if count == 0 {
         "no frame".to_owned()
     } else {
-        format!("{count} frames, up to frame {last} of {}", display(at))
+        format!("{}, up to frame {last} of {}", counted(count, "frame"), display(at))
     };
     let late = begins_late.map_or(String::new(), |first| {
         format!(
@@ -133,16 +135,18 @@ fn of_frames(lines: &mut Lines, frames: &FramesKept) {
     });
     lines.add("journal", &format!("kept {until}{late}"));
     if unreadable > 0 {
-        lines.add("lost", &format!("{unreadable} frames that cannot be read"));
+        let frames = counted(unreadable, "frame");
+        lines.add("lost", &format!("{frames} that cannot be read"));
     }
     if unknown_segments > 0 {
-        let what = "segments may have had more frames, which nobody can count";
-        lines.add("lost", &format!("{unknown_segments} {what}"));
+        let segments = counted(unknown_segments, "segment");
+        let what = "may have had more frames, which nobody can count";
+        lines.add("lost", &format!("{segments} {what}"));
     }
     if dropped > 0 {
         let until = display(frames.dropped_until);
-        let what = "frames behind them that can be read";
-        lines.add("lost", &format!("{dropped} {what}, up to {until}"));
+        let behind = counted(dropped, "frame");
+        lines.add("lost", &format!("{behind} behind that, which can be read, up to {until}"));
     }
 }
 

@@ -138,7 +138,7 @@ fn a_copy_changes_nothing_and_needs_no_key() {
     let (server, address) = folder.serve(&option);
     let created = id(&request(&address, "POST", "/keys"));
     let said = copied(&folder, &to);
-    assert!(said.starts_with("copied      ") && said.contains(" bytes in 1 files\n"), "{said}");
+    assert!(said.starts_with("copied      ") && said.contains(" bytes in 1 file\n"), "{said}");
     stop(server);
     for file in fs::read_dir(&to.0).unwrap() {
         assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);

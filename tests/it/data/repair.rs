@@ -74,9 +74,9 @@ fn keys_from_before_the_damage_are_kept_and_fences_go_up() {
     let report = text(&folder.repair(&[]));
     for part in [
         "damaged     segment-000000000001, bytes ",
-        "lost        1 frames that cannot be read\n",
-        "lost        1 frames behind them that can be read, up to 20",
-        "kept        1 pools, 2 keys, of which 1 are leased\n",
+        "lost        1 frame that cannot be read\n",
+        "lost        1 frame behind that, which can be read, up to 20",
+        "kept        1 pool, 2 keys, of which 1 are leased\n",
         "are in damaged-20",
         "leases that were given, renewed or released since then are not known",
     ] {
