@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -41,10 +42,35 @@ pub(crate) fn output_soon(command: &mut Command) -> Output {
     output
 }
 
+/// A server that a test has started. A test that fails leaves none behind, which would hold its output open.
+pub(crate) struct Started(pub(crate) Child);
+
+impl Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Started {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts the server; answers with it and the address it says it listens on.
 pub(crate) fn start(
     command: &mut Command,
-) -> (Child, String, impl Iterator<Item = String> + use<>) {
+) -> (Started, String, impl Iterator<Item = String> + use<>) {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     // Before that it may tell of its data directory, and that it has refused requests meanwhile.
@@ -52,7 +78,7 @@ pub(crate) fn start(
     let line = lines.find(is_last).expect("it listens");
     let (_, url) = line.split_once("listening on http").unwrap_or_else(|| panic!("{line}"));
     let (_, address) = url.split_once("://").unwrap();
-    (child, address.to_owned(), lines)
+    (Started(child), address.to_owned(), lines)
 }
 
 pub(crate) fn signal(child: &Child, name: &str) {

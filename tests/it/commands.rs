@@ -1,14 +1,14 @@
 //! The commands of the client, against the server, both as binaries.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::{binary, error_line, start};
+use crate::cli::{Started, binary, error_line, start};
 
 /// A server that ends with its test.
 pub(crate) struct Server {
-    child: Child,
+    _child: Started,
     pub(crate) url: String,
 }
 
@@ -16,7 +16,7 @@ impl Server {
     pub(crate) fn new(arguments: &[&str]) -> Self {
         let mut command = binary();
         let (child, address, _) = start(command.args(["--listen", "127.0.0.1:0"]).args(arguments));
-        Self { child, url: format!("http://{address}/") }
+        Self { _child: child, url: format!("http://{address}/") }
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -52,13 +52,6 @@ impl Server {
 
     pub(crate) fn free(&self) -> u64 {
         self.json(&["stats"])["free"].as_u64().unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -7,9 +7,9 @@ mod shown;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output};
+use std::process::Output;
 
-use crate::cli::{binary, error_line, output_soon, request, signal, start};
+use crate::cli::{Started, binary, error_line, output_soon, request, signal, start};
 
 /// A directory that ends with its test.
 struct Folder(PathBuf);
@@ -25,7 +25,7 @@ impl Folder {
         self.0.to_str().unwrap()
     }
 
-    fn serve(&self, options: &[&str]) -> (Child, String) {
+    fn serve(&self, options: &[&str]) -> (Started, String) {
         let mut command = binary();
         command.args(["--listen", "127.0.0.1:0", "--data-dir", self.path()]).args(options);
         let (child, address, _) = start(&mut command);
@@ -61,12 +61,12 @@ impl Drop for Folder {
     }
 }
 
-fn kill(mut child: Child) {
+fn kill(mut child: Started) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-fn stop(mut child: Child) {
+fn stop(mut child: Started) {
     signal(&child, "TERM");
     assert!(child.wait().unwrap().success());
 }

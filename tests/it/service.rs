@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use token_orchestrator::http::{Heartbeat, ServeOptions};
 use token_orchestrator::store::{Memory, Options};
 
 use crate::certificates::Files;
-use crate::cli::{binary, request, signal, start};
+use crate::cli::{Started, binary, request, signal, start};
 use crate::client::{self, clock, until};
 use crate::connections::begin_creation;
 use crate::fakes::Stuck;
@@ -44,7 +44,7 @@ impl Manager {
         Self { socket, name }
     }
 
-    fn serve(&self, command: &mut Command) -> (Child, String) {
+    fn serve(&self, command: &mut Command) -> (Started, String) {
         command.args(["--listen", "127.0.0.1:0"]).env("NOTIFY_SOCKET", &self.name);
         let (child, address, lines) = start(command);
         std::thread::spawn(move || lines.for_each(drop));

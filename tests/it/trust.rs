@@ -2,20 +2,20 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::thread::{self, JoinHandle};
 
 use rcgen::date_time_ymd;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::certificates::Files;
-use crate::cli::{binary, error_line, signal, start};
+use crate::cli::{Started, binary, error_line, signal, start};
 use crate::client::{self, Client};
 use crate::operators::metrics;
 
 /// A server over TLS that ends with its test.
 pub(crate) struct Server {
-    child: Child,
+    child: Started,
     pub(crate) address: SocketAddr,
     lines: Box<dyn Iterator<Item = String>>,
 }
@@ -34,13 +34,6 @@ impl Server {
     /// Waits for a line of its log.
     fn says(&mut self, what: &str) -> String {
         self.lines.find(|line| line.contains(what)).expect(what)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

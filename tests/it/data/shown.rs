@@ -9,7 +9,7 @@ use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 use super::{Folder, kill, stop};
-use crate::cli::{binary, output_soon, request, start};
+use crate::cli::{Started, binary, output_soon, request, start};
 
 /// What a server says of its data directory: each of these metrics by its name without the prefix.
 struct Shown(BTreeMap<String, String>);
@@ -95,7 +95,7 @@ fn on_a_terminal(arguments: &str, last: &str) -> String {
     program.get_envs().for_each(|(name, _)| _ = command.env_remove(name));
     command.env("PROGRAM", program.get_program()).env_remove("RUST_LOG");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = Started(command.spawn().unwrap());
     let mut output = child.stdout.take().unwrap();
     let (sender, receiver) = channel();
     spawn(move || {
