@@ -27,6 +27,7 @@
 
 mod buffers;
 mod bytes;
+mod checksums;
 mod committer;
 mod copy;
 mod copying;

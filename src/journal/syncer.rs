@@ -35,6 +35,8 @@ struct State {
     /// The same for the flush that is under way.
     flushing_since: Option<Instant>,
     error: Option<io::Error>,
+    /// Whether the thread runs that flushes. Without it nobody waits for it.
+    is_running: bool,
     is_closed: bool,
 }
 
@@ -92,7 +94,7 @@ impl Syncer {
                 return Err(error);
             }
             let oldest = state.flushing_since.or(state.since);
-            if oldest.is_none_or(|since| since.elapsed() < AGE_MAX) {
+            if !state.is_running || oldest.is_none_or(|since| since.elapsed() < AGE_MAX) {
                 return Ok(());
             }
             self.changed.wait(&mut state);
@@ -106,6 +108,7 @@ impl Syncer {
     /// As the disk says. The committer gets an error, too.
     pub(crate) fn run(&self) -> io::Result<()> {
         let mut state = self.state.lock();
+        state.is_running = true;
         while !state.is_closed {
             let Some(since) = state.since else {
                 self.changed.wait(&mut state);

@@ -152,13 +152,8 @@ fn commit(
     is_stopped: &AtomicBool,
 ) -> io::Result<()> {
     let progress = &journal.progress;
-    // Whoever gets an answer, and changes something then, is refused if there is no room for it.
-    let look_ahead = |committer: &Committer| {
-        if committer.is_low() {
-            committer.spares.wait_for_outcome();
-        }
-        note_room(committer, source, false);
-    };
+    // A client that gets an answer, and changes something then, is refused if it is known that there is little room.
+    let look_ahead = |committer: &Committer| note_room(committer, source, false);
     if due.was_at_start() {
         // Nobody may change anything for long.
         committer.buffers.want_frame();
@@ -173,7 +168,7 @@ fn commit(
             // A frame that was gathered before cannot say what a snapshot begins with.
             let wants_pools = !committer.has_unwritten()
                 && due.begin(progress.counters.written(), committer.spares.is_in_trouble());
-            committer.commit(source.now(), wants_pools, &look_ahead).map(|start| {
+            committer.commit(|| source.now(), wants_pools, &look_ahead).map(|start| {
                 // It fails only once the server ends.
                 if let Some(start) = start {
                     let _ = starts.send(start);
@@ -194,6 +189,11 @@ fn commit(
             }
             continue;
         };
+        if outcome.is_ok() && committer.is_low() && !is_stopped {
+            // Else more might be changed than there is room for.
+            committer.spares.wait_for_outcome();
+            note_room(&committer, source, false);
+        }
         match outcome {
             Ok(()) if is_stopped => return Ok(()),
             Ok(()) => thread::sleep(committer.gathering()),

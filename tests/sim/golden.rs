@@ -69,7 +69,7 @@ impl Server {
                 return done;
             }
             self.begun.committer.spares.prepare().unwrap();
-            self.begun.committer.commit(self.clock.now(), false, &|_| ()).unwrap();
+            self.begun.committer.commit(|| self.clock.now(), false, &|_| ()).unwrap();
         }
         panic!("it waits for something else than a commit");
     }
@@ -88,7 +88,7 @@ impl Server {
         let Begun { committer, snapshots } = &mut self.begun;
         committer.spares.prepare().unwrap();
         let start =
-            committer.commit(self.store.now(), true, &|_| ()).unwrap().expect("it is wanted");
+            committer.commit(|| self.store.now(), true, &|_| ()).unwrap().expect("it is wanted");
         let spares = Arc::clone(&committer.spares);
         let mut pause = |_: Duration| true;
         let is_written =

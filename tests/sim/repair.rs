@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use token_orchestrator::engine::{Pool, Size};
-use token_orchestrator::journal::{Repair, RepairError, Repaired, Restorer};
+use token_orchestrator::journal::{Disk, Repair, RepairError, Repaired, Restorer};
 use token_orchestrator::key::State;
 use token_orchestrator::pool::Settings;
 use token_orchestrator::time::Timestamp;
@@ -266,4 +266,26 @@ fn what_is_whole_is_kept_and_no_fence_repeats() {
     let least = usize::try_from(tries.cases).unwrap() / 10;
     assert!(whole > least && exact > 10 * least && of_some_blocks > least, "{counts:?}");
     assert!(late > 0 && nothing > 0 && keys > exact as u64, "{counts:?}");
+}
+
+/// A snapshot that has nothing but what clients may have put there to look like heads of blocks, each of which goes on to the
+/// end: to read all of them would be 2 TB.
+#[test]
+fn what_looks_like_blocks_at_each_place_is_passed_in_time() {
+    let options = Options { every_second: false, sealed: false, seed: 1 };
+    let mut world = World::new(&options).unwrap();
+    let create = Step::Create { pool: 0, own: false };
+    for step in [create, Step::Commit, Step::Snapshot, Step::Commit, Step::Kill] {
+        world.take(&step).unwrap();
+    }
+    let names = world.disk.list().unwrap();
+    let snapshot = names.iter().find(|name| name.starts_with("snapshot-")).unwrap();
+    let mut bytes = Vec::new();
+    while bytes.len() < 8 << 20 {
+        let rest = u32::try_from((8 << 20) - bytes.len() - 16).unwrap();
+        [0x0403_0201, rest, 0, 0].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+    }
+    world.disk.open(snapshot).unwrap().write_at(4096, &bytes).unwrap();
+    let repaired = repair(&world.disk, &options).unwrap().unwrap();
+    assert_eq!(repaired.snapshot.map(|snapshot| snapshot.found).unwrap_or_default(), 0);
 }

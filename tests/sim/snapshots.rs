@@ -47,7 +47,7 @@ fn each_try_to_write_a_snapshot_encrypts_with_nonces_of_its_own() {
     let (journal, begun) = begin_with(&disk, SEGMENT_BYTES, Durability::Commit, Some(key));
     let Begun { mut committer, mut snapshots } = begun;
     journal.note_pool(1, &pool_name(1), settings(0), NOW);
-    let start = committer.commit(NOW, true, &|_| ()).unwrap().expect("it is wanted");
+    let start = committer.commit(|| NOW, true, &|_| ()).unwrap().expect("it is wanted");
     let source = Empty::default();
     let spares = Arc::clone(&committer.spares);
     // It waits for this one when all its blocks are written, after a pause for each pool.
@@ -59,7 +59,7 @@ fn each_try_to_write_a_snapshot_encrypts_with_nonces_of_its_own() {
     };
     assert!(!snapshots.write(&start, &source, &journal, &spares, ends).unwrap());
     let first = bytes_of(&disk, "snapshot.tmp");
-    committer.commit(NOW, false, &|_| ()).unwrap();
+    committer.commit(|| NOW, false, &|_| ()).unwrap();
     assert!(snapshots.write(&start, &source, &journal, &spares, |_| true).unwrap());
     let names = disk.list().unwrap();
     let name = names.iter().find(|name| name.starts_with("snapshot-")).unwrap();
@@ -78,7 +78,7 @@ fn no_block_of_a_snapshot_grows_with_the_number_of_pools() {
     for number in 1..=2000 {
         journal.note_pool(number, &pool_name(number), settings(0), NOW);
     }
-    let start = committer.commit(NOW, true, &|_| ()).unwrap().expect("it is wanted");
+    let start = committer.commit(|| NOW, true, &|_| ()).unwrap().expect("it is wanted");
     let spares = Arc::clone(&committer.spares);
     let source = Empty::default();
     assert!(snapshots.write(&start, &source, &journal, &spares, |_| true).unwrap());
@@ -105,7 +105,7 @@ fn the_first_frame_of_a_segment_is_on_disk_before_it_is_answered_in_each_mode() 
             }
             (0..100)
                 .for_each(|number| journal.note_pool(number, &pool_name(number), settings(0), NOW));
-            committer.commit(NOW, false, &|_| ()).unwrap();
+            committer.commit(|| NOW, false, &|_| ()).unwrap();
             if !committer.spares.has_one() {
                 changes += 1;
                 assert_eq!(journal.durable(), journal.committed(), "{durability:?}");

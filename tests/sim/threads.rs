@@ -1,9 +1,11 @@
 //! The threads of a journal: what they make of a disk with little room, of one that fails, and of their own faults.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::yield_now;
 use std::time::{Duration, Instant};
 
 use token_orchestrator::engine::{Entry, Pool, Size, WalkCursor};
@@ -150,7 +152,13 @@ fn no_answer_leaves_before_it_is_known_that_there_is_no_room() {
         let (journal, begun) = begin(&disk, SEGMENT);
         disk.set_room(usize::try_from(SEGMENT + 100).unwrap());
         let source = Arc::<Empty>::default();
+        let spares = Arc::clone(&begun.committer.spares);
         let threads = Threads::start(begun, journal.clone(), source, Arc::new(|_: &_| ())).unwrap();
+        let give_up = Instant::now() + PATIENCE;
+        while !spares.is_in_trouble() {
+            assert!(Instant::now() < give_up, "there is room for a segment");
+            yield_now();
+        }
         let name: PoolName = "a".repeat(60).parse().unwrap();
         let mut noted = 0;
         while noted < SEGMENT * 4 / 5 {
@@ -160,7 +168,6 @@ fn no_answer_leaves_before_it_is_known_that_there_is_no_room() {
         }
         assert!(!journal.is_full());
         let frame = journal.uncommitted(Timestamp::default()).unwrap();
-        let give_up = Instant::now() + PATIENCE;
         while !journal.is_committed(frame) {
             assert!(Instant::now() < give_up, "nothing is committed");
         }
@@ -168,4 +175,19 @@ fn no_answer_leaves_before_it_is_known_that_there_is_no_room() {
         disk.set_room(usize::MAX);
         threads.close();
     }
+}
+
+#[test]
+fn what_comes_before_answers_is_done_before_they_leave() {
+    let disk = SimDisk::new(1);
+    let (journal, Begun { mut committer, .. }) = begin(&disk, 64 * 1024);
+    let frame = journal.filling();
+    let calls = Cell::new(0);
+    let look_ahead = |_: &_| {
+        assert!(!journal.is_committed(frame));
+        calls.set(calls.get() + 1);
+    };
+    committer.commit(Timestamp::default, false, &look_ahead).unwrap();
+    assert!(journal.is_committed(frame));
+    assert_eq!(calls.get(), 1);
 }

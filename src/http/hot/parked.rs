@@ -16,9 +16,11 @@ pub(super) const OF_ONE_MAX: usize = 64 * 1024;
 const ALL_MAX: usize = 8 * 1024 * 1024;
 /// How many groups that were sent keep their memory for the next ones: 4,096 requests outstanding make some 64 groups, and
 /// new memory for each commit took 4 % of the processor.
-const SPARES_MAX: usize = 128;
-/// How much memory each of these keeps, in bytes.
+const SPARES_MAX: usize = 64;
+/// How many bytes of answers each of these keeps room for.
 const SPARE_BYTES: usize = 16 * 1024;
+/// For how many connections, and for how many leases.
+const SPARE_PARCELS: usize = 256;
 
 /// The parked answers of a loop, and connections that are not read meanwhile.
 #[derive(Default)]
@@ -112,6 +114,8 @@ impl Parked {
         group.parcels.clear();
         if self.spares.len() < SPARES_MAX {
             group.bytes.shrink_to(SPARE_BYTES);
+            group.leases.shrink_to(SPARE_PARCELS);
+            group.parcels.shrink_to(SPARE_PARCELS);
             self.spares.push(group);
         }
     }

@@ -1,8 +1,12 @@
 //! Reading what is whole of a snapshot.
 
+use std::cell::RefCell;
+use std::ops::Range;
+
 use super::files::{Files, Found};
 use super::report::{Place, SnapshotKept};
 use super::taker::Taker;
+use crate::journal::checksums::Prefixes;
 use crate::journal::disk::{Disk, DiskFile};
 use crate::journal::error::OpenError;
 use crate::journal::head::{FileHead, FileKind};
@@ -36,7 +40,13 @@ pub(super) fn read(
     let file = disk.open(&name).map_err(OpenError::io(&name))?;
     for head in files.snapshot_heads(snapshot) {
         let seal = Seal::of_file(data_key, &name, head.salt, head.key_check)?;
-        let reading = Reading { file: &*file, name: &name, head, seal: seal.as_ref() };
+        let reading = Reading {
+            file: &*file,
+            name: &name,
+            head,
+            seal: seal.as_ref(),
+            prefixes: RefCell::default(),
+        };
         // With the numbers of another run, no block is whole.
         let begin = reading.next(FileHead::ROOM as u64, 0, &mut Vec::new());
         let begin = begin.map_err(OpenError::io(&name))?;
@@ -60,6 +70,8 @@ struct Reading<'f> {
     name: &'f str,
     head: FileHead,
     seal: Option<&'f Seal>,
+    /// They are made when something may be a long block.
+    prefixes: RefCell<Option<Prefixes>>,
 }
 
 impl Reading<'_> {
@@ -126,16 +138,53 @@ impl Reading<'_> {
             for begin in 0..=(read - HEAD_BYTES).min(STEP - 1) {
                 let Some(head) = Block::head(&window[begin..]) else { continue };
                 let place = at + begin as u64;
-                // A checksum over what is no block may go far.
                 let is_credible = head.number.checked_sub(least).is_some_and(|later| {
                     u64::from(later) <= length / HEAD_BYTES as u64 && place + head.length <= length
                 });
-                if is_credible && let Some(block) = read_at(place, bytes)? {
+                if is_credible
+                    && self.may_be_whole(place, head.length)?
+                    && let Some(block) = read_at(place, bytes)?
+                {
                     return Ok(Some((place, block)));
                 }
             }
             at += STEP as u64;
         }
         Ok(None)
+    }
+
+    /// Whether a block of so many bytes may be whole. O(1), but for the first time.
+    fn may_be_whole(&self, place: u64, length: u64) -> std::io::Result<bool> {
+        if length < 2 * Prefixes::BLOCK as u64 {
+            return Ok(true);
+        }
+        let begin = usize::try_from(place).expect("64 bits");
+        let end = begin + usize::try_from(length).expect("64 bits");
+        let mut bytes = [0; 2 * Prefixes::BLOCK];
+        let mut checksum = [0; 4];
+        self.file.read_at(place, &mut checksum)?;
+        let mut prefixes = self.prefixes.borrow_mut();
+        if prefixes.is_none() {
+            *prefixes = Some(self.checksums()?);
+        }
+        let append = |sum, part: Range<usize>| {
+            let bytes = &mut bytes[..part.len()];
+            let read = self.file.read_at(part.start as u64, bytes)?;
+            Ok::<_, std::io::Error>(crc32c::crc32c_append(sum, &bytes[..read]))
+        };
+        let prefixes = prefixes.as_ref().expect("they were made");
+        let found = prefixes.of(begin + 4..end, self.head.seed(), append)?;
+        Ok(found == u32::from_le_bytes(checksum))
+    }
+
+    fn checksums(&self) -> std::io::Result<Prefixes> {
+        let (length, mut at) = (self.file.length()?, 0);
+        let (mut prefixes, mut bytes) = (Prefixes::new(), vec![0; STEP]);
+        while at < length {
+            let read = self.file.read_at(at, &mut bytes)?;
+            prefixes.extend(&bytes[..read]);
+            at += STEP as u64;
+        }
+        Ok(prefixes)
     }
 }

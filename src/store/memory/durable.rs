@@ -128,7 +128,7 @@ impl<C: Clock> Memory<C> {
         if let Some((file, offset, frames)) = found.and_then(|found| found.torn.as_ref()) {
             info!(
                 "data directory: {file} is cut off at byte {offset}, where a frame was being written when the last run \
-                 ended; {frames} frames follow it"
+                 ended; frames that follow it: {frames}"
             );
         }
         let begun =

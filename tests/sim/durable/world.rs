@@ -212,7 +212,7 @@ impl World {
         let prepared = self.begun.committer.spares.prepare();
         let frame = self.journal.filling();
         self.frames.insert(frame, self.events.lock().unwrap().len());
-        let outcome = self.begun.committer.commit(self.now, wants_snapshot, &|_| ());
+        let outcome = self.begun.committer.commit(|| self.now, wants_snapshot, &|_| ());
         self.acknowledge();
         let started = match (prepared, outcome) {
             (Ok(()), Ok(started)) => started,
@@ -254,7 +254,7 @@ impl World {
                 if rng.random_ratio(1, 4) || pause == Duration::from_millis(1) {
                     let _ = committer.spares.prepare();
                     frames.insert(journal.filling(), events.lock().unwrap().len());
-                    is_broken |= committer.commit(now, false, &|_| ()).is_err()
+                    is_broken |= committer.commit(|| now, false, &|_| ()).is_err()
                         || committer.sync_all().is_err();
                 }
                 calls < 2000 && !is_broken
