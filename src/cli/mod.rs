@@ -154,7 +154,11 @@ pub fn parse() -> Result<Cli, ExitCode> {
             error.exit();
         }
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            let example = if first == "pool" { "pool show openai" } else { "token new" };
+            let example = match first.to_str() {
+                Some("pool") => "pool show openai",
+                Some("data") => "data check DIR",
+                _ => "token new",
+            };
             let what = format!("a subcommand is missing, such as `{example}`; --help lists them");
             return fail(&what, 2);
         }

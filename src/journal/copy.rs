@@ -62,6 +62,11 @@ pub fn copy_directory(from: &Path, to: &Path) -> Result<Option<Copied>, CopyErro
             "it is not empty: name a directory that is empty, or is not there",
         )));
     }
+    if is_within(to, from) {
+        return Err(in_target(io::Error::other(
+            "it is in the directory that is copied: name one elsewhere",
+        )));
+    }
     let target = Directory::make(to).map_err(in_target)?;
     let pause = || thread::sleep(PAUSE);
     let mut copied = copy(&Directory::to_read(from), &target, pause);
@@ -73,6 +78,14 @@ pub fn copy_directory(from: &Path, to: &Path) -> Result<Option<Copied>, CopyErro
         let _ = fs::remove_dir(to);
     }
     copied
+}
+
+/// Whether a path, of which the end may not be there, is in a directory.
+fn is_within(path: &Path, directory: &Path) -> bool {
+    let directory = fs::canonicalize(directory);
+    let whole = std::path::absolute(path).unwrap_or_default();
+    let there = whole.ancestors().find_map(|ancestor| fs::canonicalize(ancestor).ok());
+    directory.is_ok_and(|directory| there.is_some_and(|there| there.starts_with(directory)))
 }
 
 /// Makes sure that the name of a directory survives a loss of power.

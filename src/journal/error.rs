@@ -1,7 +1,7 @@
 //! Why a data directory cannot be opened, in words for its operator.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 
 /// Why a data directory cannot be opened.
 #[derive(Debug)]
@@ -61,7 +61,8 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Locked => f.write_str(
-                "another process uses the directory: stop that server first, or give this one a directory of its own",
+                "another process uses the directory: stop that server first, or name another directory. `token-orchestrator data \
+                 copy` copies one that is in use",
             ),
             Self::Damaged { file, offset, what } => write!(
                 f,
@@ -78,14 +79,30 @@ impl fmt::Display for OpenError {
             ),
             Self::KeyMissing => f.write_str("the directory is encrypted: give its key with --data-key-file FILE"),
             Self::WrongKey { file } => {
-                write!(f, "{file} is encrypted with another key than that in --data-key-file")
+                write!(
+                    f,
+                    "{file} is encrypted with another key than that in --data-key-file: give the one that the directory was made with"
+                )
             }
             Self::NotSealed => f.write_str(
                 "the directory is not encrypted: leave out --data-key-file, or begin with an empty directory",
             ),
-            Self::Io { file, error } if file.is_empty() => write!(f, "{error}"),
-            Self::Io { file, error } => write!(f, "{file}: {error}"),
+            Self::Io { file, error } => {
+                let colon = if file.is_empty() { "" } else { ": " };
+                write!(f, "{file}{colon}{error}{}", advice(error.kind()))
+            }
         }
+    }
+}
+
+/// What to do about what the system says.
+fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull => ": make room on the disk",
+        ErrorKind::PermissionDenied => ": the directory must belong to the user of this process",
+        ErrorKind::ReadOnlyFilesystem => ": the disk must be writable",
+        ErrorKind::NotADirectory | ErrorKind::AlreadyExists => ": name a directory",
+        _ => "",
     }
 }
 

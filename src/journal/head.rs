@@ -136,12 +136,18 @@ impl FileHead {
         let damaged = |what: &str| OpenError::damaged(name, 0, what);
         let head = bytes.get(..Self::BYTES).ok_or_else(|| damaged("its head is cut short"))?;
         if head[..8] != kind.magic() {
-            return Err(damaged("it does not begin as a file of this kind does"));
+            let is_empty = head.iter().all(|byte| *byte == 0);
+            return Err(damaged(if is_empty {
+                "it has no head, as in a copy that was interrupted"
+            } else {
+                "it does not begin as a file of this kind does"
+            }));
         }
         let checksum = crc32c::crc32c(&head[Self::COVERED..]).to_le_bytes();
         let mut fields = Reader(&head[8..]);
         let version = fields.u32().unwrap_or_default();
-        if version > VERSION {
+        // No later format may have the same checksum: else a version that has changed on the disk would be believed.
+        if version > VERSION && fields.clone().array() != Ok(checksum) {
             return Err(OpenError::NewerFormat { file: name.to_owned(), version, known: VERSION });
         }
         if version != VERSION || fields.array() != Ok(checksum) {

@@ -122,7 +122,9 @@ fn keys_and_leases_survive_a_kill_and_a_stop() {
 fn a_directory_has_one_server() {
     let folder = Folder::new("lock");
     let (server, _) = folder.serve(&[]);
-    assert!(folder.refusal(&[]).contains("another process uses the directory: stop that server"));
+    assert!(
+        folder.refusal(&[]).contains("another process uses the directory: stop that server first")
+    );
     let checked = folder.check(&[]);
     assert_eq!(checked.status.code(), Some(1));
     assert!(error_line(&checked).contains("another process uses the directory"));

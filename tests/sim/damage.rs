@@ -99,11 +99,18 @@ fn a_directory_that_is_another_ones_is_refused() {
     assert!(open(&sealed, &of_plain).contains("not encrypted: leave out"));
     let newer = OpenError::NewerFormat { file: "segment-1".to_owned(), version: 7, known: 1 };
     assert!(newer.to_string().contains("has format 7, and this program reads format 1"));
-    // A later format is told from damage.
+    // A later format, which has another checksum, is told from a changed byte.
     let name = &of_plain.names()[0];
     let mut bytes = of_plain.disk.bytes(name);
     bytes[8] = 2;
-    let disk = of_plain.disk.with(name, &bytes);
-    let refusal = start(&plain, &disk, &of_plain.events, Timestamp::from_ms(2000)).err();
-    assert!(refusal.is_some_and(|refusal| refusal.contains("run the version that wrote it")));
+    let refusal = |bytes: &[u8]| {
+        let disk = of_plain.disk.with(name, bytes);
+        let now = Timestamp::from_ms(2000);
+        start(&plain, &disk, &of_plain.events, now).err().expect("it is refused")
+    };
+    let of_changed = refusal(&bytes);
+    assert!(of_changed.contains("its head does not match its checksum"), "{of_changed}");
+    bytes[12] ^= 1;
+    let of_later = refusal(&bytes);
+    assert!(of_later.contains("run the version that wrote it"), "{of_later}");
 }

@@ -283,9 +283,28 @@ fn what_looks_like_blocks_at_each_place_is_passed_in_time() {
     let mut bytes = Vec::new();
     while bytes.len() < 8 << 20 {
         let rest = u32::try_from((8 << 20) - bytes.len() - 16).unwrap();
-        [0x0403_0201, rest, 0, 0].iter().for_each(|number| bytes.extend(number.to_le_bytes()));
+        bytes.extend([0x0403_0201, rest, 0, 0].into_iter().flat_map(u32::to_le_bytes));
     }
     world.disk.open(snapshot).unwrap().write_at(4096, &bytes).unwrap();
     let repaired = repair(&world.disk, &options).unwrap().unwrap();
     assert_eq!(repaired.snapshot.map(|snapshot| snapshot.found).unwrap_or_default(), 0);
+}
+
+/// What came after the snapshot is lost, and nobody can say what that was.
+#[test]
+fn a_snapshot_whose_segments_are_all_missing_is_not_all_that_there_was() {
+    let options = Options { every_second: false, sealed: false, seed: 1 };
+    let mut world = World::new(&options).unwrap();
+    let create = Step::Create { pool: 0, own: false };
+    for step in [create, Step::Commit, Step::Snapshot, Step::Commit, Step::Kill] {
+        world.take(&step).unwrap();
+    }
+    for name in world.disk.list().unwrap().iter().filter(|name| name.starts_with("segment-")) {
+        world.disk.remove(name).unwrap();
+    }
+    let repaired = repair(&world.disk, &options).unwrap().unwrap();
+    assert!(repaired.has_lost_frames() && repaired.keys == 1, "{repaired:?}");
+    let what = &repaired.places[0].what;
+    assert_eq!(what, "the segments that follow it are missing");
+    assert!(repaired.floor > 1 << 26, "{repaired:?}");
 }

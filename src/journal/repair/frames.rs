@@ -141,6 +141,11 @@ struct Segment<'s> {
     is_end_known: bool,
 }
 
+/// How much may be missing if all segments are: more than four times what there is until the next snapshot, by default.
+const UNKNOWN_BYTES: u64 = 1 << 30;
+/// As many as have so many bytes, if each is as short as they get.
+const UNKNOWN_SEGMENTS: u64 = 256;
+
 const NOT_WHOLE: &str = "frames that do not match their checksums";
 
 impl Frames {
@@ -267,6 +272,17 @@ impl Frames {
             _ => 0,
         };
         self.lost = (bytes + (count - behind.len() as u64) * longest, count);
+        let may_have_frames = |file: &Found| file.first().is_none_or(|first| first > 0);
+        if let Some(snapshot) = files.snapshots.last()
+            && begin != Begin::Empty
+            && !files.segments.iter().any(may_have_frames)
+        {
+            // A snapshot always rests on a frame.
+            let name = FileKind::Snapshot.name(snapshot.number);
+            self.cannot_be_read(&name, 0, 0, "the segments that follow it are missing");
+            self.kept.unknown_segments += 1;
+            self.lost = (UNKNOWN_BYTES.max(4 * snapshot.length), UNKNOWN_SEGMENTS);
+        }
         if is_headless {
             // As much may be missing before the first frame.
             self.lost = (2 * self.lost.0 + longest, 2 * self.lost.1 + 1);
