@@ -23,6 +23,9 @@ pub(crate) struct Restorer<J: Journal, M> {
     /// Makes an empty pool with a number and settings.
     make: M,
     pools: BTreeMap<u32, RestoringPool<J>>,
+    /// Changes of settings that come before the other records of their frame, though some of the keys in it have changed
+    /// earlier. A pool only remembers its last change, so it gets them when it has those keys.
+    changes: Vec<(u32, Settings, Timestamp)>,
     /// No pool has had a number from this on.
     next_number: u32,
     floor: u64,
@@ -44,7 +47,8 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
         let keys = Restoring::new(make(0, settings));
         let default = RestoringPool { name, settings, since: None, keys };
         let pools = [(0, default)].into();
-        Self { make, pools, next_number: 1, floor: 0, left: Self::NEW_MIN, report }
+        let (changes, left) = (Vec::new(), Self::NEW_MIN);
+        Self { make, pools, changes, next_number: 1, floor: 0, left, report }
     }
 
     /// Lets no key have a generation below `floor` from its next change on.
@@ -54,7 +58,8 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
     }
 
     /// The pools by number, what is noted of them, and from where on no pool has had a number.
-    pub(crate) fn into_pools(self) -> (BTreeMap<u32, RestoringPool<J>>, Pools, u32) {
+    pub(crate) fn into_pools(mut self) -> (BTreeMap<u32, RestoringPool<J>>, Pools, u32) {
+        self.end_frame();
         let noted = |(number, pool): (&u32, &RestoringPool<J>)| {
             Some((*number, (pool.name.clone(), pool.settings, pool.since?)))
         };
@@ -67,14 +72,23 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Restorer<J, M> {
         // Of the default pool, a snapshot says the settings since the last time that they were set. What its leases lapse into
         // may have been the same before.
         let is_new = |pool: &RestoringPool<J>| pool.since.is_none() && pool.keys.is_empty();
-        if let Some(pool) = self.pools.get_mut(&number).filter(|pool| !is_new(pool)) {
-            pool.keys.configure(settings.into(), at);
-            (pool.settings, pool.since) = (settings, Some(at));
+        if self.pools.get(&number).is_some_and(|pool| !is_new(pool)) {
+            self.changes.push((number, settings, at));
             return;
         }
         let keys = Restoring::new((self.make)(number, settings));
         keys.raise_generations(self.floor);
         self.pools.insert(number, RestoringPool { name, settings, since: Some(at), keys });
+    }
+
+    fn end_frame(&mut self) {
+        for (number, settings, at) in self.changes.drain(..) {
+            // It may have been deleted in the same frame.
+            if let Some(pool) = self.pools.get_mut(&number) {
+                pool.keys.configure(settings.into(), at);
+                (pool.settings, pool.since) = (settings, Some(at));
+            }
+        }
     }
 }
 
@@ -111,6 +125,7 @@ impl<J: Journal, M: FnMut(u32, Settings) -> Pool<J>> Replay for Restorer<J, M> {
     }
 
     fn time(&mut self, at: Timestamp, floor: u64) {
+        self.end_frame();
         if floor > self.floor {
             self.raise_generations(floor);
         }

@@ -144,7 +144,7 @@ impl Snapshots {
         (self.number, self.length) = (number, length);
         let old = take_before(&mut self.begun.lock(), start.first);
         // With the one that is being written and the one that is ready, enough until the next snapshot.
-        let kept = 1 + self.due_after() / spares.segment_bytes;
+        let kept = self.due_after() / spares.segment_bytes;
         spares.add_old(old, usize::try_from(kept).unwrap_or(usize::MAX))?;
         Ok(true)
     }

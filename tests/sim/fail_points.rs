@@ -46,7 +46,7 @@ impl Attack {
         let outcome = match self {
             Self::Crash => durable::attack(TRIES).map(|_| 0),
             Self::Damage => damage::attack(TRIES.seed, 300).map(|_| 0),
-            Self::Copy => copies::attack(TRIES.seed, 500).map(|_| 0),
+            Self::Copy => copies::attack(TRIES.seed, 3000).map(|_| 0),
             Self::Inside => model_attack(TRIES, true),
             Self::Outside => model_attack(TRIES, false),
             Self::Waiting => waiting::attack(TRIES),
