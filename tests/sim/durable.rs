@@ -39,3 +39,24 @@ fn what_was_acknowledged_survives_each_crash() {
         attack(Tries::new(super::seed(), cases)).unwrap_or_else(|report| panic!("{report}"));
     assert!(snapshots > usize::try_from(cases).unwrap() / 10, "only {snapshots} snapshots");
 }
+
+/// Records of pools come first in a frame, and a pool remembers its last change only.
+#[test]
+fn a_lease_that_lapsed_before_two_changes_in_one_commit_cools_down() {
+    let mut world = World::new(&options(false, false, 1)).unwrap();
+    let put = |settings: usize| Step::PutPool { name: 0, settings };
+    for step in [
+        put(1),
+        Step::Create { pool: 0, own: false },
+        Step::Commit,
+        Step::Lease { pool: 0, ms: 1, held: false },
+        Step::Advance(10),
+        put(2),
+        Step::Advance(10),
+        put(0),
+        Step::Commit,
+        Step::Kill,
+    ] {
+        world.take(&step).unwrap_or_else(|what| panic!("{step:?}: {what}"));
+    }
+}

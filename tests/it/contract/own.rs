@@ -12,7 +12,7 @@ use token_orchestrator::pool::{PoolId, PoolName, Settings};
 use token_orchestrator::store::{InPool, Leasing, OwnKey, Store, StoreExt};
 use tokio::task::JoinHandle;
 
-use super::Fixture;
+use super::{Fixture, soon};
 
 pub(super) use self::holders::*;
 pub(super) use self::imports::*;
@@ -87,13 +87,6 @@ async fn wait_in<F: Fixture>(f: &Arc<F>, pool: PoolId, leasing: Leasing) -> Wait
 
 async fn wait<F: Fixture>(f: &Arc<F>, leasing: Leasing) -> Waiting {
     wait_in(f, PoolId::DEFAULT, leasing).await
-}
-
-/// What a task that must end now ends with.
-async fn soon<F: Fixture>(f: &F, waiter: Waiting) -> Result<Leased, Error> {
-    f.settle().await;
-    assert!(waiter.is_finished(), "it still waits");
-    waiter.await.expect("no panic")
 }
 
 async fn assert_wait<F: Fixture>(f: &F, waiters: &[&Waiting]) {

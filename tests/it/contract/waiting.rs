@@ -13,7 +13,7 @@ use token_orchestrator::key::{Fence, Lease};
 use token_orchestrator::store::{Leasing, Options, Release, StoreExt};
 use tokio::task::{JoinHandle, yield_now};
 
-use super::{Fixture, LEASE_MS, LIFE_MS};
+use super::{Fixture, LEASE_MS, LIFE_MS, soon};
 
 const WAIT: Leasing = Leasing::of_any(None, 10_000);
 
@@ -27,13 +27,6 @@ async fn wait<F: Fixture>(f: &Arc<F>, leasing: Leasing) -> JoinHandle<Result<Lea
     f.settle().await;
     assert!(waiter.is_finished() || f.waiting().await > before, "it neither waits nor has a key");
     waiter
-}
-
-/// What a task that must end now ends with.
-async fn soon<F: Fixture, T>(f: &F, task: JoinHandle<T>) -> T {
-    f.settle().await;
-    assert!(task.is_finished(), "it still waits");
-    task.await.expect("no panic")
 }
 
 pub(super) async fn a_waiter_gets_the_key_that_is_released<F: Fixture>() {
