@@ -262,10 +262,11 @@ fn what_is_whole_is_kept_and_no_fence_repeats() {
         .unwrap_or_else(|report| panic!("{report}"));
     let counts = counts.get();
     println!("{counts:?}");
-    let Counts { whole, exact, of_some_blocks, late, nothing, keys } = counts;
+    // That nothing can be kept is rare: see `what_no_repair_can_do_is_said`.
+    let Counts { whole, exact, of_some_blocks, late, nothing: _, keys } = counts;
     let least = usize::try_from(tries.cases).unwrap() / 10;
     assert!(whole > least && exact > 10 * least && of_some_blocks > least, "{counts:?}");
-    assert!(late > 0 && nothing > 0 && keys > exact as u64, "{counts:?}");
+    assert!(late > 0 && keys > exact as u64, "{counts:?}");
 }
 
 /// A snapshot that has nothing but what clients may have put there to look like heads of blocks, each of which goes on to the
