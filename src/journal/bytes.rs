@@ -30,7 +30,6 @@ impl Writer<'_> {
 }
 
 /// Reads from the beginning of bytes, and leaves the rest.
-#[derive(Clone)]
 pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -146,11 +146,12 @@ impl FileHead {
         let checksum = crc32c::crc32c(&head[Self::COVERED..]).to_le_bytes();
         let mut fields = Reader(&head[8..]);
         let version = fields.u32().unwrap_or_default();
+        let has_checksum = fields.array() == Ok(checksum);
         // No later format may have the same checksum: else a version that has changed on the disk would be believed.
-        if version > VERSION && fields.clone().array() != Ok(checksum) {
+        if version > VERSION && !has_checksum {
             return Err(OpenError::NewerFormat { file: name.to_owned(), version, known: VERSION });
         }
-        if version != VERSION || fields.array() != Ok(checksum) {
+        if version != VERSION || !has_checksum {
             return Err(damaged("its head does not match its checksum"));
         }
         let read = |mut fields: Reader<'_>| {

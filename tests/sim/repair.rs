@@ -23,8 +23,8 @@ use self::damage::damage;
 use self::known::Known;
 use super::disk::SimDisk;
 use super::durable::{
-    Options, Pools, Step, World, compare, data_key, replay, settings, start, start_unchecked,
-    worlds,
+    Options, Pools, Step, World, compare, data_key, options, replay, settings, start,
+    start_unchecked, worlds,
 };
 use super::{Tries, same, try_cases};
 
@@ -269,16 +269,21 @@ fn what_is_whole_is_kept_and_no_fence_repeats() {
     assert!(late > 0 && keys > exact as u64, "{counts:?}");
 }
 
-/// A snapshot that has nothing but what clients may have put there to look like heads of blocks, each of which goes on to the
-/// end: to read all of them would be 2 TB.
-#[test]
-fn what_looks_like_blocks_at_each_place_is_passed_in_time() {
-    let options = Options { every_second: false, sealed: false, seed: 1 };
-    let mut world = World::new(&options).unwrap();
+/// A world with one key, which a snapshot has.
+fn with_snapshot() -> World {
+    let mut world = World::new(&options(false, false, 1)).unwrap();
     let create = Step::Create { pool: 0, own: false };
     for step in [create, Step::Commit, Step::Snapshot, Step::Commit, Step::Kill] {
         world.take(&step).unwrap();
     }
+    world
+}
+
+/// A snapshot that has nothing but what clients may have put there to look like heads of blocks, each of which goes on to the
+/// end: to read all of them would be 2 TB.
+#[test]
+fn what_looks_like_blocks_at_each_place_is_passed_in_time() {
+    let world = with_snapshot();
     let names = world.disk.list().unwrap();
     let snapshot = names.iter().find(|name| name.starts_with("snapshot-")).unwrap();
     let mut bytes = Vec::new();
@@ -287,23 +292,18 @@ fn what_looks_like_blocks_at_each_place_is_passed_in_time() {
         bytes.extend([0x0403_0201, rest, 0, 0].into_iter().flat_map(u32::to_le_bytes));
     }
     world.disk.open(snapshot).unwrap().write_at(4096, &bytes).unwrap();
-    let repaired = repair(&world.disk, &options).unwrap().unwrap();
+    let repaired = repair(&world.disk, &world.options).unwrap().unwrap();
     assert_eq!(repaired.snapshot.map(|snapshot| snapshot.found).unwrap_or_default(), 0);
 }
 
 /// What came after the snapshot is lost, and nobody can say what that was.
 #[test]
 fn a_snapshot_whose_segments_are_all_missing_is_not_all_that_there_was() {
-    let options = Options { every_second: false, sealed: false, seed: 1 };
-    let mut world = World::new(&options).unwrap();
-    let create = Step::Create { pool: 0, own: false };
-    for step in [create, Step::Commit, Step::Snapshot, Step::Commit, Step::Kill] {
-        world.take(&step).unwrap();
-    }
+    let world = with_snapshot();
     for name in world.disk.list().unwrap().iter().filter(|name| name.starts_with("segment-")) {
         world.disk.remove(name).unwrap();
     }
-    let repaired = repair(&world.disk, &options).unwrap().unwrap();
+    let repaired = repair(&world.disk, &world.options).unwrap().unwrap();
     assert!(repaired.has_lost_frames() && repaired.keys == 1, "{repaired:?}");
     let what = &repaired.places[0].what;
     assert_eq!(what, "the segments that follow it are missing");

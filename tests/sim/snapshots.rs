@@ -16,11 +16,10 @@ const FILE_HEAD_BYTES: usize = 4096;
 const BLOCK_HEAD_BYTES: usize = 16;
 const NOW: Timestamp = Timestamp::from_ms(0);
 
-fn bytes_of(disk: &SimDisk, name: &str) -> Vec<u8> {
-    let file = disk.open(name).unwrap();
-    let mut bytes = vec![0; usize::try_from(file.length().unwrap()).unwrap()];
-    assert_eq!(file.read_at(0, &mut bytes).unwrap(), bytes.len());
-    bytes
+/// The bytes of the snapshot.
+fn snapshot(disk: &SimDisk) -> Vec<u8> {
+    let names = disk.list().unwrap();
+    disk.bytes(names.iter().find(|name| name.starts_with("snapshot-")).unwrap())
 }
 
 fn pool_name(number: u32) -> PoolName {
@@ -58,12 +57,10 @@ fn each_try_to_write_a_snapshot_encrypts_with_nonces_of_its_own() {
         pauses < 3
     };
     assert!(!snapshots.write(&start, &source, &journal, &spares, ends).unwrap());
-    let first = bytes_of(&disk, "snapshot.tmp");
+    let first = disk.bytes("snapshot.tmp");
     committer.commit(|| NOW, false, &|_| ()).unwrap();
     assert!(snapshots.write(&start, &source, &journal, &spares, |_| true).unwrap());
-    let names = disk.list().unwrap();
-    let name = names.iter().find(|name| name.starts_with("snapshot-")).unwrap();
-    let second = bytes_of(&disk, name);
+    let second = snapshot(&disk);
     assert!(!blocks(&first).is_empty());
     for (first, second) in blocks(&first).iter().zip(blocks(&second)) {
         assert_ne!(*first, second, "one nonce for two tries");
@@ -82,9 +79,7 @@ fn no_block_of_a_snapshot_grows_with_the_number_of_pools() {
     let spares = Arc::clone(&committer.spares);
     let source = Empty::default();
     assert!(snapshots.write(&start, &source, &journal, &spares, |_| true).unwrap());
-    let names = disk.list().unwrap();
-    let name = names.iter().find(|name| name.starts_with("snapshot-")).unwrap();
-    let snapshot = bytes_of(&disk, name);
+    let snapshot = snapshot(&disk);
     let longest = blocks(&snapshot).iter().map(|block| block.len()).max().unwrap();
     assert!(longest < 1024, "{longest} bytes, of {}", snapshot.len());
     assert_eq!(start.pools.len(), 2000);

@@ -1,11 +1,12 @@
 //! Reading what is whole of a snapshot.
 
-use std::cell::RefCell;
+use std::cell::OnceCell;
 use std::ops::Range;
 
 use super::files::{Files, Found};
 use super::report::{Place, SnapshotKept};
 use super::taker::Taker;
+use crate::journal::bytes::Reader;
 use crate::journal::checksums::Prefixes;
 use crate::journal::disk::{Disk, DiskFile};
 use crate::journal::error::OpenError;
@@ -38,15 +39,11 @@ pub(super) fn read(
 ) -> Result<Option<Blocks>, OpenError> {
     let name = FileKind::Snapshot.name(snapshot.number);
     let file = disk.open(&name).map_err(OpenError::io(&name))?;
+    let prefixes = OnceCell::new();
     for head in files.snapshot_heads(snapshot) {
         let seal = Seal::of_file(data_key, &name, head.salt, head.key_check)?;
-        let reading = Reading {
-            file: &*file,
-            name: &name,
-            head,
-            seal: seal.as_ref(),
-            prefixes: RefCell::default(),
-        };
+        let reading =
+            Reading { file: &*file, name: &name, head, seal: seal.as_ref(), prefixes: &prefixes };
         // With the numbers of another run, no block is whole.
         let begin = reading.next(FileHead::ROOM as u64, 0, &mut Vec::new());
         let begin = begin.map_err(OpenError::io(&name))?;
@@ -70,8 +67,8 @@ struct Reading<'f> {
     name: &'f str,
     head: FileHead,
     seal: Option<&'f Seal>,
-    /// They are made when something may be a long block.
-    prefixes: RefCell<Option<Prefixes>>,
+    /// Of the file, whatever its head is. They are made when something may be a long block.
+    prefixes: &'f OnceCell<Prefixes>,
 }
 
 impl Reading<'_> {
@@ -142,7 +139,7 @@ impl Reading<'_> {
                     u64::from(later) <= length / HEAD_BYTES as u64 && place + head.length <= length
                 });
                 if is_credible
-                    && self.may_be_whole(place, head.length)?
+                    && self.may_be_whole(place, head.length, &window[begin..])?
                     && let Some(block) = read_at(place, bytes)?
                 {
                     return Ok(Some((place, block)));
@@ -153,28 +150,27 @@ impl Reading<'_> {
         Ok(None)
     }
 
-    /// Whether a block of so many bytes may be whole. O(1), but for the first time.
-    fn may_be_whole(&self, place: u64, length: u64) -> std::io::Result<bool> {
+    /// Whether a block of so many bytes, which begins with `head`, may be whole. O(1), but for the first time.
+    fn may_be_whole(&self, place: u64, length: u64, head: &[u8]) -> std::io::Result<bool> {
         if length < 2 * Prefixes::BLOCK as u64 {
             return Ok(true);
         }
         let begin = usize::try_from(place).expect("64 bits");
         let end = begin + usize::try_from(length).expect("64 bits");
         let mut bytes = [0; 2 * Prefixes::BLOCK];
-        let mut checksum = [0; 4];
-        self.file.read_at(place, &mut checksum)?;
-        let mut prefixes = self.prefixes.borrow_mut();
-        if prefixes.is_none() {
-            *prefixes = Some(self.checksums()?);
-        }
+        let prefixes = if let Some(made) = self.prefixes.get() {
+            made
+        } else {
+            let made = self.checksums()?;
+            self.prefixes.get_or_init(|| made)
+        };
         let append = |sum, part: Range<usize>| {
             let bytes = &mut bytes[..part.len()];
             let read = self.file.read_at(part.start as u64, bytes)?;
             Ok::<_, std::io::Error>(crc32c::crc32c_append(sum, &bytes[..read]))
         };
-        let prefixes = prefixes.as_ref().expect("they were made");
         let found = prefixes.of(begin + 4..end, self.head.seed(), append)?;
-        Ok(found == u32::from_le_bytes(checksum))
+        Ok(Reader(head).u32() == Ok(found))
     }
 
     fn checksums(&self) -> std::io::Result<Prefixes> {

@@ -76,9 +76,9 @@ pub(in crate::sim) fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Clone, Debug)]
 pub(in crate::sim) struct Options {
-    pub(in crate::sim) every_second: bool,
-    pub(in crate::sim) sealed: bool,
-    pub(in crate::sim) seed: u64,
+    pub(super) every_second: bool,
+    pub(super) sealed: bool,
+    pub(super) seed: u64,
 }
 
 pub(in crate::sim) fn worlds() -> impl Strategy<Value = (Options, Vec<Step>)> {
