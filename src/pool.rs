@@ -50,6 +50,13 @@ impl PoolName {
     }
 }
 
+/// The name of the pool that always exists.
+impl Default for PoolName {
+    fn default() -> Self {
+        Self(Self::DEFAULT.into())
+    }
+}
+
 impl FromStr for PoolName {
     type Err = String;
 

@@ -57,6 +57,11 @@ impl Quota {
         self.max().saturating_sub(self.held())
     }
 
+    /// Notes how many leases there are, where something else counts them. O(1).
+    pub(crate) fn note_held(&self, held: usize) {
+        self.held.store(held, Relaxed);
+    }
+
     /// Counts one lease more. False, and nothing changes, if there are as many as may be. O(1).
     #[must_use]
     pub(crate) fn take(&self) -> bool {

@@ -13,6 +13,7 @@ mod inventory;
 mod memory;
 mod operation;
 mod port;
+mod redis;
 mod starting;
 
 pub use self::calls::{InPool, StoreExt};
@@ -28,6 +29,7 @@ pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
 pub use self::port::{CommitPoint, Complete, Diagnose, Later, Listed, Stats, Store};
+pub use self::redis::{Redis, RedisOptions};
 pub use self::starting::Starting;
 pub use crate::engine::{IndexSizes, Totals};
 pub use crate::journal::JournalStats;

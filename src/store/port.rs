@@ -233,8 +233,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// The name of a pool, unless it was deleted. It does not block. O(1).
     fn name_of(&self, pool: PoolId) -> Option<PoolName> {
-        let name = || PoolName::DEFAULT.parse().expect("it is a name");
-        (pool == PoolId::DEFAULT).then(name)
+        (pool == PoolId::DEFAULT).then(PoolName::default)
     }
 
     /// A number that changes with each pool that comes or goes: until then [`Store::find_pool`] says the same. O(1).
@@ -293,8 +292,8 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Listed>, Error>> + Send {
         let is_first = after.is_none_or(|after| after < PoolName::DEFAULT);
-        let name = PoolName::DEFAULT.parse().expect("it is a name");
-        let all = is_first.then_some(Listed { id: PoolId::DEFAULT, name });
+        let of_default = || Listed { id: PoolId::DEFAULT, name: PoolName::default() };
+        let all = is_first.then(of_default);
         let list = all.into_iter().take(limit).collect();
         async { Ok(list) }
     }

@@ -9,6 +9,7 @@ mod lives;
 mod own;
 mod pool;
 mod pools;
+mod remote;
 mod requests;
 mod waiting;
 
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use token_orchestrator::error::Error;
 use token_orchestrator::key::{Fence, KeyId, Lease, State};
-use token_orchestrator::store::{Leasing, Memory, Options, Release, Store, StoreExt};
+use token_orchestrator::store::{
+    Leasing, Memory, Operation, Options, Outcome, Release, Reply, Store, StoreExt,
+};
 use token_orchestrator::time::{Clock, ManualClock, Timestamp};
 use tokio::task::JoinHandle;
 
@@ -61,18 +64,16 @@ trait Fixture: Sized + Send + Sync + 'static {
     }
 
     async fn free_ids(&self, ids: &[KeyId]) -> Vec<KeyId> {
-        let mut free = Vec::new();
-        for id in ids {
-            if self.store().get(id).await.is_ok_and(|info| info.state == State::Free) {
-                free.push(*id);
-            }
-        }
-        free
+        let shows: Vec<_> = ids.iter().map(|id| Operation::Show(*id)).collect();
+        let shown = self.store().call_all(&shows).await;
+        let is_free = |outcome: &Outcome| matches!(outcome, Ok(Reply::Shown(info)) if info.state == State::Free);
+        ids.iter().zip(&shown).filter(|(_, outcome)| is_free(outcome)).map(|(id, _)| *id).collect()
     }
 
     async fn keep_all_alive(&self, ids: &[KeyId]) {
-        for id in ids {
-            self.store().keep_alive(id).await.unwrap();
+        let keep_alives: Vec<_> = ids.iter().map(|id| Operation::KeepAlive(*id)).collect();
+        for outcome in self.store().call_all(&keep_alives).await {
+            outcome.unwrap();
         }
     }
 
@@ -116,8 +117,12 @@ async fn soon<F: Fixture, T>(f: &F, task: JoinHandle<T>) -> T {
 
 /// The tests of the contract, run with a fixture.
 macro_rules! contract {
+    // The runtime's time moves when all tasks are idle, and the store's when it is told to.
     ($fixture:ty) => {
-        contract! { @run $fixture;
+        contract! { @by [tokio::test(start_paused = true)] $fixture }
+    };
+    (@by [$($attribute:tt)*] $fixture:ty) => {
+        contract! { @run [$($attribute)*] $fixture;
             pool::a_new_key_is_free
             pool::a_leased_key_is_blocked_and_shows_since_when
             pool::nothing_is_leased_from_an_empty_store
@@ -208,14 +213,14 @@ macro_rules! contract {
             own::each_lease_counts_against_its_own_quota
         }
     };
-    (@run $fixture:ty; $($part:ident::$test:ident)*) => {
-        $(
-            // The runtime's time moves when all tasks are idle, and the store's when it is told to.
-            #[tokio::test(start_paused = true)]
-            async fn $test() {
-                super::$part::$test::<$fixture>().await;
-            }
-        )*
+    (@run $attribute:tt $fixture:ty; $($part:ident::$test:ident)*) => {
+        $(contract! { @one $attribute $fixture; $part::$test })*
+    };
+    (@one [$($attribute:tt)*] $fixture:ty; $part:ident::$test:ident) => {
+        #[$($attribute)*]
+        async fn $test() {
+            super::$part::$test::<$fixture>().await;
+        }
     };
 }
 
@@ -233,6 +238,11 @@ mod on_disk {
 
 mod on_disk_every_second {
     contract!(super::durable::EverySecond);
+}
+
+mod redis {
+    // What comes from the engine comes in real time.
+    contract!(@by [tokio::test] super::remote::OnRedis);
 }
 
 type InMemory = Memory<ManualClock>;

@@ -18,6 +18,7 @@ mod committing;
 mod connections;
 mod contract;
 mod data;
+mod engine;
 mod events;
 mod failures;
 mod fakes;

@@ -144,7 +144,7 @@ impl Pools {
     pub(super) fn new(options: Options) -> Self {
         let common = Common::new(options, None);
         let (number, settings) = (PoolId::DEFAULT.serial, options.settings);
-        let name = PoolName::DEFAULT.parse().expect("it is a name");
+        let name = PoolName::default();
         let keys = common.keys(number, settings);
         Self::restored(common, vec![Restored { number, name, settings, keys }], 1)
     }

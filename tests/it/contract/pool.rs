@@ -90,7 +90,9 @@ pub(super) async fn a_lease_ends_exactly_after_its_time<F: Fixture>() {
 }
 
 pub(super) async fn the_timer_of_a_released_lease_does_not_end_the_next_lease<F: Fixture>() {
-    let f = F::make(Options::default()).await;
+    const LEASE_MS: u64 = 3000;
+    let settings = Settings { lease_ttl_ms: 3000, ..Settings::default() };
+    let f = F::make(Options { settings, ..Options::default() }).await;
     let id = f.create().await;
     f.lease().await;
     f.advance(LEASE_MS - 1).await;

@@ -1,0 +1,151 @@
+//! The connection to the engine: a cluster, or a single node.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
+use ::redis::cluster::ClusterClientBuilder;
+use ::redis::cluster_async::ClusterConnection;
+use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use ::redis::{Client, Cmd, RedisResult, Value, cmd};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::failure::{Failure, failure, is_unloaded};
+use super::library::{Function, Library};
+
+/// Where the engine is, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct RedisOptions {
+    /// URLs of nodes, such as `redis://10.0.0.1:6379`: of a single one, or of some of a cluster.
+    pub nodes: Vec<String>,
+    /// How long a call may take before the store counts as unavailable.
+    pub timeout: Duration,
+    /// What all keys in the engine begin with, so that several deployments may share it.
+    pub prefix: String,
+}
+
+#[derive(Clone)]
+enum Connection {
+    Single(ConnectionManager),
+    Cluster(ClusterConnection),
+}
+
+/// A connection to the engine. Clones share it.
+#[derive(Clone)]
+pub(super) struct Link {
+    connection: Connection,
+    pub(super) timeout: Duration,
+    /// How many calls are under way.
+    calls: Arc<AtomicUsize>,
+    library: &'static Library,
+}
+
+impl Link {
+    /// Connects, and loads the library of functions.
+    pub(super) async fn open(options: &RedisOptions) -> io::Result<Self> {
+        let connection = connect(options).await.map_err(io::Error::other)?;
+        let calls = Arc::default();
+        let link = Self { connection, timeout: options.timeout, calls, library: Library::get() };
+        link.load().await.map_err(io::Error::other)?;
+        Ok(link)
+    }
+
+    /// Loads the library on all primaries, as far as it is not there.
+    async fn load(&self) -> RedisResult<()> {
+        let load = cmd("FUNCTION").arg("LOAD").arg(&self.library.source).to_owned();
+        let loaded = match &self.connection {
+            Connection::Single(connection) => connection.clone().req_packed_command(&load).await,
+            Connection::Cluster(connection) => {
+                let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                connection.clone().route_command(load, all).await
+            }
+        };
+        match loaded {
+            Err(error) if error.to_string().contains("already exists") => Ok(()),
+            Err(error) => Err(error),
+            Ok(_) => {
+                info!("the library of functions {} is loaded", self.library.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// Calls a function with one key.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Unknown`] also if it takes longer than the time that is left.
+    pub(super) async fn call<A: AsRef<[u8]>>(
+        &self,
+        function: Function,
+        key: &[u8],
+        arguments: &[A],
+        within: Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut call = cmd("FCALL");
+        call.arg(self.library.function(function)).arg(1).arg(key);
+        for argument in arguments {
+            call.arg(argument.as_ref());
+        }
+        self.calls.fetch_add(1, SeqCst);
+        let called = timeout(within, self.called(&call)).await;
+        self.calls.fetch_sub(1, SeqCst);
+        called.unwrap_or(Err(Failure::Unknown))
+    }
+
+    /// How many calls are under way.
+    pub(super) fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
+    }
+
+    async fn called(&self, call: &Cmd) -> Result<Vec<u8>, Failure> {
+        for _ in 0..2 {
+            match self.send(call).await {
+                Ok(Value::BulkString(answer)) => return Ok(answer),
+                Ok(Value::Int(number)) => return Ok(vec![u8::from(number != 0)]),
+                Ok(other) => {
+                    warn!("an answer of the store is not what it should be: {other:?}");
+                    return Err(Failure::Unknown);
+                }
+                Err(error) if is_unloaded(&error) => {
+                    // Somebody has flushed it, or this primary is new.
+                    if let Err(error) = self.load().await {
+                        return Err(failure(&error));
+                    }
+                }
+                Err(error) => return Err(failure(&error)),
+            }
+        }
+        Err(Failure::Refused)
+    }
+
+    async fn send(&self, command: &Cmd) -> RedisResult<Value> {
+        match &self.connection {
+            Connection::Single(connection) => connection.clone().req_packed_command(command).await,
+            Connection::Cluster(connection) => connection.clone().req_packed_command(command).await,
+        }
+    }
+}
+
+async fn connect(options: &RedisOptions) -> RedisResult<Connection> {
+    let first = options.nodes.first().map(String::as_str).unwrap_or_default();
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(options.timeout))
+        .set_response_timeout(None)
+        .set_max_delay(Duration::from_millis(500));
+    let mut single = ConnectionManager::new_with_config(Client::open(first)?, config).await?;
+    let info: String = cmd("INFO").arg("cluster").query_async(&mut single).await?;
+    if !info.contains("cluster_enabled:1") {
+        return Ok(Connection::Single(single));
+    }
+    let client = ClusterClientBuilder::new(options.nodes.iter().map(String::as_str))
+        .connection_timeout(options.timeout)
+        .max_retry_wait(200)
+        .min_retry_wait(10)
+        .build()?;
+    Ok(Connection::Cluster(client.get_async_connection().await?))
+}

@@ -1,0 +1,100 @@
+-- The part of the store that runs in the engine: one library of functions. Each shard of a pool is a set of keys with one
+-- hash tag, and each call executes a group of operations on one shard, at one moment.
+--
+-- The record of a key is the truth. The sorted sets are hints at it: whoever finds a key there asks its record. A record is
+-- written before its hints, so that a call that is cut off leaves no key that is leased and looks free.
+
+
+-- What the engine has. While a library is loaded, nothing of it is there yet.
+local call, pack, unpack, list, floor, byte, char, sub, concat
+
+local function bind()
+    if call then
+        return
+    end
+    call, pack, unpack, list = redis.call, struct.pack, struct.unpack, _G.unpack
+    floor, byte, char, sub, concat = math.floor, string.byte, string.char, string.sub, table.concat
+end
+
+-- Times are milliseconds since 2025-01-01T00:00:00Z.
+local EPOCH_S = 1735689600
+local NEVER = 2 ^ 40 - 1
+-- A count that was not asked for.
+local UNKNOWN = 2 ^ 32 - 1
+
+-- How many entries that are due each call handles, and how many more for each operation.
+local DUE_BASE, DUE_EACH = 8, 2
+-- How many those handle that count what there is.
+local STATS_DUE = 256
+
+-- What a call answers before the answers of its operations.
+local DONE, LATE, NOT_OPEN = 0, 1, 2
+-- What an operation answers first.
+local OK, NOT_FOUND, STALE, NOT_LEASED, EMPTY, MISSED, TAKEN, KNOWN = 0, 1, 2, 3, 4, 5, 6, 7
+
+-- The state of a shard: see the indexes below.
+local STATE = '>BI5I5I5I5I4I4I5I4I6I6I6I6I6I6I6I6I6I6I6c8'
+local STATE_LEN = 21
+local OPEN, FLOOR, QUARANTINE, WATCH, NEXT_DUE = 1, 2, 3, 4, 5
+local LAPSE, LAPSE_BEFORE, LAPSE_AT, LONGEST = 6, 7, 8, 9
+local CREATED, LEASES, RELEASES, TIMEOUTS, LOST, EXPIRED, DELETED = 10, 11, 12, 13, 14, 15, 16
+local STALES, COOLDOWNS, COOLDOWN_ENDS, VALUE_BYTES, NODE = 17, 18, 19, 20, 21
+-- What OPEN may be. A shard that is closing takes no operation but those that open, close or drop it.
+local IS_OPEN, IS_CLOSING = 1, 2
+
+-- The record of a key. A key is leased if its generation is odd, and blocked if UNTIL is not 0.
+local RECORD = '>c8I7I5I5I5I5B'
+local REST, GENERATION, MADE, SINCE, UNTIL, DIES, PARTS = 1, 2, 3, 4, 5, 6, 7
+-- What a key may have beside its record; each has a bit in PARTS.
+local HAS_LABELS, HAS_VALUE, HAS_LEASE_INFO = 1, 2, 4
+
+-- The call that is executed: its keys, its time, and its state. The engine executes one at a time.
+local tag, state_key, holds_key, lives_key
+local s, now, micros, is_changed, has_news, ended
+
+-- This process of the engine. Another one may have forgotten writes, or have come from a copy that lacks them.
+local node
+
+local function this_node()
+    node = node or sub(string.match(call('INFO', 'server'), 'run_id:(%w+)'), 1, 8)
+    return node
+end
+
+local function read_clock(at_least)
+    local time = call('TIME')
+    micros = (time[1] - EPOCH_S) * 1000000 + time[2]
+    now = floor(micros / 1000)
+    if now < at_least then
+        now, micros = at_least, at_least * 1000
+    end
+end
+
+-- A new state, of a shard that has never been open.
+local function new_state()
+    local new = {}
+    for i = 1, STATE_LEN - 1 do
+        new[i] = 0
+    end
+    new[NEXT_DUE], new[NODE] = NEVER, this_node()
+    return new
+end
+
+local function read_state(raw)
+    s = { unpack(STATE, raw) }
+    s[STATE_LEN + 1] = nil
+end
+
+local function write_state()
+    call('SET', state_key, pack(STATE, list(s, 1, STATE_LEN)))
+end
+
+local function count(what)
+    s[what] = s[what] + 1
+end
+
+-- Notes that something is due then.
+local function note_due(at)
+    if at < s[NEXT_DUE] then
+        s[NEXT_DUE] = at
+    end
+end

@@ -1,0 +1,81 @@
+-- Executes a group of operations. KEYS: the state of the shard. ARGV: the head, then the operations.
+
+local operations = {
+    create, lease, renew, release, keep_alive, delete, show, show_lease, give_back, take_back, look, stats, inventory,
+    find_values, import, labels, begin_request, settle_request, give_up_request, configure, close, reopen, drop,
+}
+local FIRST_OF_SHARD = 21
+
+local function head_of(status, more)
+    return pack('>BI5B', status, now, more)
+end
+
+-- sender c8, call I6 (0 for one that changes nothing), deadline I5, longest lease I4, open B, at least I5.
+local HEAD = '>c8I6I5I4BI5'
+local MAY_OPEN, MAY_CREATE = 1, 2
+
+local function run(keys, args)
+    bind()
+    state_key = keys[1]
+    tag = sub(state_key, 1, -2)
+    holds_key, lives_key = tag .. 'h', tag .. 'l'
+    is_changed, has_news, ended = false, false, {}
+    local sender, number, deadline, longest, opening, at_least = unpack(HEAD, args[1])
+    local raw = call('GET', state_key)
+    if raw then
+        read_state(raw)
+    else
+        s = new_state()
+    end
+    read_clock(s[FLOOR] > at_least and s[FLOOR] or at_least)
+    if number > 0 then
+        local last = call('HGET', tag .. 'c', sender)
+        if last and unpack('>I6', last) == number then
+            return sub(last, 7)
+        end
+    end
+    if deadline > 0 and now > deadline then
+        return head_of(LATE, 0)
+    end
+    if s[OPEN] == 0 and opening > 0 then
+        s[OPEN], is_changed = IS_OPEN, true
+        if opening == MAY_OPEN then
+            -- It was open before, and is lost.
+            s[QUARANTINE] = now + longest
+        end
+    end
+    if s[OPEN] ~= IS_OPEN and not (s[OPEN] == IS_CLOSING and args[2] and byte(args[2]) >= FIRST_OF_SHARD) then
+        return head_of(NOT_OPEN, s[OPEN])
+    end
+    if s[NODE] ~= this_node() then
+        s[NODE], is_changed = node, true
+        s[QUARANTINE] = now + (s[LONGEST] > longest and s[LONGEST] or longest)
+    end
+    local more = settle_due(DUE_BASE + DUE_EACH * #args)
+    local out = { '' }
+    for i = 2, #args do
+        operations[byte(args[i])](args[i], out)
+    end
+    if has_news and s[WATCH] > now then
+        call('SPUBLISH', tag, '')
+    end
+    if s[OPEN] == 0 then
+        -- It was dropped.
+        call('DEL', state_key, tag .. 'c')
+        return head_of(DONE, 0) .. pack('>I2', 0) .. concat(out)
+    end
+    if is_changed or now > s[FLOOR] then
+        s[FLOOR] = now
+        write_state()
+    end
+    out[1] = head_of(DONE, more and 1 or 0) .. pack('>I2', #ended) .. concat(ended)
+    local answer = concat(out)
+    if number > 0 and is_changed then
+        call('HSET', tag .. 'c', sender, pack('>I6', number) .. answer)
+    end
+    return answer
+end
+
+-- The one for operations that need more memory is refused while the engine has none left; the others must go on.
+redis.register_function({ function_name = 'NAME_run', callback = run, flags = { 'allow-oom' } })
+redis.register_function('NAME_grow', run)

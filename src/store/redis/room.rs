@@ -1,0 +1,75 @@
+//! Limits that all servers share: how many keys a pool may have, and how many bytes all values.
+//!
+//! What a limit counts goes without its knowledge: keys die by themselves. So it counts what was created since all was last
+//! counted, and what servers have asked for and not yet created. That sum is never too small. Only when it reaches the
+//! limit, all is counted again.
+
+use tokio::sync::Mutex;
+
+use super::failure::UNAVAILABLE;
+use super::library::Function;
+use super::link::Link;
+use super::wire::{Malformed, Reader};
+use crate::error::Error;
+
+/// A limit.
+pub(super) struct Room {
+    key: Vec<u8>,
+    pub(super) own: Mutex<Own>,
+}
+
+/// What this server has to do with it.
+#[derive(Default)]
+pub(super) struct Own {
+    /// How much it has ever used.
+    pub(super) used: u64,
+    /// How much it has asked for and not used or given back.
+    pub(super) asked: u64,
+}
+
+/// What a limit has answered.
+pub(super) struct Answer {
+    pub(super) may: bool,
+    /// How much all servers together have ever used.
+    pub(super) used: u64,
+}
+
+impl Room {
+    pub(super) fn new(key: Vec<u8>) -> Self {
+        Self { key, own: Mutex::default() }
+    }
+
+    /// Asks the limit: see `room` in `lua/common.lua`.
+    pub(super) async fn ask(
+        &self,
+        link: &Link,
+        me: &[u8; 8],
+        own: [u64; 3],
+        most: u64,
+        counted: Option<(u64, u64)>,
+    ) -> Result<Answer, Error> {
+        let numbers = own
+            .into_iter()
+            .chain([most])
+            .chain(counted.into_iter().flat_map(|(all, at)| [all, at]));
+        let mut arguments = vec![me.to_vec()];
+        arguments.extend(numbers.map(|number| number.to_string().into_bytes()));
+        let answer = link
+            .call(Function::Room, &self.key, &arguments, link.timeout)
+            .await
+            .map_err(Error::from)?;
+        let mut reader = Reader::new(&answer);
+        let mut read = || {
+            let may = reader.byte()? == 1;
+            Ok::<_, Malformed>(Answer { may, used: reader.number::<6>()? })
+        };
+        read().map_err(|_| UNAVAILABLE)
+    }
+
+    /// Notes that of what was asked for so much was used, and so much is given back.
+    pub(super) async fn settle(&self, used: u64, unused: u64) {
+        let mut own = self.own.lock().await;
+        own.used += used;
+        own.asked = own.asked.saturating_sub(used + unused);
+    }
+}
