@@ -5,25 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::names::Names;
 use super::reading::Reading;
 use super::report::report_at_once;
+use super::starting::while_starting;
 use crate::config::{self, read_file, unusable};
-use crate::http::{self, Access, Listeners, ServeOptions};
+use crate::http::{Access, Listeners, ServeOptions};
 use crate::journal::{DataKey, Durability};
-use crate::store::{ClockState, DataDirectory, Durable, Memory, Options, Starting};
+use crate::store::{ClockState, DataDirectory, Durable, Memory, Options};
 use crate::time::{Clock, SystemClock, Timestamp};
 
-/// After how long clients are told that the server is about to start: most directories are read sooner.
-const PATIENCE: Duration = Duration::from_millis(100);
-/// How long those that are told so may take to send their request and to read the answer, once the server could begin.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// How far a clock may be behind without a warning.
 const BEHIND_MS: u64 = 5000;
 
@@ -157,47 +151,12 @@ pub(super) async fn open(
         let failed = move |error: &io::Error| end(&of_failure, error);
         Memory::open(options, &directory, &quotas, clock, Box::new(progress), failed)
     });
-    let opened = while_starting(opening, listeners).await?;
+    let opened = while_starting(opening, listeners).await?.map_err(io::Error::other)?;
     let (store, durable) = opened.map_err(|error| {
         let error = io::Error::other(format!("cannot use {shown}: {error}"));
         names.blame(&["data-dir"], &error)
     })?;
     Ok((store, Some(durable)))
-}
-
-/// Waits for `opening`. If it takes a while, requests are refused with 503 meanwhile.
-async fn while_starting<T: Send + 'static>(
-    mut opening: tokio::task::JoinHandle<T>,
-    (listeners, options): (&mut Listeners, ServeOptions),
-) -> io::Result<T> {
-    tokio::select! {
-        opened = &mut opening => return opened.map_err(io::Error::other),
-        () = sleep(PATIENCE) => {}
-    }
-    let copy = Listeners {
-        main: copy_of(&mut listeners.main)?,
-        admin: listeners.admin.as_mut().map(copy_of).transpose()?,
-    };
-    let (started, is_started) = oneshot::channel::<()>();
-    let shutdown = async move { drop(is_started.await) };
-    let options = ServeOptions { drain_delay: Duration::ZERO, drain_timeout: FAREWELL, ..options };
-    let refusing = tokio::spawn(async move {
-        let store = std::sync::Arc::new(Starting);
-        if let Err(error) = http::serve(copy, store, options, shutdown).await {
-            warn!("clients are not told that the server is starting: {error}");
-        }
-    });
-    let opened = opening.await.map_err(io::Error::other);
-    drop(started);
-    // Who connects from now on is not refused any more.
-    let _ = refusing.await;
-    opened
-}
-
-/// Another listener on the same socket.
-fn copy_of(listener: &mut TcpListener) -> io::Result<TcpListener> {
-    let copy = rustix::io::dup(&*listener)?;
-    TcpListener::from_std(copy.into())
 }
 
 /// The clock of a directory goes on.

@@ -18,12 +18,14 @@ use super::data::{self, DataArgs};
 use super::listen;
 use super::log::{self, LogFormat};
 use super::names::Names;
-use super::reload::{self, Files, NO_TOKEN, log_certificate};
-use super::service::Service;
+use super::ready::{Ready, is_loopback};
+use super::remote::StoreArgs;
+use super::starting::while_starting;
 use crate::config;
-use crate::http::{self, Access, Listeners, ServeOptions, Timeouts, Tls};
+use crate::http::{Access, Listeners, ServeOptions, Timeouts, Tls};
 use crate::pool::Settings;
-use crate::store::Options;
+use crate::store::{Durable, Memory, Options, Redis};
+use crate::time::SystemClock;
 
 /// Open files reserved for the address for operators: 1,000 connections, and the server's own files.
 const OPERATOR_FILES: usize = 1100;
@@ -145,6 +147,8 @@ pub(super) struct Args {
     shards: usize,
     #[command(flatten)]
     data: DataArgs,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 impl Args {
@@ -172,6 +176,7 @@ impl Args {
             return Err(format!("{main} and {admin} must be different addresses"));
         }
         self.data.check(names)?;
+        self.store.check(names, self.data.data_dir.is_some())?;
         let admin = self.admin_listen.map(|address| (address, "admin-listen"));
         let addresses = iter::once((self.listen, "listen")).chain(admin);
         let reachable = addresses.into_iter().find(|(address, _)| !is_loopback(*address));
@@ -220,10 +225,6 @@ fn display_ms(ms: u32) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_millis(ms.into()))
 }
 
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
-}
-
 /// Serves until SIGTERM or Ctrl-C.
 ///
 /// # Errors
@@ -264,24 +265,28 @@ fn connections_max(args: &Args) -> usize {
     args.max_connections
 }
 
-/// Logs how access is restricted, and warns where it is not.
-fn log_access(args: &Args, access: &Access) {
-    let addresses = [Some(args.listen), args.admin_listen];
-    let is_reachable = addresses.into_iter().flatten().any(|address| !is_loopback(address));
-    match access.token_count() {
-        None if is_reachable => {
-            warn!(
-                "every client that reaches the server may do everything; ask for tokens with \
-                 --auth-tokens FILE"
-            );
-        }
-        None => {}
-        Some(0) => warn!("the file of tokens: {NO_TOKEN}"),
-        Some(count) => info!("tokens: {count}"),
+/// A store.
+enum Opened {
+    /// In this process, and perhaps on disk.
+    Memory(Memory<SystemClock>, Option<Durable>),
+    /// In an engine that several servers share.
+    Redis(Redis<SystemClock>),
+}
+
+/// Opens the store. If that takes a while, clients are told so on copies of the listeners.
+async fn open(
+    args: &Args,
+    names: &Names,
+    access: &Access,
+    listeners: (&mut Listeners, ServeOptions),
+) -> io::Result<Opened> {
+    let options = args.options();
+    if let Some(nodes) = &args.store.store {
+        let opening = args.store.open(nodes, names, options);
+        return while_starting(opening, listeners).await?.map(Opened::Redis);
     }
-    if is_reachable && access.is_guarded() && args.tls_cert.is_none() {
-        warn!("tokens are sent unencrypted; speak TLS with --tls-cert FILE and --tls-key FILE");
-    }
+    let (store, durable) = data::open(&args.data, names, options, access, listeners).await?;
+    Ok(Opened::Memory(store, durable))
 }
 
 async fn serve(
@@ -310,11 +315,11 @@ async fn serve(
         None => Access::open_to_hosts(args.allowed_host.clone()),
     };
     let tls = args.tls(names)?;
-    let open = |address, option| listen::open(address, &names.name(option));
-    let main = open(args.listen, "listen")?;
-    let admin = args.admin_listen.map(|address| open(address, "admin-listen")).transpose()?;
+    let listen = |address, option| listen::open(address, &names.name(option));
+    let main = listen(args.listen, "listen")?;
+    let admin = args.admin_listen.map(|address| listen(address, "admin-listen")).transpose()?;
     let mut listeners = Listeners { main, admin };
-    let mut serve_options = ServeOptions {
+    let serve_options = ServeOptions {
         connections_max: connections_max(args),
         connections_per_peer_max: args.max_connections_per_peer,
         timeouts: Timeouts {
@@ -331,14 +336,14 @@ async fn serve(
         heartbeat: None,
     };
     let starting = (&mut listeners, serve_options.clone());
-    let opening = data::open(&args.data, names, args.options(), &access, starting);
+    let opening = open(args, names, &access, starting);
     let stopped = async {
         tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "Ctrl-C",
         }
     };
-    let (store, durable) = tokio::select! {
+    let opened = tokio::select! {
         opened = opening => opened?,
         signal = stopped => {
             // What shows how far it has come is gone by now.
@@ -346,46 +351,26 @@ async fn serve(
             return Ok(());
         }
     };
-    serve_options.diagnose = Some(Arc::new(store.clone()));
-    tokio::spawn(store.clone().sweep());
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let main = listeners.main.local_addr()?;
-    info!("listening on {scheme}://{main}");
-    let operators = match &listeners.admin {
-        Some(admin) => {
-            let admin = admin.local_addr()?;
-            info!("listening for operators on {scheme}://{admin}");
-            admin
+    let mut ready = Ready {
+        listeners,
+        options: serve_options,
+        access,
+        tls,
+        audit_file,
+        hangup,
+        terminate,
+        interrupt,
+    };
+    match opened {
+        Opened::Memory(store, durable) => {
+            ready.options.diagnose = Some(Arc::new(store.clone()));
+            tokio::spawn(store.clone().sweep());
+            ready.serve(Arc::new(store)).await?;
+            if let Some(durable) = durable {
+                spawn_blocking(move || durable.close()).await.map_err(io::Error::other)?;
+            }
         }
-        None => main,
-    };
-    info!(
-        "dashboard: {scheme}://{operators}/dashboard, documentation: {scheme}://{operators}/docs/"
-    );
-    if let Some(tls) = &tls {
-        log_certificate("speaking TLS", tls);
-    }
-    log_access(args, &access);
-    let (service, status) = (Service::from_environment(), format!("Serving {scheme}://{main}"));
-    serve_options.heartbeat = service.heartbeat(status.clone());
-    if let Some(hangup) = hangup {
-        let files = Files { access, tls, audit: audit_file };
-        reload::on_sighup(hangup, files, service.clone(), status);
-    }
-    let delay = match args.drain_delay {
-        0 => String::new(),
-        ms => format!(" in {}", display_ms(ms)),
-    };
-    let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: shutting down{delay}"),
-            _ = interrupt.recv() => info!("Ctrl-C: shutting down{delay}"),
-        }
-        service.stopping();
-    };
-    http::serve(listeners, Arc::new(store), serve_options, shutdown).await?;
-    if let Some(durable) = durable {
-        spawn_blocking(move || durable.close()).await.map_err(io::Error::other)?;
+        Opened::Redis(store) => ready.serve(Arc::new(store)).await?,
     }
     info!("stopped");
     Ok(())

@@ -11,6 +11,7 @@ mod pool;
 mod pools;
 mod remote;
 mod requests;
+mod servers;
 mod waiting;
 
 use std::time::Duration;
@@ -224,6 +225,27 @@ macro_rules! contract {
     };
 }
 
+/// What several servers guarantee together.
+macro_rules! servers {
+    ($is_cluster:literal) => {
+        servers! { @run $is_cluster;
+            a_key_that_is_freed_at_one_server_wakes_those_at_another
+            no_key_is_leased_at_two_servers
+            a_retry_at_another_server_gets_the_same_lease
+            limits_are_for_all_servers
+            pools_are_those_of_all_servers
+        }
+    };
+    (@run $is_cluster:literal; $($test:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $test() {
+                super::servers::$test::<$is_cluster>().await;
+            }
+        )*
+    };
+}
+
 mod memory {
     contract!(super::Manual<super::InMemory>);
 }
@@ -243,6 +265,12 @@ mod on_disk_every_second {
 mod redis {
     // What comes from the engine comes in real time.
     contract!(@by [tokio::test] super::remote::OnRedis);
+    servers!(false);
+}
+
+mod cluster {
+    contract!(@by [tokio::test] super::remote::OnCluster);
+    servers!(true);
 }
 
 type InMemory = Memory<ManualClock>;

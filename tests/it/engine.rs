@@ -1,4 +1,4 @@
-//! An engine for the store that many servers share: `redis-server`, on a free port, until the tests end.
+//! Engines for the store that many servers share: `redis-server` on free ports, alone and as a cluster, until the tests end.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -6,45 +6,40 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A running engine.
-pub(crate) struct Engine {
+/// A cluster has so many primaries, each with one replica.
+const PRIMARIES: usize = 3;
+/// How long a cluster may take to form.
+const FORMING: Duration = Duration::from_mins(1);
+
+/// A node of an engine that runs.
+struct Node {
     port: u16,
     directory: PathBuf,
     process: Child,
 }
 
-impl Engine {
-    fn start() -> Self {
+impl Node {
+    fn start(options: &[&str]) -> Self {
         // Another program may take the port meanwhile: then the next one is tried.
         for _ in 0..10 {
-            let port =
-                TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-            let directory =
-                std::env::temp_dir().join(format!("engine-{}-{port}", std::process::id()));
+            let port = free_port();
+            let name = format!("engine-{}-{port}", std::process::id());
+            let directory = std::env::temp_dir().join(name);
             fs::create_dir_all(&directory).unwrap();
             let process = Command::new("setpriv")
-                .args([
-                    "--pdeathsig",
-                    "KILL",
-                    "redis-server",
-                    "--save",
-                    "",
-                    "--port",
-                    &port.to_string(),
-                    "--dir",
-                ])
+                .args(["--pdeathsig", "KILL", "redis-server", "--save", "", "--port"])
+                .arg(port.to_string())
+                .arg("--dir")
                 .arg(&directory)
+                .args(options)
                 .stdout(Stdio::null())
                 .spawn();
-            let mut engine = Self {
-                port,
-                directory,
-                process: process.expect("redis-server is installed by tests/run"),
-            };
-            if engine.is_up() {
-                return engine;
+            let process = process.expect("redis-server is installed by tests/run");
+            let mut node = Self { port, directory, process };
+            if node.is_up() {
+                return node;
             }
         }
         panic!("redis-server does not start");
@@ -63,12 +58,16 @@ impl Engine {
         false
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+    fn ask(&self, words: &[&str]) -> String {
+        let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut command = ::redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query::<String>(&mut connection).unwrap_or_else(|error| error.to_string())
     }
 }
 
-impl Drop for Engine {
+impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -76,18 +75,91 @@ impl Drop for Engine {
     }
 }
 
-/// The engine that all tests of this process share.
-pub(crate) fn engine() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| {
-        let (sender, receiver) = mpsc::channel();
-        // It is killed when the thread ends that has started it: this one never does.
-        thread::spawn(move || {
-            sender.send(Engine::start()).unwrap();
-            loop {
-                thread::park();
+/// A port whose number leaves room for that of the bus of a cluster, 10,000 above it.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        // Both are taken at once, so that no other node takes either.
+        let port = if port > 50_000 { port - 20_000 } else { port };
+        drop(listener);
+        let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if is_free(port) && is_free(port + 10_000) {
+            return port;
+        }
+    }
+}
+
+/// An engine that runs.
+pub(crate) struct Engine {
+    nodes: Vec<Node>,
+}
+
+impl Engine {
+    fn single() -> Self {
+        Self { nodes: vec![Node::start(&[])] }
+    }
+
+    fn cluster() -> Self {
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
+        let nodes: Vec<_> = (0..2 * PRIMARIES).map(|_| Node::start(&options)).collect();
+        let slots = 16384 / PRIMARIES;
+        for (number, node) in nodes.iter().enumerate() {
+            if number < PRIMARIES {
+                let last = if number + 1 == PRIMARIES { 16383 } else { (number + 1) * slots - 1 };
+                let range = [(number * slots).to_string(), last.to_string()];
+                node.ask(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
             }
-        });
-        receiver.recv().expect("redis-server starts")
-    })
+            node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
+            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port.to_string()]);
+        }
+        let until = |what: &dyn Fn() -> bool| {
+            let began = Instant::now();
+            while !what() {
+                assert!(began.elapsed() < FORMING, "the cluster does not form");
+                thread::sleep(Duration::from_millis(50));
+            }
+        };
+        let knows = |node: &Node, text: &str| node.ask(&["CLUSTER", "INFO"]).contains(text);
+        let all = format!("cluster_known_nodes:{}", nodes.len());
+        until(&|| nodes.iter().all(|node| knows(node, &all)));
+        for (primary, replica) in nodes.iter().zip(&nodes[PRIMARIES..]) {
+            let id = primary.ask(&["CLUSTER", "MYID"]);
+            until(&|| replica.ask(&["CLUSTER", "REPLICATE", &id]) == "OK");
+        }
+        let is_linked =
+            |node: &Node| node.ask(&["INFO", "replication"]).contains("master_link_status:up");
+        until(&|| nodes[PRIMARIES..].iter().all(is_linked));
+        until(&|| nodes.iter().all(|node| knows(node, "cluster_state:ok")));
+        Self { nodes }
+    }
+
+    /// The URLs of all nodes.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
+    }
+}
+
+/// Starts what is killed when the thread ends that has started it, in one that never does.
+fn start(engine: fn() -> Engine) -> Engine {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        sender.send(engine()).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    receiver.recv().expect("redis-server starts")
+}
+
+/// The single node that all tests of this process share.
+pub(crate) fn single() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| start(Engine::single))
+}
+
+/// The cluster that all tests of this process share.
+pub(crate) fn cluster() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| start(Engine::cluster))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 
 use super::lane::Kind;
+use super::limits::Limited;
 use super::pool::Pool;
 use super::receiver::Receiver;
 use super::state::Shared;
@@ -57,7 +58,8 @@ impl<C: Clock> Shared<C> {
             outcome =
                 self.create_some(pool, STEP.min(count - created.ids.len()), &mut created).await;
         }
-        pool.room.settle(created.ids.len() as u64, (count - created.ids.len()) as u64).await;
+        let (used, limited) = (created.ids.len(), Limited::Keys(Arc::clone(pool)));
+        self.settle(limited, used as u64, (count - used) as u64).await;
         pool.line.note_news();
         outcome.map(|()| created)
     }

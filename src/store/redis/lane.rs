@@ -2,8 +2,8 @@
 //! next call, so calls grow with the load.
 
 use std::mem::take;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -54,6 +54,8 @@ pub(super) struct Lane {
     pub(super) key: Vec<u8>,
     /// How many free keys it had when it was last asked.
     known: AtomicU32,
+    /// Whether this server hears of its keys that become free.
+    is_heard: AtomicBool,
     inner: Mutex<Inner>,
 }
 
@@ -86,7 +88,8 @@ pub(super) struct Sent {
 
 impl Lane {
     pub(super) fn new(key: Vec<u8>) -> Self {
-        Self { key, known: AtomicU32::new(0), inner: Mutex::default() }
+        let (known, is_heard, inner) = Default::default();
+        Self { key, known, is_heard, inner }
     }
 
     /// How many free keys it is known to have had. O(1).
@@ -96,6 +99,14 @@ impl Lane {
 
     pub(super) fn set_known(&self, free: u32) {
         self.known.store(free, Relaxed);
+    }
+
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_heard.load(Relaxed)
+    }
+
+    pub(super) fn set_heard(&self, is_heard: bool) {
+        self.is_heard.store(is_heard, Relaxed);
     }
 
     /// A key was made free.

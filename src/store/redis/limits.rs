@@ -1,56 +1,98 @@
 //! Asking for room: for keys of a pool, and for the bytes of values.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::pool::Pool;
+use super::room::Room;
 use super::state::Shared;
 use crate::error::Error;
 use crate::time::Clock;
 
 /// When to try again if no key of a full pool dies.
 const RETRY_AFTER_MS: u64 = 60_000;
+/// How often a limit is asked again that others are about to tell of what they have used, and after how long.
+const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is limited.
-#[derive(Clone, Copy)]
-pub(super) enum Limited<'a> {
+#[derive(Clone)]
+pub(super) enum Limited {
     /// The keys of a pool.
-    Keys(&'a Arc<Pool>),
+    Keys(Arc<Pool>),
     /// The bytes of all values.
     ValueBytes,
 }
 
 impl<C: Clock> Shared<C> {
+    fn room<'a>(&'a self, limited: &'a Limited) -> (&'a Room, u64) {
+        match limited {
+            Limited::Keys(pool) => (&pool.room, pool.settings().keys_max as u64),
+            Limited::ValueBytes => (&self.value_room, self.options.value_bytes_max as u64),
+        }
+    }
+
     /// Asks a limit for so much. False if there is no room.
     pub(super) async fn reserve(
         self: &Arc<Self>,
-        limited: Limited<'_>,
+        limited: &Limited,
         amount: u64,
     ) -> Result<bool, Error> {
-        let (room, most) = match limited {
-            Limited::Keys(pool) => (&pool.room, pool.settings().keys_max as u64),
-            Limited::ValueBytes => (&self.value_room, self.options.value_bytes_max as u64),
-        };
+        let (room, most) = self.room(limited);
         if amount == 0 {
             return Ok(true);
         }
         if amount > most {
             return Ok(false);
         }
+        for _ in 0..TRIES {
+            let mut own = room.own.lock().await;
+            let wanted = [own.used, own.asked, amount];
+            let mut answer = room.ask(&self.link, &self.me, wanted, most, None).await?;
+            if !answer.may {
+                let counted = Some((self.count_limited(limited).await?, answer.used));
+                answer = room.ask(&self.link, &self.me, wanted, most, counted).await?;
+            }
+            if answer.may {
+                own.asked += amount;
+                return Ok(true);
+            }
+            if own.asked + answer.asked == 0 {
+                return Ok(false);
+            }
+            // What others have created just now may have been counted twice.
+            drop(own);
+            sleep(PAUSE).await;
+        }
+        Ok(false)
+    }
+
+    /// Notes that of what was asked for so much was used, and so much is given back, and tells the limit of it.
+    pub(super) async fn settle(self: &Arc<Self>, limited: Limited, used: u64, unused: u64) {
+        let (room, _) = self.room(&limited);
         let mut own = room.own.lock().await;
-        let wanted = [own.used, own.asked, amount];
-        let mut answer = room.ask(&self.link, &self.me, wanted, most, None).await?;
-        if !answer.may {
-            let all = self.count_limited(limited).await?;
-            answer = room.ask(&self.link, &self.me, wanted, most, Some((all, answer.used))).await?;
+        own.used += used;
+        own.asked = own.asked.saturating_sub(used + unused);
+        drop(own);
+        if room.is_telling.swap(true, SeqCst) {
+            return;
         }
-        if answer.may {
-            own.asked += amount;
-        }
-        Ok(answer.may)
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let (room, _) = shared.room(&limited);
+            let own = room.own.lock().await;
+            // What is settled from now on is told of again.
+            room.is_telling.store(false, SeqCst);
+            // If it is not told now, the next one who asks tells of it.
+            let _ = room.ask(&shared.link, &shared.me, [own.used, own.asked, 0], 0, None).await;
+        });
     }
 
     /// Counts all that there is of what is limited.
-    async fn count_limited(self: &Arc<Self>, limited: Limited<'_>) -> Result<u64, Error> {
+    async fn count_limited(self: &Arc<Self>, limited: &Limited) -> Result<u64, Error> {
         match limited {
             Limited::Keys(pool) => Ok(self.count(pool).await?.keys),
             Limited::ValueBytes => {
@@ -73,7 +115,7 @@ impl<C: Clock> Shared<C> {
         pool: &Arc<Pool>,
         keys: usize,
     ) -> Result<(), Error> {
-        if self.reserve(Limited::Keys(pool), keys as u64).await? {
+        if self.reserve(&Limited::Keys(Arc::clone(pool)), keys as u64).await? {
             return Ok(());
         }
         let next = self.count(pool).await?.next_death_ms;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
+use std::time::{Duration, Instant};
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -62,6 +64,8 @@ struct State {
     /// Counts what may have made a key free.
     news: u64,
     is_closed: bool,
+    /// Since when nobody has been in the line.
+    empty_since: Option<Instant>,
 }
 
 /// What becomes of a lease that no key was found for.
@@ -217,11 +221,18 @@ impl Line {
         if state.waiting.is_empty() {
             state.is_running = false;
             state.is_resting = true;
+            state.empty_since = Some(Instant::now());
             self.at_rest.notify_waiters();
             return None;
         }
         let numbers = state.waiting.keys().take(Self::SERVED_MAX).copied().collect();
         Some(Snapshot { numbers, news: state.news })
+    }
+
+    /// Whether nobody has waited for so long.
+    pub(super) fn has_been_empty_for(&self, time: Duration) -> bool {
+        let state = self.state.lock();
+        !state.is_running && state.empty_since.is_some_and(|since| since.elapsed() > time)
     }
 
     /// Whether nothing has happened since. Then the task may rest.

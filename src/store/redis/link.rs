@@ -10,7 +10,11 @@ use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use ::redis::cluster::ClusterClientBuilder;
 use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
-use ::redis::{Client, Cmd, RedisResult, Value, cmd};
+use ::redis::{
+    Client, Cmd, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo,
+    RedisError, RedisResult, ServerErrorKind, Value, cmd,
+};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -22,11 +26,18 @@ use super::library::{Function, Library};
 pub struct RedisOptions {
     /// URLs of nodes, such as `redis://10.0.0.1:6379`: of a single one, or of some of a cluster.
     pub nodes: Vec<String>,
+    /// The user as whom to log in, if not as the default user.
+    pub user: Option<String>,
+    /// The password for it.
+    pub password: Option<String>,
     /// How long a call may take before the store counts as unavailable.
     pub timeout: Duration,
     /// What all keys in the engine begin with, so that several deployments may share it.
     pub prefix: String,
 }
+
+/// What the engine tells without being asked.
+pub(super) type Pushes = UnboundedReceiver<PushInfo>;
 
 #[derive(Clone)]
 enum Connection {
@@ -46,12 +57,13 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects, and loads the library of functions.
-    pub(super) async fn open(options: &RedisOptions) -> io::Result<Self> {
-        let connection = connect(options).await.map_err(io::Error::other)?;
+    pub(super) async fn open(options: &RedisOptions) -> io::Result<(Self, Pushes)> {
+        let (sender, pushes) = unbounded_channel();
+        let connection = connect(options, sender).await.map_err(refusal)?;
         let calls = Arc::default();
         let link = Self { connection, timeout: options.timeout, calls, library: Library::get() };
-        link.load().await.map_err(io::Error::other)?;
-        Ok(link)
+        link.load().await.map_err(refusal)?;
+        Ok((link, pushes))
     }
 
     /// Loads the library on all primaries, as far as it is not there.
@@ -123,6 +135,23 @@ impl Link {
         Err(Failure::Refused)
     }
 
+    /// Asks for what is told on a channel of a shard, or asks no more.
+    pub(super) async fn listen(&self, channel: &str, listens: bool) -> Result<(), Failure> {
+        let asked = async {
+            match (self.connection.clone(), listens) {
+                (Connection::Single(mut single), true) => single.subscribe(channel).await,
+                (Connection::Single(mut single), false) => single.unsubscribe(channel).await,
+                (Connection::Cluster(mut cluster), true) => cluster.ssubscribe(channel).await,
+                (Connection::Cluster(mut cluster), false) => cluster.sunsubscribe(channel).await,
+            }
+        };
+        match timeout(self.timeout, asked).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(failure(&error)),
+            Err(_) => Err(Failure::Unknown),
+        }
+    }
+
     async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         match &self.connection {
             Connection::Single(connection) => connection.clone().req_packed_command(command).await,
@@ -131,21 +160,54 @@ impl Link {
     }
 }
 
-async fn connect(options: &RedisOptions) -> RedisResult<Connection> {
+/// What to say if the store cannot be opened. It is in vain to try again if its kind is
+/// [`io::ErrorKind::PermissionDenied`].
+fn refusal(error: RedisError) -> io::Error {
+    let is_final = matches!(
+        error.kind(),
+        ErrorKind::AuthenticationFailed
+            | ErrorKind::InvalidClientConfig
+            | ErrorKind::Server(ServerErrorKind::NoPerm)
+    );
+    let kind = if is_final { io::ErrorKind::PermissionDenied } else { io::ErrorKind::Other };
+    io::Error::new(kind, error)
+}
+
+async fn connect(
+    options: &RedisOptions,
+    pushes: UnboundedSender<PushInfo>,
+) -> RedisResult<Connection> {
     let first = options.nodes.first().map(String::as_str).unwrap_or_default();
     let config = ConnectionManagerConfig::new()
         .set_connection_timeout(Some(options.timeout))
         .set_response_timeout(None)
-        .set_max_delay(Duration::from_millis(500));
+        .set_max_delay(Duration::from_millis(500))
+        .set_push_sender(pushes.clone())
+        .set_automatic_resubscription();
+    let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+    if let Some(user) = &options.user {
+        login = login.set_username(user);
+    }
+    if let Some(password) = &options.password {
+        login = login.set_password(password);
+    }
+    let first = first.into_connection_info()?.set_redis_settings(login);
     let mut single = ConnectionManager::new_with_config(Client::open(first)?, config).await?;
     let info: String = cmd("INFO").arg("cluster").query_async(&mut single).await?;
     if !info.contains("cluster_enabled:1") {
         return Ok(Connection::Single(single));
     }
-    let client = ClusterClientBuilder::new(options.nodes.iter().map(String::as_str))
+    let mut client = ClusterClientBuilder::new(options.nodes.iter().map(String::as_str))
         .connection_timeout(options.timeout)
         .max_retry_wait(200)
         .min_retry_wait(10)
-        .build()?;
-    Ok(Connection::Cluster(client.get_async_connection().await?))
+        .use_protocol(ProtocolVersion::RESP3)
+        .push_sender(pushes);
+    if let Some(user) = &options.user {
+        client = client.username(user);
+    }
+    if let Some(password) = &options.password {
+        client = client.password(password);
+    }
+    Ok(Connection::Cluster(client.build()?.get_async_connection().await?))
 }

@@ -13,6 +13,7 @@ mod library;
 mod limits;
 mod line;
 mod link;
+mod listen;
 mod lists;
 mod own;
 mod pool;
@@ -61,11 +62,12 @@ impl<C: Clock> Redis<C> {
     ///
     /// If the engine cannot be reached, or does not let the server use it.
     pub async fn open(redis: &RedisOptions, options: Options, clock: C) -> io::Result<Self> {
-        let link = Link::open(redis).await?;
+        let (link, pushes) = Link::open(redis).await?;
         let shared = Shared::new(link, clock, &redis.prefix, options);
         shared.refresh().await.map_err(io::Error::other)?;
         shared.put(PoolName::default(), options.settings).await.map_err(io::Error::other)?;
         tokio::spawn(Arc::clone(&shared).follow());
+        tokio::spawn(Arc::clone(&shared).hear(pushes));
         Ok(Self { shared })
     }
 

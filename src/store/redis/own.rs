@@ -55,14 +55,15 @@ impl<C: Clock> Shared<C> {
         let bytes: usize = new.iter().map(|new| new.key.value.reveal().len()).sum();
         self.reserve_value_bytes(bytes as u64).await?;
         if let Err(error) = self.reserve_keys(pool, new.len()).await {
-            self.value_room.settle(0, bytes as u64).await;
+            self.settle(Limited::ValueBytes, 0, bytes as u64).await;
             return Err(error);
         }
         let mut imported =
             Imported { ids: Vec::new(), created: 0, life_ends: self.life_ends(pool) };
         let outcome = self.import_new(pool, &new, &mut known, &mut imported).await;
-        pool.room.settle(imported.created as u64, (new.len() - imported.created) as u64).await;
-        self.value_room.settle(bytes as u64, 0).await;
+        let (used, keys) = (imported.created, Limited::Keys(Arc::clone(pool)));
+        self.settle(keys, used as u64, (new.len() - used) as u64).await;
+        self.settle(Limited::ValueBytes, bytes as u64, 0).await;
         pool.line.note_news();
         outcome?;
         imported.ids = digests.iter().map(|digest| known[digest]).collect();
@@ -175,7 +176,7 @@ impl<C: Clock> Shared<C> {
 
     /// Asks for room for the values.
     async fn reserve_value_bytes(self: &Arc<Self>, bytes: u64) -> Result<(), Error> {
-        let has_room = self.reserve(Limited::ValueBytes, bytes).await?;
+        let has_room = self.reserve(&Limited::ValueBytes, bytes).await?;
         if has_room { Ok(()) } else { Err(Error::ValuesFull) }
     }
 

@@ -26,6 +26,8 @@ pub(super) struct Pool {
     pub(super) room: Room,
     /// Where its different labels are.
     pub(super) labels_key: Vec<u8>,
+    /// Held while it is changed of which shards this server hears.
+    pub(super) hearing: tokio::sync::Mutex<()>,
     is_deleted: AtomicBool,
     /// When all shards were last asked how many free keys they have.
     looked_at: Mutex<Option<Instant>>,
@@ -41,7 +43,7 @@ impl Pool {
         waiting: Arc<AtomicUsize>,
         waiters_max: usize,
     ) -> Arc<Self> {
-        let tag = |shard| format!("{{{prefix}/{}/{shard}}}", id.serial);
+        let tag = |shard: usize| format!("{{{prefix}/{}/{shard}}}", id.serial);
         let lanes = (0..shards).map(|shard| Lane::new((tag(shard) + "s").into_bytes()));
         Arc::new(Self {
             id,
@@ -51,6 +53,7 @@ impl Pool {
             line: Line::new(waiting, waiters_max),
             room: Room::new((tag(0) + "r").into_bytes()),
             labels_key: (tag(0) + "k").into_bytes(),
+            hearing: tokio::sync::Mutex::default(),
             is_deleted: AtomicBool::new(false),
             looked_at: Mutex::new(None),
         })
@@ -70,6 +73,12 @@ impl Pool {
 
     pub(super) fn note_deleted(&self) {
         self.is_deleted.store(true, SeqCst);
+    }
+
+    /// The channel on which a shard tells of keys that become free.
+    pub(super) fn channel(&self, lane: usize) -> String {
+        let state = &self.lanes[lane].key;
+        String::from_utf8_lossy(&state[..state.len() - 1]).into_owned()
     }
 
     /// The shard of a key. O(1).

@@ -18,6 +18,8 @@ use crate::error::Error;
 use crate::pool::{PoolId, PoolName, Settings};
 use crate::time::Clock;
 
+/// How long a server hears of a pool after the last of those that have waited.
+const HEARING: Duration = Duration::from_mins(1);
 /// How often a server asks whether the table has changed.
 const REFRESH: Duration = Duration::from_secs(1);
 
@@ -98,6 +100,11 @@ impl<C: Clock> Shared<C> {
     pub(super) async fn follow(self: Arc<Self>) {
         loop {
             sleep(REFRESH).await;
+            for pool in self.registry.all() {
+                if pool.line.has_been_empty_for(HEARING) {
+                    self.hear_no_more(&pool).await;
+                }
+            }
             if let Ok(table) = self.ask_table(&[b"version"]).await
                 && table.version != self.registry.pools.read().of
             {

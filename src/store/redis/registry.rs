@@ -52,6 +52,10 @@ impl Registry {
         self.pools.read().by_serial.get(&id.serial).cloned().filter(|pool| pool.id == id)
     }
 
+    pub(super) fn by_serial(&self, serial: u32) -> Option<Arc<Pool>> {
+        self.pools.read().by_serial.get(&serial).cloned()
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<PoolId> {
         self.pools.read().by_name.get(name).map(|pool| pool.id)
     }

@@ -4,6 +4,8 @@
 //! counted, and what servers have asked for and not yet created. That sum is never too small. Only when it reaches the
 //! limit, all is counted again.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::sync::Mutex;
 
 use super::failure::UNAVAILABLE;
@@ -16,6 +18,8 @@ use crate::error::Error;
 pub(super) struct Room {
     key: Vec<u8>,
     pub(super) own: Mutex<Own>,
+    /// Whether the limit is about to be told what this server has used.
+    pub(super) is_telling: AtomicBool,
 }
 
 /// What this server has to do with it.
@@ -32,11 +36,13 @@ pub(super) struct Answer {
     pub(super) may: bool,
     /// How much all servers together have ever used.
     pub(super) used: u64,
+    /// How much the others have asked for and not used.
+    pub(super) asked: u64,
 }
 
 impl Room {
     pub(super) fn new(key: Vec<u8>) -> Self {
-        Self { key, own: Mutex::default() }
+        Self { key, own: Mutex::default(), is_telling: AtomicBool::new(false) }
     }
 
     /// Asks the limit: see `room` in `lua/common.lua`.
@@ -61,15 +67,12 @@ impl Room {
         let mut reader = Reader::new(&answer);
         let mut read = || {
             let may = reader.byte()? == 1;
-            Ok::<_, Malformed>(Answer { may, used: reader.number::<6>()? })
+            Ok::<_, Malformed>(Answer {
+                may,
+                used: reader.number::<6>()?,
+                asked: reader.number::<6>()?,
+            })
         };
         read().map_err(|_| UNAVAILABLE)
-    }
-
-    /// Notes that of what was asked for so much was used, and so much is given back.
-    pub(super) async fn settle(&self, used: u64, unused: u64) {
-        let mut own = self.own.lock().await;
-        own.used += used;
-        own.asked = own.asked.saturating_sub(used + unused);
     }
 }

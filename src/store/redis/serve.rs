@@ -76,6 +76,10 @@ impl<C: Clock> Shared<C> {
                 waits |= entry.waits();
             });
         }
+        if waits {
+            // Before the look: what becomes free behind it is heard.
+            self.hear_of(pool).await;
+        }
         let labels: Vec<Label> = labels.into_iter().collect();
         let mut looks = self.look_at_all(pool, &labels, waits).await;
         self.refuse_beyond_quotas(pool, &snapshot.numbers).await;

@@ -63,8 +63,8 @@ end
 
 -- KEYS: a limit. ARGV: the sender, how many it has ever used, how many it has asked for and not used, how many more it asks
 -- for, and the most that there may be; then perhaps the count of all at a moment when the senders together had used that
--- many. The sum of what is counted and what was asked for is never too small. Answers with whether it may, and how many the
--- senders have used together.
+-- many. The sum of what is counted and what was asked for is never too small. Answers with whether it may, how many the
+-- senders have used together, and how many others have asked for and not used.
 local function room(keys, args)
     bind()
     local key = keys[1]
@@ -93,7 +93,7 @@ local function room(keys, args)
         own_asked = own_asked + more
     end
     call('HSET', key, used_key, used, counted_key, counted, 's' .. sender, pack('>I6I6', own_used, own_asked))
-    return pack('>BI6', may and 1 or 0, used)
+    return pack('>BI6I6', may and 1 or 0, used, asked)
 end
 
 -- KEYS: the labels of a pool. ARGV: the most that there may be, whether these are all that its keys have, and labels.

@@ -54,9 +54,15 @@ local s, now, micros, is_changed, has_news, ended
 
 -- This process of the engine. Another one may have forgotten writes, or have come from a copy that lacks them.
 local node
+-- The command that tells others of something: in a cluster only those that have asked the nodes of this shard.
+local publish
 
 local function this_node()
-    node = node or sub(string.match(call('INFO', 'server'), 'run_id:(%w+)'), 1, 8)
+    if not node then
+        node = sub(string.match(call('INFO', 'server'), 'run_id:(%w+)'), 1, 8)
+        local is_cluster = string.find(call('INFO', 'cluster'), 'cluster_enabled:1', 1, true)
+        publish = is_cluster and 'SPUBLISH' or 'PUBLISH'
+    end
     return node
 end
 

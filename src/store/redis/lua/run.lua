@@ -57,7 +57,7 @@ local function run(keys, args)
         operations[byte(args[i])](args[i], out)
     end
     if has_news and s[WATCH] > now then
-        call('SPUBLISH', tag, '')
+        call(publish, tag, sender)
     end
     if s[OPEN] == 0 then
         -- It was dropped.
