@@ -95,6 +95,10 @@ fn filter(text: &str) -> (Targets, Vec<&str>) {
         // the disk with it, or block the server if its standard error is a full pipe.
         known.push("h2=error");
     }
+    if !known.iter().any(|directive| directive.starts_with("redis")) {
+        // It warns of each attempt to reach a node that is down, hundreds a second. The store tells of that once.
+        known.push("redis=off");
+    }
     (known.join(",").parse().expect("each of them is a directive"), unknown)
 }
 

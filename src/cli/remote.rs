@@ -29,6 +29,15 @@ pub(super) struct StoreArgs {
     /// The file with the password for it
     #[arg(long, env = "TOKEN_ORCHESTRATOR_STORE_PASSWORD_FILE", value_name = "FILE")]
     store_password_file: Option<PathBuf>,
+    /// How many replicas of a shard must have a change before it is answered. With 1, and one replica for each primary, a
+    /// failover forgets nothing that was answered
+    #[arg(
+        long,
+        env = "TOKEN_ORCHESTRATOR_STORE_REPLICAS_ACK",
+        default_value_t = 0,
+        value_name = "NUMBER"
+    )]
+    store_replicas_ack: u32,
     /// How long Valkey or Redis may take to answer before requests are refused with 503: from 1ms to 30d
     #[arg(long, env = "TOKEN_ORCHESTRATOR_STORE_TIMEOUT", default_value = "1s",
           value_name = "DURATION", value_parser = config::parse_max_ms)]
@@ -106,6 +115,7 @@ impl StoreArgs {
         let others = [
             (self.store_user.is_some(), "store-user"),
             (self.store_password_file.is_some(), "store-password-file"),
+            (self.store_replicas_ack > 0, "store-replicas-ack"),
         ];
         let other = others.into_iter().find(|(is_given, _)| *is_given);
         match (&self.store, other) {
@@ -148,6 +158,7 @@ impl StoreArgs {
                 .collect(),
             user: self.store_user.clone(),
             password,
+            replicas_ack: self.store_replicas_ack,
             timeout: Duration::from_millis(self.store_timeout.into()),
             prefix: self.store_prefix.clone(),
         };

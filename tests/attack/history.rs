@@ -85,7 +85,7 @@ pub(crate) const MANY: Scenario = Scenario {
 };
 
 /// Keys are leased in groups.
-const PIPELINED: Scenario = Scenario {
+pub(crate) const PIPELINED: Scenario = Scenario {
     keys: 100,
     clients: 6,
     operations: 0,
@@ -98,7 +98,7 @@ const PIPELINED: Scenario = Scenario {
 };
 
 /// Keys with values, in a pool with a name, which are leased by a label or without one.
-const OWN: Scenario = Scenario {
+pub(crate) const OWN: Scenario = Scenario {
     keys: 60,
     clients: 8,
     operations: 0,

@@ -8,6 +8,8 @@ mod checker;
 mod client;
 mod dates;
 mod disk;
+#[path = "../engine/mod.rs"]
+mod engine;
 mod expiry;
 mod folder;
 mod history;
@@ -15,6 +17,7 @@ mod hostile;
 mod over;
 mod restarts;
 mod server;
+mod servers;
 mod soak;
 mod stop;
 mod sums;

@@ -19,8 +19,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Server {
     process: Process,
     pub(crate) address: SocketAddr,
-    /// No other test starts one before this one is gone.
-    _machine: MutexGuard<'static, ()>,
+    /// No other test starts one before this one is gone. One beside it has none.
+    _machine: Option<MutexGuard<'static, ()>>,
 }
 
 /// The program of the server.
@@ -49,7 +49,15 @@ impl Server {
         let machine = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
         let process = Process::spawn(command, address, options);
         let address = process.listens();
-        Self { process, address, _machine: machine }
+        Self { process, address, _machine: Some(machine) }
+    }
+
+    /// Starts another one beside one that runs, on a free port.
+    pub(crate) fn start_beside(_: &Self, options: &[&str]) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let process = Process::spawn(program(), any, options);
+        let address = process.listens();
+        Self { process, address, _machine: None }
     }
 
     /// Starts it once more, at the same address, after it has ended. No other test comes in between.

@@ -56,7 +56,7 @@ fn stop_under_load(scenario: Scenario, options: &[&str]) {
     ]
     .concat();
     let mut server = Server::start(&all.iter().map(String::as_str).collect::<Vec<_>>());
-    let world = World::new(server.address, scenario, seed);
+    let world = World::new(vec![server.address], scenario, seed);
     let (mut stopped_ns, mut took) = (0, Duration::ZERO);
     let mut operations = run::race(&world, || {
         while world.is_at_work(10_000) {

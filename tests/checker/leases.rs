@@ -15,7 +15,7 @@ use super::{Found, Violation};
 /// What is known of one key, and how it is looked up.
 struct Key<'a> {
     /// By the generation that they were seen at, or were meant for.
-    at: BTreeMap<u32, Vec<&'a Operation>>,
+    at: BTreeMap<u64, Vec<&'a Operation>>,
     leases: Vec<&'a Operation>,
     /// When releases without a fence, which may have happened, began and ended.
     open_releases: Steps,
@@ -57,12 +57,12 @@ impl<'a> Key<'a> {
         }
     }
 
-    fn seen(&self, generation: u32) -> impl Iterator<Item = &'a Operation> {
+    fn seen(&self, generation: u64) -> impl Iterator<Item = &'a Operation> {
         self.at.get(&generation).into_iter().flatten().copied().filter(|o| o.is_done())
     }
 
     /// Releases that were meant for that generation, and may have happened.
-    fn fenced_releases(&self, generation: u32) -> impl Iterator<Item = &'a Operation> {
+    fn fenced_releases(&self, generation: u64) -> impl Iterator<Item = &'a Operation> {
         let at = self.at.get(&generation).into_iter().flatten().copied();
         at.filter(|o| o.what == What::Release)
     }
@@ -130,9 +130,9 @@ fn check_looks(key: &Key<'_>, operations: &[Operation]) -> Result<(), Violation>
 }
 
 /// For each generation what shows first that it was over.
-fn seen_over<'a>(key: &Key<'a>, operations: &'a [Operation]) -> BTreeMap<u32, &'a Operation> {
-    let mut over = BTreeMap::<u32, &Operation>::new();
-    let mut note = |generation: u32, by: &'a Operation| {
+fn seen_over<'a>(key: &Key<'a>, operations: &'a [Operation]) -> BTreeMap<u64, &'a Operation> {
+    let mut over = BTreeMap::<u64, &Operation>::new();
+    let mut note = |generation: u64, by: &'a Operation| {
         let first = over.entry(generation).or_insert(by);
         if by.ended_ns < first.ended_ns {
             *first = by;
@@ -149,12 +149,10 @@ fn seen_over<'a>(key: &Key<'a>, operations: &'a [Operation]) -> BTreeMap<u32, &'
         first = first.into_iter().chain(key.seen(*generation)).min_by_key(|o| o.ended_ns);
     }
     // The order of their answers, with the highest generation so far.
-    let by_answer = Steps::new(
-        key.leases.iter().map(|o| (o.ended_ns, u64::from(o.generation.unwrap_or_default()))),
-    );
+    let by_answer =
+        Steps::new(key.leases.iter().map(|o| (o.ended_ns, o.generation.unwrap_or_default())));
     for operation in operations {
         let known = by_answer.largest_until(operation.invoked_ns);
-        let known = u32::try_from(known).unwrap_or_default();
         match (operation.status, operation.fence) {
             // It was begun, so it can only be over.
             (412, Some(fence)) if fence <= known && fence % 2 == 1 => note(fence, operation),
@@ -173,7 +171,7 @@ fn seen_over<'a>(key: &Key<'a>, operations: &'a [Operation]) -> BTreeMap<u32, &'
 /// A lease, and what may have moved its end.
 struct Tenure<'a> {
     lease: &'a Operation,
-    generation: u32,
+    generation: u64,
     /// First the lease itself.
     terms: Vec<&'a Operation>,
 }
@@ -276,7 +274,7 @@ impl<'a> Tenure<'a> {
 /// key is released once more.
 fn check_cool_down(
     key: &Key<'_>,
-    leased: u32,
+    leased: u64,
     over: Option<&&Operation>,
     found: &mut Found,
 ) -> Result<(), Violation> {
@@ -297,7 +295,7 @@ fn check_cool_down(
 
 /// Notes when the key was free for sure: from the sure end of a lease to the next one, or to the
 /// last moment at which the generation is known to be the same.
-fn note_gaps(key: &Key<'_>, life: Life, mut free_from: BTreeMap<u32, u64>, gaps: &mut Gaps) {
+fn note_gaps(key: &Key<'_>, life: Life, mut free_from: BTreeMap<u64, u64>, gaps: &mut Gaps) {
     for (generation, seen) in &key.at {
         let is_free = |o: &&&Operation| o.what == What::Create || o.what == What::Look;
         let seen = seen.iter().filter(|o| o.is_done() && !o.is_blocked).filter(is_free);

@@ -32,13 +32,13 @@ pub(crate) struct Operation {
     /// effect, or [`NEVER`].
     pub(crate) ended_ns: u64,
     /// What `If-Match` said.
-    pub(crate) fence: Option<u32>,
+    pub(crate) fence: Option<u64>,
     /// For how long a lease or a cool-down was asked for; 0 for none.
     pub(crate) ms: u32,
     /// Or [`LOST`].
     pub(crate) status: u16,
     /// What `ETag` said.
-    pub(crate) generation: Option<u32>,
+    pub(crate) generation: Option<u64>,
     /// What `isBlocked` said.
     pub(crate) is_blocked: bool,
     /// Which of those that were sent at once on one connection, if there were several.
@@ -83,7 +83,7 @@ impl Operation {
     }
 
     /// The generation that the key had at some moment of this.
-    pub(crate) fn seen(&self) -> Option<u32> {
+    pub(crate) fn seen(&self) -> Option<u64> {
         if !self.is_done() {
             return None;
         }

@@ -23,7 +23,7 @@ pub(super) fn check(key: &[Operation], life: Life) -> Result<(), Violation> {
 
 fn check_by_clock(key: &[Operation], life: Life) -> Result<(), Violation> {
     let leases = key.iter().filter(|o| o.what == What::Lease && o.is_done());
-    let begun = leases.filter_map(|o| Some((o.ended_ns, u64::from(o.generation?))));
+    let begun = leases.filter_map(|o| Some((o.ended_ns, o.generation?)));
     let begun = Steps::new(begun);
     let reached = |o: &Operation| reached(o, begun.largest_until(o.invoked_ns), life);
     let answers = Steps::new(key.iter().filter_map(|o| Some((o.ended_ns, reached(o)?))));
@@ -64,11 +64,11 @@ fn check_in_sequence(key: &[Operation], life: Life) -> Result<(), Violation> {
 /// before.
 fn reached(operation: &Operation, begun: u64, life: Life) -> Option<Stage> {
     let over = |generation: u64| 2 * generation + generation % 2;
-    match (operation.what, operation.status, operation.seen().map(u64::from)) {
+    match (operation.what, operation.status, operation.seen()) {
         (_, 404, _) => (operation.invoked_ns >= life.from_ns).then_some(GONE),
         (_, 409, _) => Some(over(begun)),
         (_, 412, _) => {
-            let meant = operation.fence.map(u64::from);
+            let meant = operation.fence;
             meant.filter(|generation| *generation <= begun).map(over)
         }
         _ if !operation.is_done() => None,
@@ -84,7 +84,7 @@ fn shown(operation: &Operation) -> Option<Stage> {
     if !operation.proves_life() {
         return None;
     }
-    Some(match (operation.what, operation.seen().map(u64::from)) {
+    Some(match (operation.what, operation.seen()) {
         (What::Look, Some(seen)) => 2 * seen + u64::from(!operation.is_blocked),
         (_, Some(seen)) => 2 * seen + u64::from(seen.is_multiple_of(2)),
         (_, None) => GONE - 1,

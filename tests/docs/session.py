@@ -45,7 +45,7 @@ class Session:
         (self.home / "examples").symlink_to(root / "examples")
         (self.folder / "bin").mkdir()
         (self.folder / "bin" / "token-orchestrator").symlink_to(program)
-        self.ports = {port: free_port() for port in ("8080", "9000", "9090")}
+        self.ports = {port: free_port() for port in ("8080", "8081", "6379", "9000", "9090")}
         self.environment = {
             "HOME": str(self.home),
             "LANG": "C.UTF-8",

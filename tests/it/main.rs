@@ -18,7 +18,9 @@ mod committing;
 mod connections;
 mod contract;
 mod data;
+#[path = "../engine/mod.rs"]
 mod engine;
+mod engines;
 mod events;
 mod failures;
 mod fakes;

@@ -209,7 +209,7 @@ fn race(size: Size) {
                     let fence = Fence::One(lease.generation);
                     let released = pool.release(&lease.id, at, fence, 0).map(|()| 0);
                     let release = noted(What::Release, Some(lease.id), at, &released);
-                    let fence = Some(lease.generation.try_into().unwrap());
+                    let fence = Some(lease.generation);
                     own.push(Operation { fence, ..release });
                 }
                 7 => {
@@ -267,7 +267,7 @@ fn noted(what: What, id: Option<KeyId>, at: Timestamp, result: &Result<u64, Erro
         fence: None,
         ms: 0,
         status,
-        generation: generation.map(|generation| generation.try_into().unwrap()),
+        generation,
         is_blocked: false,
         turn: Turn::default(),
     }

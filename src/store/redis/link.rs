@@ -12,7 +12,7 @@ use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use ::redis::{
     Client, Cmd, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo,
-    RedisError, RedisResult, ServerErrorKind, Value, cmd,
+    RedisError, RedisResult, ServerErrorKind, Value, cmd, pipe,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
@@ -30,6 +30,8 @@ pub struct RedisOptions {
     pub user: Option<String>,
     /// The password for it.
     pub password: Option<String>,
+    /// How many replicas must have a change before it is answered.
+    pub replicas_ack: u32,
     /// How long a call may take before the store counts as unavailable.
     pub timeout: Duration,
     /// What all keys in the engine begin with, so that several deployments may share it.
@@ -50,6 +52,7 @@ enum Connection {
 pub(super) struct Link {
     connection: Connection,
     pub(super) timeout: Duration,
+    replicas_ack: u32,
     /// How many calls are under way.
     calls: Arc<AtomicUsize>,
     library: &'static Library,
@@ -61,7 +64,8 @@ impl Link {
         let (sender, pushes) = unbounded_channel();
         let connection = connect(options, sender).await.map_err(refusal)?;
         let calls = Arc::default();
-        let link = Self { connection, timeout: options.timeout, calls, library: Library::get() };
+        let (timeout, replicas_ack) = (options.timeout, options.replicas_ack);
+        let link = Self { connection, timeout, replicas_ack, calls, library: Library::get() };
         link.load().await.map_err(refusal)?;
         Ok((link, pushes))
     }
@@ -86,7 +90,7 @@ impl Link {
         }
     }
 
-    /// Calls a function with one key.
+    /// Calls a function with one key. With [`RedisOptions::replicas_ack`] it ends once so many replicas have what it changed.
     ///
     /// # Errors
     ///
@@ -104,7 +108,7 @@ impl Link {
             call.arg(argument.as_ref());
         }
         self.calls.fetch_add(1, SeqCst);
-        let called = timeout(within, self.called(&call)).await;
+        let called = timeout(within, self.called(call, within)).await;
         self.calls.fetch_sub(1, SeqCst);
         called.unwrap_or(Err(Failure::Unknown))
     }
@@ -114,9 +118,9 @@ impl Link {
         self.calls.load(SeqCst)
     }
 
-    async fn called(&self, call: &Cmd) -> Result<Vec<u8>, Failure> {
+    async fn called(&self, call: Cmd, within: Duration) -> Result<Vec<u8>, Failure> {
         for _ in 0..2 {
-            match self.send(call).await {
+            match self.send_and_wait(&call, within).await {
                 Ok(Value::BulkString(answer)) => return Ok(answer),
                 Ok(Value::Int(number)) => return Ok(vec![u8::from(number != 0)]),
                 Ok(other) => {
@@ -149,6 +153,31 @@ impl Link {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(failure(&error)),
             Err(_) => Err(Failure::Unknown),
+        }
+    }
+
+    /// Sends a call, and waits until enough replicas have what it changed.
+    async fn send_and_wait(&self, call: &Cmd, within: Duration) -> RedisResult<Value> {
+        if self.replicas_ack == 0 {
+            return self.send(call).await;
+        }
+        let mut both = pipe();
+        let wait_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        both.add_command(call.clone()).cmd("WAIT").arg(self.replicas_ack).arg(wait_ms);
+        let answers = match &self.connection {
+            Connection::Single(connection) => {
+                connection.clone().req_packed_commands(&both, 0, 2).await?
+            }
+            Connection::Cluster(connection) => {
+                connection.clone().req_packed_commands(&both, 0, 2).await?
+            }
+        };
+        let [answer, acknowledged] = <[Value; 2]>::try_from(answers)
+            .map_err(|_| RedisError::from((ErrorKind::Parse, "not two answers")))?;
+        let answer = answer.extract_error()?;
+        match acknowledged.extract_error()? {
+            Value::Int(replicas) if replicas >= i64::from(self.replicas_ack) => Ok(answer),
+            _ => Err(io::Error::new(io::ErrorKind::TimedOut, "too few replicas have it").into()),
         }
     }
 
@@ -199,6 +228,7 @@ async fn connect(
     }
     let mut client = ClusterClientBuilder::new(options.nodes.iter().map(String::as_str))
         .connection_timeout(options.timeout)
+        .response_timeout(options.timeout)
         .max_retry_wait(200)
         .min_retry_wait(10)
         .use_protocol(ProtocolVersion::RESP3)

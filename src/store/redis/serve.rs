@@ -17,7 +17,7 @@ use super::lane::{Job, Kind};
 use super::line::Snapshot;
 use super::pool::Pool;
 use super::state::Shared;
-use super::wire::{Code, Malformed, Read, Reader, Writer, status};
+use super::wire::{Code, Malformed, Read, Reader, Writer};
 use crate::error::Error;
 use crate::key::Label;
 use crate::time::{Clock, Timestamp};
@@ -29,6 +29,8 @@ const WATCH_MS: u64 = 30_000;
 struct Look {
     lane: usize,
     now: Timestamp,
+    /// Whether it may have free keys of which it does not know that: its primary is new.
+    is_unsure: bool,
     free: u32,
     /// When a key may be free, or [`Timestamp::NEVER`].
     next: Timestamp,
@@ -83,7 +85,7 @@ impl<C: Clock> Shared<C> {
         let labels: Vec<Label> = labels.into_iter().collect();
         let mut looks = self.look_at_all(pool, &labels, waits).await;
         self.refuse_beyond_quotas(pool, &snapshot.numbers).await;
-        let is_whole = looks.len() == pool.lanes.len();
+        let is_whole = looks.len() == pool.lanes.len() && !looks.iter().any(|look| look.is_unsure);
         let flight = Arc::new(Flight::default());
         // One for this task, so that it does not end before all are sent.
         flight.left.store(1, SeqCst);
@@ -169,14 +171,13 @@ impl<C: Clock> Shared<C> {
         let looks = (0..pool.lanes.len()).map(|lane| {
             let (sender, receiver) = oneshot::channel();
             let read = move |reader: &mut Reader<'_>, now| {
-                if reader.byte()? != status::OK {
-                    return Err(Malformed);
-                }
+                let is_unsure = reader.byte()? == 1;
                 let free = u32::try_from(reader.number::<4>()?).map_err(|_| Malformed)?;
                 let next = reader.time()?;
                 let labeled =
                     (0..count).map(|_| u32::try_from(reader.number::<4>()?).map_err(|_| Malformed));
-                Ok(Ok(Look { lane, now, free, next, labeled: labeled.collect::<Read<_>>()? }))
+                let labeled = labeled.collect::<Read<_>>()?;
+                Ok(Ok(Look { lane, now, is_unsure, free, next, labeled }))
             };
             let job = Job::new(operation.clone(), kind, read, move |look| drop(sender.send(look)));
             self.push(pool, lane, [job]);

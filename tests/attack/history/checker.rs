@@ -36,11 +36,11 @@ fn created() -> Operation {
     did(What::Create, 0, 1)
 }
 
-fn leased(from: u64, to: u64, generation: u32) -> Operation {
+fn leased(from: u64, to: u64, generation: u64) -> Operation {
     Operation { generation: Some(generation), ..did(What::Lease, from, to) }
 }
 
-fn renewed(from: u64, to: u64, generation: u32) -> Operation {
+fn renewed(from: u64, to: u64, generation: u64) -> Operation {
     Operation {
         generation: Some(generation),
         fence: Some(generation),
@@ -52,11 +52,11 @@ fn released(from: u64, to: u64) -> Operation {
     did(What::Release, from, to)
 }
 
-fn free(from: u64, to: u64, generation: u32) -> Operation {
+fn free(from: u64, to: u64, generation: u64) -> Operation {
     Operation { generation: Some(generation), ..did(What::Look, from, to) }
 }
 
-fn blocked(from: u64, to: u64, generation: u32) -> Operation {
+fn blocked(from: u64, to: u64, generation: u64) -> Operation {
     Operation { is_blocked: true, ..free(from, to, generation) }
 }
 
@@ -69,7 +69,7 @@ fn with_status(status: u16, operation: Operation) -> Operation {
     Operation { status, generation: None, ..operation }
 }
 
-fn fenced(fence: u32, operation: Operation) -> Operation {
+fn fenced(fence: u64, operation: Operation) -> Operation {
     Operation { fence: Some(fence), ..operation }
 }
 

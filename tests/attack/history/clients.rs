@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::known_keys::KnownKeys;
 use super::plan::{Held, Request};
 use super::values::Values;
-use crate::checker::record::{NEVER, Operation, Turn, What};
+use crate::checker::record::{LOST, NEVER, Operation, Turn, What};
 use crate::client::{Answer, Client};
 
 /// What clients do, and how much.
@@ -41,7 +41,8 @@ pub(crate) struct Scenario {
 
 /// What the clients of one server share.
 pub(crate) struct World {
-    pub(crate) address: SocketAddr,
+    /// Of the server, or of several with the same pools.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) scenario: Scenario,
     pub(crate) seed: u64,
     started: Instant,
@@ -62,12 +63,16 @@ pub(crate) struct World {
     pub(crate) is_restarted: bool,
     /// Ends the race, whatever was done.
     pub(crate) is_over: AtomicBool,
+    /// Whether what is asked for at once on one connection is done in that order.
+    pub(crate) is_ordered: bool,
+    /// Whether the store of the servers may fail to answer.
+    pub(crate) may_fail: bool,
 }
 
 impl World {
-    pub(crate) fn new(address: SocketAddr, scenario: Scenario, seed: u64) -> Self {
+    pub(crate) fn new(addresses: Vec<SocketAddr>, scenario: Scenario, seed: u64) -> Self {
         Self {
-            address,
+            addresses,
             scenario,
             seed,
             started: Instant::now(),
@@ -80,6 +85,8 @@ impl World {
             is_stopping: AtomicBool::new(false),
             is_restarted: false,
             is_over: AtomicBool::new(false),
+            is_ordered: true,
+            may_fail: false,
         }
     }
 
@@ -89,7 +96,7 @@ impl World {
 
     /// A name for requests that are sent at once: see [`Turn`].
     pub(super) fn next_sequence(&self) -> u64 {
-        self.next_sequence.fetch_add(1, Relaxed)
+        if self.is_ordered { self.next_sequence.fetch_add(1, Relaxed) } else { 0 }
     }
 
     /// Whether there were fewer operations than that, and a client is left to do more.
@@ -120,6 +127,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// One client.
 pub(crate) struct Racer<'a> {
     pub(super) world: &'a World,
+    address: SocketAddr,
     pub(super) rng: StdRng,
     pub(super) held: Vec<Held>,
     pub(super) past: Vec<Held>,
@@ -134,6 +142,12 @@ impl<'a> Racer<'a> {
     pub(crate) fn new(world: &'a World, number: u64) -> Self {
         Self {
             world,
+            address: *world
+                .addresses
+                .iter()
+                .cycle()
+                .nth(usize::try_from(number).expect("few"))
+                .expect("one"),
             rng: StdRng::seed_from_u64(world.seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
             held: Vec::new(),
             past: Vec::new(),
@@ -166,7 +180,7 @@ impl<'a> Racer<'a> {
     /// Sends some requests at once and reads the answers, or not.
     fn burst(&mut self) -> io::Result<()> {
         if self.connection.is_none() || self.rng.random_ratio(1, 100) {
-            self.connection = Some(Client::try_to(self.world.address)?);
+            self.connection = Some(Client::try_to(self.address)?);
             self.is_hot = self.rng.random();
         }
         let is_cut = self.rng.random_ratio(1, 100);
@@ -278,6 +292,15 @@ impl<'a> Racer<'a> {
             }
             (What::Renew, 200) => {
                 self.note_renewal(&operation);
+                true
+            }
+            (what, 503) if self.world.may_fail && answer.body.contains("/unavailable\"") => {
+                if what == What::Create {
+                    self.world.is_creating.store(false, Relaxed);
+                }
+                // Nobody knows what has become of it. Most of the time it would be the same at once.
+                thread::sleep(PAUSE);
+                (operation.status, operation.ended_ns) = (LOST, NEVER);
                 true
             }
             (what, 503) if self.world.is_restarted => {

@@ -42,7 +42,7 @@ struct End {
     key: Uuid,
     at: SystemTime,
     /// The generation of the lease, if it is not the key that ends.
-    lease: Option<u32>,
+    lease: Option<u64>,
 }
 
 /// The clients' clock.
@@ -149,7 +149,7 @@ fn is_over(operation: &Operation) -> bool {
 /// Creates or leases what will end, announces it to the clients, and returns the operations.
 type Maker = fn(&mut Client, Clock, &[Sender<End>]) -> Vec<Operation>;
 
-fn announce(clients: &[Sender<End>], key: Uuid, at: Option<&str>, lease: Option<u32>) {
+fn announce(clients: &[Sender<End>], key: Uuid, at: Option<&str>, lease: Option<u64>) {
     let at = at.and_then(|at| humantime::parse_rfc3339(at).ok()).expect("a time");
     for client in clients {
         client.send(End { key, at, lease }).expect("the client goes on to the last end");

@@ -23,7 +23,7 @@ const HELD_MAX: usize = 64;
 #[derive(Clone, Copy)]
 pub(super) struct Held {
     pub(super) key: Uuid,
-    pub(super) generation: u32,
+    pub(super) generation: u64,
     /// When it is over, or later.
     until_ns: u64,
     /// When its holder no longer needs it, which may be too late.
@@ -37,7 +37,7 @@ pub(super) struct Held {
 pub(super) struct Request {
     pub(super) what: What,
     pub(super) key: Uuid,
-    pub(super) fence: Option<u32>,
+    pub(super) fence: Option<u64>,
     /// The length of a lease or of a cool-down.
     ms: u32,
     /// Whether the request names that length. Otherwise it is the server's default.
@@ -82,7 +82,7 @@ impl Request {
         Self { ms, says_ms: true, ..Self::of(What::Lease, Uuid::nil()) }
     }
 
-    pub(super) fn renew(key: Uuid, fence: u32, ms: u32) -> Self {
+    pub(super) fn renew(key: Uuid, fence: u64, ms: u32) -> Self {
         Self { fence: Some(fence), ms, says_ms: true, ..Self::of(What::Renew, key) }
     }
 
@@ -290,7 +290,7 @@ impl Racer<'_> {
     }
 
     /// Notes a lease, and decides what will come of it.
-    pub(super) fn note_lease(&mut self, key: Uuid, generation: u32, invoked_ns: u64, ms: u32) {
+    pub(super) fn note_lease(&mut self, key: Uuid, generation: u64, invoked_ns: u64, ms: u32) {
         let until_ns = self.world.now_ns() + ns(ms);
         let needed_ms = if self.rng.random() { 0 } else { self.rng.random_range(0..=2 * ms) };
         let release_ns = invoked_ns + ns(needed_ms);

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::server::Server;
 
 /// The longest lease, with which all keys that are left are leased.
-const LAST_LEASE_MS: u32 = 60_000;
+const LAST_LEASE_MS: u32 = 10_000;
 /// How many requests are sent at once when clients have ended.
 const BATCH: usize = 50;
 /// How long the server may take to close connections.
@@ -51,7 +51,7 @@ pub(crate) fn record(
     assert_eq!(first.send("GET", "/stats", "").unwrap().status, 200);
     let sockets = server.sockets() - 1;
     drop(first);
-    let world = World::new(server.address, scenario, seed);
+    let world = World::new(vec![server.address], scenario, seed);
     make_pool(&server, &scenario);
     let mut operations = race(&world, || meanwhile(&server, &world));
     // All connections before this one have been accepted when it is answered. One that was given up

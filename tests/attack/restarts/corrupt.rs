@@ -28,7 +28,7 @@ fn see(draft: &mut Draft<'_>, seen: Operation, at_ns: u64) {
 }
 
 /// A look at the key of an operation, at the generation of a lease, with its lease or without.
-fn look(one: Operation, generation: Option<u32>, is_blocked: bool) -> Operation {
+fn look(one: Operation, generation: Option<u64>, is_blocked: bool) -> Operation {
     Operation { what: What::Look, fence: None, ms: 0, status: 200, generation, is_blocked, ..one }
 }
 

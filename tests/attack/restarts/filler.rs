@@ -49,7 +49,7 @@ impl<'a> Filler<'a> {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut client = Client::try_to(self.world.address)?;
+        let mut client = Client::try_to(self.world.addresses[0])?;
         self.look(&mut client)?;
         while !self.is_over() {
             if self.sure > KEYS_MAX {

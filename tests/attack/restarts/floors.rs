@@ -17,7 +17,7 @@ use crate::checker::record::Operation;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Floor {
     pub(crate) from_ns: u64,
-    pub(crate) generation: u32,
+    pub(crate) generation: u64,
 }
 
 /// Takes the floors of all lives out of a history. O(o log o + k f) for o operations on k keys and f floors.
@@ -63,7 +63,7 @@ fn take_out_of_key(operations: &mut [&mut Operation], floors: &[Floor]) {
 fn generations_are_as_without_floors() {
     use crate::checker::record::{Turn, What};
 
-    let seen = |what: What, at: u32, from_ns: u64| Operation {
+    let seen = |what: What, at: u64, from_ns: u64| Operation {
         what,
         key: Uuid::from_u128(7),
         invoked_ns: from_ns,

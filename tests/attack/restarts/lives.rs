@@ -138,7 +138,7 @@ pub(crate) fn record(course: &Course<'_>, seed: u64) -> Recorded {
     }
     let options: Vec<_> = options.iter().map(String::as_str).collect();
     let mut server = Server::start_at(SocketAddr::from((ADDRESS, 0)), &options);
-    let mut world = World::new(server.address, scenario, seed);
+    let mut world = World::new(vec![server.address], scenario, seed);
     world.is_restarted = true;
     world.is_stopping.store(true, Relaxed);
     run::make_pool(&server, &scenario);
@@ -256,8 +256,7 @@ impl Lives<'_> {
     /// Notes the floor of a process that was started after the one before was gone: what was sent since then, and
     /// answered, was so by this one. If it has not begun a segment, that of the one before is noted once more.
     fn note_floor(&mut self, from_ns: u64) {
-        let (_, floor) = self.folder.last_begun_segment();
-        let generation = floor.try_into().expect("fewer restarts than that");
+        let (_, generation) = self.folder.last_begun_segment();
         self.floors.push(Floor { from_ns, generation });
     }
 

@@ -16,7 +16,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::Fixture;
-use crate::engine;
+use crate::engines;
 
 /// Few, as each test that finds no key looks at all of them.
 const SHARDS: usize = 4;
@@ -105,11 +105,12 @@ impl<const IS_CLUSTER: bool> Fixture for Remote<IS_CLUSTER> {
     type Store = Redis<ManualClock>;
 
     async fn make(options: Options) -> Self {
-        let engine = if IS_CLUSTER { engine::cluster() } else { engine::single() };
+        let engine = if IS_CLUSTER { engines::cluster() } else { engines::single() };
         let redis = RedisOptions {
             nodes: engine.urls(),
             user: None,
             password: None,
+            replicas_ack: u32::from(IS_CLUSTER),
             timeout: Duration::from_mins(1),
             prefix: KeyId::random(&mut rand::rng()).to_string(),
         };

@@ -108,15 +108,16 @@ local function next_free_at()
     return at
 end
 
--- watch ms I4, labels (I2 c0) each. Answers with how many keys are free, when the next one may be, and how many are free
--- with each of the labels.
+-- watch ms I4, labels (I2 c0) each. Answers with whether keys may be free of which that is not known, how many are free, when
+-- the next one may be, and how many are free with each of the labels.
 local function look(args, out)
     local watch_ms, at, label = unpack('>I4', args, 2)
     if watch_ms > 0 and s[WATCH] < now + watch_ms then
         -- Half as much again: one write is enough for several looks.
         s[WATCH], is_changed = now + watch_ms + floor(watch_ms / 2), true
     end
-    out[#out + 1] = pack('>BI4I5', OK, free_in(holds_key), next_free_at())
+    local is_unsure = now < s[QUARANTINE] and call('ZCARD', holds_key) > 0
+    out[#out + 1] = pack('>BI4I5', is_unsure and 1 or 0, free_in(holds_key), next_free_at())
     while at <= #args do
         label, at = unpack('>I2c0', args, at)
         out[#out + 1] = pack('>I4', free_in(tag .. 'L' .. label))

@@ -4,7 +4,6 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,14 +13,15 @@ const PRIMARIES: usize = 3;
 const FORMING: Duration = Duration::from_mins(1);
 
 /// A node of an engine that runs.
-struct Node {
+pub(crate) struct Node {
     port: u16,
     directory: PathBuf,
-    process: Child,
+    pub(crate) process: Child,
 }
 
 impl Node {
-    fn start(options: &[&str]) -> Self {
+    /// Starts a node on a free port.
+    pub(crate) fn start(options: &[&str]) -> Self {
         // Another program may take the port meanwhile: then the next one is tried.
         for _ in 0..10 {
             let port = free_port();
@@ -58,7 +58,8 @@ impl Node {
         false
     }
 
-    fn ask(&self, words: &[&str]) -> String {
+    /// What it answers to a command.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
         let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         let mut connection = client.get_connection().unwrap();
         let mut command = ::redis::cmd(words[0]);
@@ -92,16 +93,15 @@ fn free_port() -> u16 {
 
 /// An engine that runs.
 pub(crate) struct Engine {
-    nodes: Vec<Node>,
+    /// In a cluster the primaries first, and then the replica of each.
+    pub(crate) nodes: Vec<Node>,
 }
 
 impl Engine {
-    fn single() -> Self {
-        Self { nodes: vec![Node::start(&[])] }
-    }
-
-    fn cluster() -> Self {
-        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
+    /// A cluster of primaries with a replica each, which takes over when its primary has been silent for so long.
+    pub(crate) fn cluster(silent: Duration) -> Self {
+        let silent_ms = silent.as_millis().to_string();
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", &silent_ms];
         let nodes: Vec<_> = (0..2 * PRIMARIES).map(|_| Node::start(&options)).collect();
         let slots = 16384 / PRIMARIES;
         for (number, node) in nodes.iter().enumerate() {
@@ -138,28 +138,4 @@ impl Engine {
     pub(crate) fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
     }
-}
-
-/// Starts what is killed when the thread ends that has started it, in one that never does.
-fn start(engine: fn() -> Engine) -> Engine {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        sender.send(engine()).unwrap();
-        loop {
-            thread::park();
-        }
-    });
-    receiver.recv().expect("redis-server starts")
-}
-
-/// The single node that all tests of this process share.
-pub(crate) fn single() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| start(Engine::single))
-}
-
-/// The cluster that all tests of this process share.
-pub(crate) fn cluster() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| start(Engine::cluster))
 }

@@ -1,0 +1,155 @@
+//! Histories of two servers with the same pools, which are in a cluster of Redis: one history, which the checker judges as
+//! that of a single server. What a connection asks for at once is not done in its order there, unless it is for one key.
+
+use std::process::Command;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::checker::record::History;
+use crate::checker::{Found, check};
+use crate::engine::Engine;
+use crate::history::clients::{Scenario, World};
+use crate::history::run::{end_lost, make_pool, options, race, take_rest};
+use crate::history::{FEW, MANY, OWN, PIPELINED, seed};
+use crate::server::Server;
+
+/// How long a store may take to answer.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long clients race before a fault, and after it: until a replica has taken over, and its keys are leased again.
+const BEFORE_FAULT: Duration = Duration::from_secs(2);
+const AFTER_FAULT: Duration = Duration::from_secs(18);
+/// How many operations a history has.
+const OPERATIONS: u64 = 10_000;
+
+/// Two servers, and the cluster that has their pools.
+struct Servers {
+    engine: Engine,
+    servers: [Server; 2],
+}
+
+impl Servers {
+    /// A machine that is busy with other tests may let a store wait for seconds. That is a fault only where faults are made.
+    fn start(scenario: &Scenario, may_fail: bool) -> Self {
+        let (timeout, silent) = if may_fail { ("1s", 2) } else { ("60s", 300) };
+        let engine = Engine::cluster(Duration::from_secs(silent));
+        let hosts = engine.urls().join(",").replace("redis://", "");
+        let mut options = options(scenario);
+        let store = format!("redis://{hosts}");
+        let of_store = ["--store", &store, "--store-replicas-ack", "1", "--store-timeout", timeout];
+        options.extend(of_store.map(str::to_owned));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let first = Server::start(&options);
+        let second = Server::start_beside(&first, &options);
+        Self { engine, servers: [first, second] }
+    }
+
+    /// Lets clients race at both servers while `meanwhile` runs.
+    fn record(
+        self,
+        scenario: Scenario,
+        seed: u64,
+        may_fail: bool,
+        meanwhile: impl FnOnce(&Engine, &World),
+    ) -> History {
+        make_pool(&self.servers[0], &scenario);
+        // The other one learns of it within a second.
+        let path = if scenario.is_own { "/pools/own/stats" } else { "/stats" };
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while self.servers[1].connect().send("GET", path, "").unwrap().status != 200 {
+            assert!(Instant::now() < give_up, "a server does not learn of a pool");
+            thread::sleep(Duration::from_millis(10));
+        }
+        let addresses = self.servers.iter().map(|server| server.address).collect();
+        let mut world = World::new(addresses, scenario, seed);
+        (world.is_ordered, world.may_fail) = (false, may_fail);
+        let engine = &self.engine;
+        let mut operations = race(&world, || meanwhile(engine, &world));
+        // Nothing that was lost is carried out after that: each call has a deadline.
+        thread::sleep(3 * STORE_TIMEOUT);
+        end_lost(&mut operations, world.now_ns());
+        take_rest(self.servers[0].connect(), &world, operations)
+    }
+}
+
+fn try_out(scenario: Scenario) -> Found {
+    let (seed, scenario) = (seed(), Scenario { operations: OPERATIONS, ..scenario });
+    println!("HISTORY_SEED={seed} {scenario:?}");
+    let history = Servers::start(&scenario, false).record(scenario, seed, false, |_, _| ());
+    let found =
+        check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
+    println!("{found:#?}");
+    assert!(found.leases > 100, "{found:#?}");
+    found
+}
+
+#[test]
+fn clients_racing_for_few_keys_at_two_servers_see_what_was_promised() {
+    try_out(FEW);
+}
+
+#[test]
+fn clients_racing_for_many_keys_at_two_servers_see_what_was_promised() {
+    try_out(MANY);
+}
+
+#[test]
+fn clients_racing_for_keys_of_their_own_at_two_servers_see_what_was_promised() {
+    try_out(OWN);
+}
+
+#[test]
+fn pipelining_clients_at_two_servers_see_what_was_promised() {
+    try_out(PIPELINED);
+}
+
+/// Sends a signal to a node.
+fn signal(engine: &Engine, node: usize, signal: &str) {
+    let process = engine.nodes[node].process.id().to_string();
+    assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+}
+
+/// Clients race at two servers while a fault is made, and for a while after it. What they have seen is judged as if nothing had
+/// happened: only that answers may be missing.
+fn survive(fault: impl FnOnce(&Engine)) {
+    let seed = seed();
+    let scenario = Scenario { keys: 300, operations: u64::MAX, hangs_up: false, ..MANY };
+    println!("HISTORY_SEED={seed} {scenario:?}");
+    let history = Servers::start(&scenario, true).record(scenario, seed, true, |engine, world| {
+        thread::sleep(BEFORE_FAULT);
+        fault(engine);
+        thread::sleep(AFTER_FAULT);
+        world.is_over.store(true, SeqCst);
+    });
+    let found =
+        check(&history).unwrap_or_else(|violation| panic!("HISTORY_SEED={seed}: {violation}"));
+    println!("{found:#?}");
+    assert!(found.leases > 100 && found.lost > 0, "{found:#?}");
+}
+
+/// A primary is killed with `kill -9`, and its replica takes over. What was answered is not forgotten, as the replica had it,
+/// and keys that it takes for free are not leased before all leases have run out that it might not know.
+#[test]
+fn a_failover_breaks_no_promise() {
+    survive(|engine| signal(engine, 0, "KILL"));
+}
+
+/// A primary stands still for so long that its replica takes over, and goes on then with what it was asked before.
+#[test]
+fn a_primary_that_stood_still_breaks_no_promise() {
+    survive(|engine| {
+        signal(engine, 0, "STOP");
+        thread::sleep(Duration::from_secs(6));
+        signal(engine, 0, "CONT");
+    });
+}
+
+/// Without its replica, what a primary changes cannot be answered. It comes back.
+#[test]
+fn a_replica_that_stood_still_breaks_no_promise() {
+    survive(|engine| {
+        signal(engine, 3, "STOP");
+        thread::sleep(Duration::from_secs(3));
+        signal(engine, 3, "CONT");
+    });
+}
