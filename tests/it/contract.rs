@@ -187,6 +187,7 @@ macro_rules! contract {
             pools::a_pool_with_keys_is_not_deleted_by_mistake
             pools::each_pool_has_keys_of_its_own
             pools::each_pool_has_settings_of_its_own
+            pools::a_lease_that_ran_out_is_followed_by_the_cool_down_of_its_pool
             pools::waiters_get_keys_of_their_pool
             pools::deadlines_are_kept_in_all_pools
             pools::a_request_key_is_for_one_pool

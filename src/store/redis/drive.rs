@@ -127,6 +127,8 @@ impl<C: Clock> Shared<C> {
         if pool.lanes[lane].is_down() {
             info!("a shard of pool {} answers again", pool.name);
             pool.lanes[lane].note_down(false);
+            // Another node may have it by now.
+            pool.lanes[lane].set_heard(false);
             pool.line.note_news();
         }
     }

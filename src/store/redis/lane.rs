@@ -3,7 +3,7 @@
 
 use std::mem::take;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ use crate::time::Timestamp;
 /// The most operations, and about the most bytes, of one call. A call of so many takes the engine less than a millisecond.
 const GROUP_MAX: usize = 128;
 const GROUP_BYTES_MAX: usize = 256 * 1024;
+/// The number of the next call of this process, to whichever shard: a shard refuses one that is smaller than the last.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 /// The most operations that wait for a shard; further ones are refused.
 const QUEUE_MAX: usize = 100_000;
 
@@ -66,8 +68,6 @@ struct Inner {
     is_running: bool,
     /// Whether it does not answer.
     is_down: bool,
-    /// The number of the last call.
-    number: u64,
     /// The time that the last answer told, and when that was here.
     clock: Option<(u64, Instant)>,
 }
@@ -156,8 +156,7 @@ impl Lane {
         let rest = inner.queue.split_off(count);
         let jobs = std::mem::replace(&mut inner.queue, rest);
         let changes = jobs.iter().any(|job| job.kind != Kind::Look);
-        inner.number += u64::from(changes);
-        let number = if changes { inner.number } else { 0 };
+        let number = if changes { NEXT.fetch_add(1, Relaxed) } else { 0 };
         drop(inner);
         let operations = operations_of(&jobs);
         Some(Group { jobs, sent: Sent { operations, number, grows } })

@@ -63,6 +63,9 @@ struct State {
     is_resting: bool,
     /// Counts what may have made a key free.
     news: u64,
+    /// How many looks have begun, and how many of them have ended.
+    begun: u64,
+    ended: u64,
     is_closed: bool,
     /// Since when nobody has been in the line.
     empty_since: Option<Instant>,
@@ -225,6 +228,7 @@ impl Line {
             self.at_rest.notify_waiters();
             return None;
         }
+        state.begun += 1;
         let numbers = state.waiting.keys().take(Self::SERVED_MAX).copied().collect();
         Some(Snapshot { numbers, news: state.news })
     }
@@ -243,9 +247,8 @@ impl Line {
             && !state.waiting.is_empty()
             && state.waiting.keys().all(is_old);
         state.is_resting = rests;
-        if rests {
-            self.at_rest.notify_waiters();
-        }
+        state.ended = state.begun;
+        self.at_rest.notify_waiters();
         rests
     }
 
@@ -255,13 +258,15 @@ impl Line {
         state.waiting.values().map(|entry| entry.until).min()
     }
 
-    /// Waits until all that has happened has been followed by a look.
+    /// Waits until all that has happened by now has been followed by a look.
     pub(super) async fn rested(&self) {
+        // One that has begun may not have seen it.
+        let enough = self.state.lock().begun + 1;
         loop {
             let at_rest = self.at_rest.notified();
             {
                 let state = self.state.lock();
-                if state.is_resting || !state.is_running {
+                if state.is_resting || !state.is_running || state.ended >= enough {
                     return;
                 }
             }

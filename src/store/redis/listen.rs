@@ -15,7 +15,12 @@ impl<C: Clock> Shared<C> {
     /// with the next look.
     pub(super) async fn hear_of(self: &Arc<Self>, pool: &Arc<Pool>) {
         let _one_at_a_time = pool.hearing.lock().await;
-        let deaf = (0..pool.lanes.len()).filter(|lane| !pool.lanes[*lane].is_heard());
+        // One that is silent would take its time.
+        let is_deaf = |lane: &usize| {
+            let lane = &pool.lanes[*lane];
+            !lane.is_heard() && !lane.is_down()
+        };
+        let deaf = (0..pool.lanes.len()).filter(is_deaf);
         join_all(deaf.map(|lane| async move {
             let is_heard = self.link.listen(&pool.channel(lane), true).await.is_ok();
             pool.lanes[lane].set_heard(is_heard);

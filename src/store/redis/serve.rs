@@ -90,6 +90,7 @@ impl<C: Clock> Shared<C> {
         // One for this task, so that it does not end before all are sent.
         flight.left.store(1, SeqCst);
         let (mut missing, mut batch) = (Vec::new(), Batch::default());
+        let mut lengths = Vec::new();
         for number in &snapshot.numbers {
             let Some(label) = pool.line.with(*number, |entry| entry.leasing.label.clone()) else {
                 continue;
@@ -110,6 +111,7 @@ impl<C: Clock> Shared<C> {
                 look.labeled[place] -= 1;
             }
             let (operation, lease_ms, lane) = (lease_operation(&entry), entry.lease_ms, look.lane);
+            lengths.push(u64::from(lease_ms));
             pool.line.send(*number, entry);
             flight.left.fetch_add(1, SeqCst);
             let flight = Some(Arc::clone(&flight));
@@ -118,17 +120,9 @@ impl<C: Clock> Shared<C> {
         self.flush(batch);
         if flight.left.fetch_sub(1, SeqCst) > 1 {
             flight.bell.notified().await;
-            if !missing.is_empty() {
-                // What was said of the others is not true any more.
-                pool.line.note_news();
-            }
-            return Timestamp::NEVER;
         }
-        let next_ms = looks
-            .iter()
-            .filter(|look| !look.next.is_never())
-            .map(|look| look.next.ms_since(look.now))
-            .min();
+        let known = looks.iter().filter(|look| !look.next.is_never());
+        let next_ms = known.map(|look| look.next.ms_since(look.now)).chain(lengths).min();
         self.end_in_vain(pool, &missing, began, is_whole, next_ms);
         next_ms.map_or(Timestamp::NEVER, |ms| began.plus_ms(ms))
     }

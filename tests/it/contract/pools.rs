@@ -144,6 +144,26 @@ pub(super) async fn each_pool_has_settings_of_its_own<F: Fixture>() {
     assert!(matches!(b.create(1).await, Err(Error::Full { .. })));
 }
 
+pub(super) async fn a_lease_that_ran_out_is_followed_by_the_cool_down_of_its_pool<F: Fixture>() {
+    let f = F::make(Options::default()).await;
+    let settings = Settings { lapse_cooldown_ms: 500, ..Settings::default() };
+    let pool = put(&f, "p", settings).await;
+    let id = pool.create(1).await.unwrap().ids[0];
+    let lease = pool.lease(Leasing::default()).await.unwrap();
+    f.advance(LEASE_MS).await;
+    let cooling = State::Cooling { since: lease.until, until: lease.until.plus_ms(500) };
+    assert_eq!(pool.get(&id).await.unwrap().state, cooling);
+    // What had lapsed before the change goes on to cool down.
+    put(&f, "p", Settings::default()).await;
+    f.advance(499).await;
+    assert_eq!(pool.get(&id).await.unwrap().state, cooling);
+    assert!(pool.lease(Leasing::default()).await.is_err());
+    f.advance(1).await;
+    assert_eq!(pool.lease(Leasing::default()).await.unwrap().id, id);
+    f.advance(LEASE_MS).await;
+    assert_eq!(pool.get(&id).await.unwrap().state, State::Free);
+}
+
 pub(super) async fn waiters_get_keys_of_their_pool<F: Fixture>() {
     let f = Arc::new(F::make(Options { waiters_max: 3, ..Options::default() }).await);
     let mut waiting = Vec::new();

@@ -82,10 +82,15 @@ local function room(keys, args)
     end
     local asked = 0
     local all = call('HGETALL', key)
+    local is_crowded = #all > 2 * SENDERS_MAX
     for i = 1, #all, 2 do
         if sub(all[i], 1, 1) == 's' and all[i] ~= 's' .. sender then
             local _, of_other = unpack('>I6I6', all[i + 1])
             asked = asked + of_other
+            if is_crowded and of_other == 0 then
+                -- If it asks again, what it has used counts twice, until all is counted.
+                call('HDEL', key, all[i])
+            end
         end
     end
     local may = counted + asked + own_asked + more <= most

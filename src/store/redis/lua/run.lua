@@ -14,6 +14,25 @@ end
 local HEAD = '>c8I6I5I4BI5'
 local MAY_OPEN, MAY_CREATE = 1, 2
 
+-- How many senders are remembered before some are forgotten, and for how long each is at least, in milliseconds: much
+-- longer than anything that it may repeat.
+local SENDERS_MAX, SENDER_MS = 32, 3600000
+
+-- Forgets the last calls of servers that have been silent for long.
+local function forget_senders()
+    local key = tag .. 'c'
+    if call('HLEN', key) <= SENDERS_MAX then
+        return
+    end
+    local all = call('HGETALL', key)
+    for i = 1, #all, 2 do
+        local _, at = unpack('>I6I5', all[i + 1])
+        if at + SENDER_MS < now then
+            call('HDEL', key, all[i])
+        end
+    end
+end
+
 local function run(keys, args)
     bind()
     state_key = keys[1]
@@ -30,8 +49,12 @@ local function run(keys, args)
     read_clock(s[FLOOR] > at_least and s[FLOOR] or at_least)
     if number > 0 then
         local last = call('HGET', tag .. 'c', sender)
-        if last and unpack('>I6', last) == number then
-            return sub(last, 7)
+        local last_number = last and unpack('>I6', last) or 0
+        if last_number == number then
+            return sub(last, 12)
+        elseif last_number > number then
+            -- A copy of a call that was repeated meanwhile, and is long done.
+            return head_of(LATE, 0)
         end
     end
     if deadline > 0 and now > deadline then
@@ -70,8 +93,11 @@ local function run(keys, args)
     end
     out[1] = head_of(DONE, more and 1 or 0) .. pack('>I2', #ended) .. concat(ended)
     local answer = concat(out)
-    if number > 0 and is_changed then
-        call('HSET', tag .. 'c', sender, pack('>I6', number) .. answer)
+    -- Also if it has changed nothing: a copy of it might.
+    if number > 0 then
+        if call('HSET', tag .. 'c', sender, pack('>I6I5', number, now) .. answer) == 1 then
+            forget_senders()
+        end
     end
     return answer
 end
