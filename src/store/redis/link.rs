@@ -80,6 +80,7 @@ impl Link {
                 connection.clone().route_command(load, all).await
             }
         };
+        let loaded = loaded.and_then(Value::extract_error);
         match loaded {
             Err(error) if error.to_string().contains("already exists") => Ok(()),
             Err(error) => Err(error),
@@ -182,10 +183,12 @@ impl Link {
     }
 
     async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        match &self.connection {
+        let answer = match &self.connection {
             Connection::Single(connection) => connection.clone().req_packed_command(command).await,
             Connection::Cluster(connection) => connection.clone().req_packed_command(command).await,
-        }
+        };
+        // A refusal is an answer, too.
+        answer?.extract_error()
     }
 }
 
