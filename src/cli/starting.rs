@@ -17,6 +17,7 @@ use crate::store::Starting;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long those that are told so may take to send their request and to read the answer, once the server could begin.
 const FAREWELL: Duration = Duration::from_secs(1);
+
 /// Waits for `opening`. If it takes a while, requests are refused with 503 meanwhile.
 pub(super) async fn while_starting<T>(
     opening: impl Future<Output = T>,

@@ -117,18 +117,14 @@ impl<C: Clock> Shared<C> {
         entry: Entry,
         batch: &mut Batch,
     ) {
-        let quota = entry.leasing.holder.as_ref().and_then(|holder| holder.quota());
-        let guess =
-            if entry.leasing.label.is_none() && quota.is_none() { Self::guess(pool) } else { None };
+        let takes_any = entry.leasing.label.is_none() && entry.quota().is_none();
+        let guess = if takes_any { Self::guess(pool) } else { None };
         let entry = match guess {
             None => entry,
             Some((lane, bound)) => {
-                let (leasing, lease_ms) = (entry.leasing.clone(), entry.lease_ms);
-                let operation = lease_operation(&entry);
-                debug_assert!(leasing.label.is_none(), "a label is looked for");
+                let job = self.asking(pool, lane, &entry, number, bound, None);
                 match pool.line.fly(number, entry) {
                     Ok(()) => {
-                        let job = self.asking(pool, lane, operation, lease_ms, number, bound, None);
                         batch.add(pool, lane, job);
                         return;
                     }
@@ -164,22 +160,20 @@ impl<C: Clock> Shared<C> {
         None
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of them differ from lease to lease")]
+    /// Asks a shard for a lease.
     pub(super) fn asking(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
         lane: usize,
-        operation: Writer,
-        lease_ms: u32,
+        entry: &Entry,
         number: u64,
         bound: u32,
         flight: Option<Arc<Flight>>,
     ) -> Job {
         let dart = rand::rng().random_range(0..1 << 48);
-        let (shared, of_pool) = (Arc::clone(self), Arc::clone(pool));
-        let answered =
-            Asked { shared, pool: of_pool, lane, number, lease_ms, flight, has_failed: false };
-        let answered = Box::new(answered);
+        let (operation, lease_ms, has_failed) = (lease_operation(entry), entry.lease_ms, false);
+        let (shared, pool) = (Arc::clone(self), Arc::clone(pool));
+        let answered = Box::new(Asked { shared, pool, lane, number, lease_ms, flight, has_failed });
         Job { operation, dart: Some((dart, bound)), kind: Kind::Change, answered }
     }
 
@@ -210,7 +204,7 @@ impl<C: Clock> Shared<C> {
 }
 
 /// The operation that leases a key, but for its dart.
-pub(super) fn lease_operation(entry: &Entry) -> Writer {
+fn lease_operation(entry: &Entry) -> Writer {
     const WITH_LABEL: u64 = 1;
     const WITH_INFO: u64 = 2;
     let Entry { leasing, lease_ms, request, nonce, .. } = entry;
@@ -223,7 +217,7 @@ pub(super) fn lease_operation(entry: &Entry) -> Writer {
     if has_info {
         let holder = leasing.holder.as_ref().map_or("", |holder| holder.name());
         let digest = request.as_ref().map_or(&[][..], |request| &request.digest);
-        let quota = nonce.and(leasing.holder.as_ref()).and_then(|holder| holder.quota());
+        let quota = nonce.and(entry.quota());
         let quota = quota.map(super::quota::name_of).unwrap_or_default();
         let nonce = nonce.map(u64::to_be_bytes);
         let info = Writer::bare()

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::failure::Failure;
-use super::failure::UNAVAILABLE;
+use super::failure::{Failure, UNAVAILABLE};
 use super::lane::{Group, Job, Sent};
 use super::library::Function;
 use super::pool::Pool;
@@ -144,13 +143,7 @@ impl<C: Clock> Shared<C> {
     ) -> Result<Called, Failure> {
         let lane = &pool.lanes[lane];
         let longest_ms = pool.settings().lease_ms_max;
-        let head = Writer::bare()
-            .bytes(&self.me)
-            .number::<6>(sent.number)
-            .number::<5>(deadline_ms)
-            .number::<4>(longest_ms.into())
-            .number::<1>(opening as u64)
-            .number::<5>(0);
+        let head = self.head(sent.number, deadline_ms, longest_ms, opening, Timestamp::default());
         let mut arguments = vec![head.as_bytes()];
         arguments.extend(sent.operations.iter().map(Vec::as_slice));
         let function = if sent.grows { Function::Grow } else { Function::Run };
@@ -196,16 +189,26 @@ impl<C: Clock> Shared<C> {
         lane: usize,
         at_least: Timestamp,
     ) -> Result<(), Error> {
-        let head = Writer::bare()
-            .bytes(&self.me)
-            .number::<6>(0)
-            .number::<5>(0)
-            .number::<4>(0)
-            .number::<1>(Opening::First as u64)
-            .number::<5>(at_least.as_ms());
+        let head = self.head(0, 0, 0, Opening::First, at_least);
         let key = &pool.lanes[lane].key;
-        let called =
-            self.link.call(Function::Grow, key, &[head.as_bytes()], self.link.timeout).await;
-        called.map(drop).map_err(Error::from)
+        self.link.ask(Function::Grow, key, &[head.as_bytes()]).await.map(drop)
+    }
+
+    /// What comes first in a call: see `HEAD` in `lua/run.lua`.
+    fn head(
+        &self,
+        number: u64,
+        deadline_ms: u64,
+        longest_ms: u32,
+        opening: Opening,
+        at_least: Timestamp,
+    ) -> Writer {
+        Writer::bare()
+            .bytes(&self.me)
+            .number::<6>(number)
+            .number::<5>(deadline_ms)
+            .number::<4>(longest_ms.into())
+            .number::<1>(opening as u64)
+            .number::<5>(at_least.as_ms())
     }
 }

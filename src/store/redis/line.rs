@@ -5,7 +5,6 @@ use std::mem::take;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
-
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::receiver::Receiver;
 use crate::error::Error;
+use crate::key::Quota;
 use crate::store::operation::{Leasing, RequestKey};
 use crate::time::Timestamp;
 
@@ -32,6 +32,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// What its lease counts against.
+    pub(super) fn quota(&self) -> Option<&Arc<Quota>> {
+        self.leasing.holder.as_ref()?.quota()
+    }
+
     pub(super) fn waits(&self) -> bool {
         self.leasing.wait_ms > 0
     }

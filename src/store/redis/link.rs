@@ -20,6 +20,7 @@ use tracing::{info, warn};
 
 use super::failure::{Failure, failure, is_unloaded};
 use super::library::{Function, Library};
+use crate::error::Error;
 
 /// Where the engine is, and how long it may take.
 #[derive(Clone, Debug)]
@@ -112,6 +113,16 @@ impl Link {
         let called = timeout(within, self.called(call, within)).await;
         self.calls.fetch_sub(1, SeqCst);
         called.unwrap_or(Err(Failure::Unknown))
+    }
+
+    /// As [`Link::call`], within the time that a call may take.
+    pub(super) async fn ask<A: AsRef<[u8]>>(
+        &self,
+        function: Function,
+        key: &[u8],
+        arguments: &[A],
+    ) -> Result<Vec<u8>, Error> {
+        Ok(self.call(function, key, arguments, self.timeout).await?)
     }
 
     /// How many calls are under way.

@@ -71,12 +71,6 @@ impl<C: Clock> Redis<C> {
         Ok(Self { shared })
     }
 
-    /// Whether all shards answer, as far as is known. O(s) for the shards of all pools.
-    #[must_use]
-    pub fn is_reachable(&self) -> bool {
-        self.shared.is_reachable()
-    }
-
     /// How many calls to the engine are under way. O(1).
     #[must_use]
     pub fn calls(&self) -> usize {

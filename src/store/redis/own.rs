@@ -213,8 +213,7 @@ impl<C: Clock> Shared<C> {
         let head = [most.as_str(), if is_all { "1" } else { "0" }];
         let arguments: Vec<&str> = head.into_iter().chain(labels.iter().copied()).collect();
         let key = &pool.labels_key;
-        let called = self.link.call(Function::Labels, key, &arguments, self.link.timeout).await;
-        Ok(called.map_err(Error::from)? == [1])
+        Ok(self.link.ask(Function::Labels, key, &arguments).await? == [1])
     }
 
     /// The labels that keys of the pool have.

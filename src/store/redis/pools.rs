@@ -26,9 +26,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 impl<C: Clock> Shared<C> {
     async fn ask_table(&self, arguments: &[&[u8]]) -> Result<Table, Error> {
         let key = format!("{{{}}}pools", self.prefix);
-        let called =
-            self.link.call(Function::Pools, key.as_bytes(), arguments, self.link.timeout).await;
-        let answer = called.map_err(Error::from)?;
+        let answer = self.link.ask(Function::Pools, key.as_bytes(), arguments).await?;
         let has_status = ![&b"version"[..], b"list"].contains(&arguments[0]);
         read_table(&answer, has_status).map_err(|_| UNAVAILABLE)
     }
@@ -140,11 +138,8 @@ impl<C: Clock> Shared<C> {
             return Ok(true);
         }
         self.apply(&table);
-        let lapse = before.map(|pool| pool.settings().lapse_cooldown_ms);
         let id = self.registry.find(name.as_str()).ok_or(Error::NoSuchPool)?;
-        if lapse.is_none_or(|_| true)
-            && let Some(pool) = self.registry.get(id)
-        {
+        if let Some(pool) = self.registry.get(id) {
             self.configure(&pool, settings).await?;
             pool.line.note_news();
         }

@@ -40,9 +40,7 @@ impl<C: Clock> Shared<C> {
             nonce.to_be_bytes().to_vec(),
             ms.to_string().into_bytes(),
         ];
-        let called =
-            self.link.call(Function::Quota, key.as_bytes(), &arguments, self.link.timeout).await;
-        let answer = called.map_err(Error::from)?;
+        let answer = self.link.ask(Function::Quota, key.as_bytes(), &arguments).await?;
         let mut reader = Reader::new(&answer);
         let mut read = || {
             Ok::<_, super::wire::Malformed>(Held {
@@ -76,7 +74,7 @@ impl<C: Clock> Shared<C> {
     pub(super) async fn refuse_beyond_quotas(self: &Arc<Self>, pool: &Arc<Pool>, numbers: &[u64]) {
         let mut rooms = HashMap::<String, usize>::new();
         for number in numbers {
-            let of_entry = |entry: &Entry| entry.leasing.holder.as_ref()?.quota().cloned();
+            let of_entry = |entry: &Entry| entry.quota().cloned();
             let Some(quota) = pool.line.with(*number, of_entry).flatten() else { continue };
             let name = name_of(&quota);
             if !rooms.contains_key(&name) {
@@ -94,7 +92,7 @@ impl<C: Clock> Shared<C> {
 
     /// Counts a lease that is about to begin against its quota, if it has one.
     pub(super) async fn take_quota(self: &Arc<Self>, entry: &mut Entry) -> Result<(), Error> {
-        let Some(quota) = entry.leasing.holder.as_ref().and_then(|holder| holder.quota()) else {
+        let Some(quota) = entry.quota() else {
             return Ok(());
         };
         let name = name_of(quota);
@@ -116,8 +114,9 @@ impl<C: Clock> Shared<C> {
 
     /// A lease that was counted has not begun.
     pub(super) fn give_quota_of(self: &Arc<Self>, entry: &mut Entry) {
-        let quota = entry.leasing.holder.as_ref().and_then(|holder| holder.quota());
-        if let (Some(quota), Some(nonce)) = (quota, entry.nonce.take()) {
+        if let Some(nonce) = entry.nonce.take()
+            && let Some(quota) = entry.quota()
+        {
             let (shared, name) = (Arc::clone(self), name_of(quota));
             self.runtime.spawn(async move { shared.give_quota(&name, nonce).await });
         }

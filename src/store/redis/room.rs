@@ -60,10 +60,7 @@ impl Room {
             .chain(counted.into_iter().flat_map(|(all, at)| [all, at]));
         let mut arguments = vec![me.to_vec()];
         arguments.extend(numbers.map(|number| number.to_string().into_bytes()));
-        let answer = link
-            .call(Function::Room, &self.key, &arguments, link.timeout)
-            .await
-            .map_err(Error::from)?;
+        let answer = link.ask(Function::Room, &self.key, &arguments).await?;
         let mut reader = Reader::new(&answer);
         let mut read = || {
             let may = reader.byte()? == 1;

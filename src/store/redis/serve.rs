@@ -10,7 +10,7 @@ use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::draw::{Flight, lease_operation};
+use super::draw::Flight;
 use super::execute::Batch;
 use super::failure::UNAVAILABLE;
 use super::lane::{Job, Kind};
@@ -110,12 +110,12 @@ impl<C: Clock> Shared<C> {
             if let Some(place) = place {
                 look.labeled[place] -= 1;
             }
-            let (operation, lease_ms, lane) = (lease_operation(&entry), entry.lease_ms, look.lane);
-            lengths.push(u64::from(lease_ms));
-            pool.line.send(*number, entry);
+            lengths.push(u64::from(entry.lease_ms));
             flight.left.fetch_add(1, SeqCst);
-            let flight = Some(Arc::clone(&flight));
-            batch.add(pool, lane, self.asking(pool, lane, operation, lease_ms, *number, 0, flight));
+            let of_flight = Some(Arc::clone(&flight));
+            let job = self.asking(pool, look.lane, &entry, *number, 0, of_flight);
+            pool.line.send(*number, entry);
+            batch.add(pool, look.lane, job);
         }
         self.flush(batch);
         if flight.left.fetch_sub(1, SeqCst) > 1 {

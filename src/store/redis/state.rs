@@ -66,9 +66,4 @@ impl<C> Shared<C> {
     pub(super) fn seen(&self) -> Timestamp {
         Timestamp::from_ms(self.seen_ms.load(Relaxed))
     }
-
-    /// Whether all shards of all pools answer, as far as is known.
-    pub(super) fn is_reachable(&self) -> bool {
-        self.registry.all().iter().all(|pool| !pool.lanes.iter().any(super::lane::Lane::is_down))
-    }
 }

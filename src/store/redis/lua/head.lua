@@ -98,6 +98,23 @@ local function count(what)
     s[what] = s[what] + 1
 end
 
+-- The first score of a sorted set behind this time, or NEVER.
+local function next_in(zset)
+    return tonumber(call('ZRANGEBYSCORE', zset, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or NEVER)
+end
+
+-- When a life ends that begins or is kept alive now.
+local function life_end(ttl)
+    return ttl >= NEVER and NEVER or now + ttl
+end
+
+-- Notes how long a lease lasts: a shard in doubt waits for the longest.
+local function note_longest(lease_ms)
+    if lease_ms > s[LONGEST] then
+        s[LONGEST] = lease_ms
+    end
+end
+
 -- Notes that something is due then.
 local function note_due(at)
     if at < s[NEXT_DUE] then

@@ -34,7 +34,7 @@ end
 -- ttl ms I6, (id c16) each. Answers with a byte for each: whether it was taken.
 local function create(args, out)
     local ttl, at = unpack('>I6', args, 2)
-    local dies = ttl >= NEVER and NEVER or now + ttl
+    local dies = life_end(ttl)
     local holds, lives, short, rest = {}, {}, nil, nil
     out[#out + 1] = pack('>BI5', OK, dies)
     while at <= #args do
@@ -80,9 +80,7 @@ local function renew(args, out)
         return
     end
     local lease_ms = unpack('>I4', args, 18)
-    if lease_ms > s[LONGEST] then
-        s[LONGEST] = lease_ms
-    end
+    note_longest(lease_ms)
     block(short, r, now, now + lease_ms)
     is_changed = true
     out[#out + 1] = pack('>BI7I5', OK, r[GENERATION], r[UNTIL]) .. lease_info_for(short, r)
@@ -130,7 +128,7 @@ local function keep_alive(args, out)
         out[#out + 1] = char(NOT_FOUND)
         return
     end
-    local dies = ttl >= NEVER and NEVER or now + ttl
+    local dies = life_end(ttl)
     if dies > r[DIES] then
         r[DIES] = dies
         write_record(short, r)
@@ -183,7 +181,7 @@ local function show_lease(args, out)
         out[#out + 1] = char(NOT_LEASED)
         return
     end
-    local value = has(r, HAS_VALUE) and sub(call('HGET', tag .. 'x', short), 17) or ''
+    local value = value_of(short, r)
     out[#out + 1] = pack('>BI5I5I2c0', OK, r[SINCE], r[UNTIL], #value, value)
 end
 

@@ -65,9 +65,7 @@ local function lease(args, out)
     darts, at = unpack('>I2', args, at)
     local free = free_in(zset)
     local till = now + lease_ms
-    if lease_ms > s[LONGEST] then
-        s[LONGEST] = lease_ms
-    end
+    note_longest(lease_ms)
     for _ = 1, darts do
         local dart, bound, short, r
         dart, bound, at = unpack('>I6I4', args, at)
@@ -89,7 +87,7 @@ local function lease(args, out)
             hint(short, r, till)
             count(LEASES)
             free, is_changed = free - 1, true
-            local value = has(r, HAS_VALUE) and sub(call('HGET', tag .. 'x', short), 17) or ''
+            local value = value_of(short, r)
             out[#out + 1] = pack('>Bc8c8I7I2c0', OK, short, r[REST], r[GENERATION], #value, value)
         else
             out[#out + 1] = char(free == 0 and EMPTY or MISSED)
@@ -100,8 +98,7 @@ end
 
 -- The time of the next end of a lease or cool-down, or NEVER.
 local function next_free_at()
-    local next_block = call('ZRANGEBYSCORE', holds_key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    local at = tonumber(next_block[2] or NEVER)
+    local at = next_in(holds_key)
     if now < s[QUARANTINE] and call('ZCARD', holds_key) > 0 then
         at = s[QUARANTINE]
     end

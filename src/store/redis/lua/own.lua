@@ -15,7 +15,7 @@ end
 -- ttl I6, (id c16, digest c16, labels I2 c0, value I2 c0) each. `labels` is as it is kept: (I2 c0) each.
 local function import(args, out)
     local ttl, at = unpack('>I6', args, 2)
-    local dies = ttl >= NEVER and NEVER or now + ttl
+    local dies = life_end(ttl)
     local short, rest, digest, labels, value
     out[#out + 1] = pack('>BI5', OK, dies)
     while at <= #args do
@@ -115,8 +115,7 @@ end
 local function stats(_, out)
     settle_due(STATS_DUE)
     local living = call('ZCARD', holds_key) - call('ZCOUNT', lives_key, '-inf', now)
-    local next_life = call('ZRANGEBYSCORE', lives_key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    out[#out + 1] = pack('>BI4I5I6' .. string.rep('I6', 10), s[NEXT_DUE] <= now and 1 or 0, living, tonumber(next_life[2] or NEVER), s[VALUE_BYTES],
+    out[#out + 1] = pack('>BI4I5I6' .. string.rep('I6', 10), s[NEXT_DUE] <= now and 1 or 0, living, next_in(lives_key), s[VALUE_BYTES],
         list(s, CREATED, COOLDOWN_ENDS))
 end
 

@@ -41,6 +41,11 @@ local function hint(short, r, at)
     end
 end
 
+-- The value of a key, or ''.
+local function value_of(short, r)
+    return has(r, HAS_VALUE) and sub(call('HGET', tag .. 'x', short), 17) or ''
+end
+
 local LEASE_INFO = '>Bc0Bc0Bc0Bc0'
 
 local function read_lease_info(short)
@@ -185,9 +190,7 @@ local function settle_due(limit)
         return true
     end
     s[NEXT_DUE] = NEVER
-    local next_life = call('ZRANGEBYSCORE', lives_key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    local next_block = call('ZRANGEBYSCORE', holds_key, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    note_due(tonumber(next_life[2] or NEVER))
-    note_due(tonumber(next_block[2] or NEVER))
+    note_due(next_in(lives_key))
+    note_due(next_in(holds_key))
     return false
 end
