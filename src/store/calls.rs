@@ -209,8 +209,7 @@ pub trait StoreExt: Sync {
                 let mut refusal = None;
                 for outcome in self.call_all_early(&operations).await {
                     match outcome {
-                        Ok(Reply::Leased(lease)) => given.leases.push(lease),
-                        Ok(reply) => unreachable!("{reply:?} answers no lease"),
+                        Ok(reply) => given.leases.extend(leased(reply)),
                         Err(error) => refusal = Some(error),
                     }
                 }
@@ -349,7 +348,7 @@ fn read<T>(
 
 fn leased(reply: Reply) -> Option<Leased> {
     match reply {
-        Reply::Leased(lease) => Some(lease),
+        Reply::Leased(lease) | Reply::LeasedLate(lease) => Some(lease),
         _ => None,
     }
 }

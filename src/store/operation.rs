@@ -143,6 +143,8 @@ pub enum Reply {
     Created(Created),
     /// A key was leased.
     Leased(Leased),
+    /// A key was leased to a client that has waited for it. One that has hung up meanwhile does not want it.
+    LeasedLate(Leased),
     /// The lease was renewed.
     Renewed(Lease),
     /// The key was taken back.
@@ -170,7 +172,7 @@ pub type Outcome = Result<Reply, Error>;
 /// The lease in an outcome. It must be given back if its client does not receive it.
 pub(crate) fn lease_of(outcome: &Outcome) -> Option<Lease> {
     match outcome {
-        Ok(Reply::Leased(leased)) => Some(leased.lease),
+        Ok(Reply::Leased(leased) | Reply::LeasedLate(leased)) => Some(leased.lease),
         _ => None,
     }
 }

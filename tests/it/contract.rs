@@ -9,7 +9,7 @@ mod lives;
 mod own;
 mod pool;
 mod pools;
-mod remote;
+pub(crate) mod remote;
 mod requests;
 mod servers;
 mod waiting;
@@ -30,7 +30,7 @@ const LIFE_MS: u64 = 300_000;
 const LEASE_MS: u64 = 60_000;
 
 /// A store that the contract is tried with, and what moves its time.
-trait Fixture: Sized + Send + Sync + 'static {
+pub(crate) trait Fixture: Sized + Send + Sync + 'static {
     type Store: Store;
 
     /// An empty store with the default TTLs, and all that must run beside it.

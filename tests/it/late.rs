@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::client::{Answer, Client, Server, clock, until};
 use crate::fakes::Delayed;
+use crate::vanishing::half_closed;
 
 /// No key has this id.
 const UNKNOWN: &str = "936da01f-9abd-4d9d-80c7-02af85c822a8";
@@ -18,7 +19,11 @@ const SLOW: &str = "Connection: x\r\n";
 
 /// A server whose store answers at once.
 async fn prompt() -> Server {
-    let clock = clock();
+    at_once(clock()).await
+}
+
+/// The same with this clock.
+pub(crate) async fn at_once(clock: ManualClock) -> Server {
     let store = Memory::new(Options::default(), clock.clone());
     tokio::spawn(store.clone().sweep());
     Server::over(store, clock, ServeOptions::default()).await
@@ -44,7 +49,7 @@ fn bytes(answer: &Answer, id: &str) -> String {
 }
 
 /// Each route in turn, with one key; what it answers.
-async fn script<S: Store + Clone>(server: &Server<S>, fields: &str) -> Vec<String> {
+pub(crate) async fn script<S: Store + Clone>(server: &Server<S>, fields: &str) -> Vec<String> {
     let id = server.create().await;
     let mut client = server.connect().await;
     let keys = format!(r#"{{"keyIds":["{id}","{UNKNOWN}"]}}"#);
@@ -104,6 +109,14 @@ async fn late_answers_are_those_of_a_store_that_answers_at_once() {
     assert_eq!((answer.status, answer.json()["keyIds"].as_array().unwrap().len()), (201, 1000));
     assert_eq!(late.store.stats().await.unwrap().keys, 1000);
     assert_eq!(late.store.pending(), 0);
+}
+
+/// Its answer is only late: it does not wait for the key.
+#[tokio::test]
+async fn a_client_that_has_closed_its_half_gets_a_key_that_is_free() {
+    let late = late(ServeOptions::default()).await;
+    late.store.create(1).await.unwrap();
+    half_closed(&late).await;
 }
 
 /// All operations of a pipeline are begun before the first one is completed.

@@ -40,6 +40,7 @@ mod peers;
 mod pool_tokens;
 mod pools;
 mod records;
+mod remote;
 mod runs;
 mod secrets;
 mod service;

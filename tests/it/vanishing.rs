@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::net::connect_unspec;
 use token_orchestrator::http::ServeOptions;
 use token_orchestrator::key::Lease;
-use token_orchestrator::store::{Leasing, Options, Release, StoreExt};
+use token_orchestrator::store::{Leasing, Options, Release, Store, StoreExt};
 
 use tokio::task::yield_now;
 
@@ -74,9 +74,13 @@ async fn one_key(serve: ServeOptions) -> Server {
 /// It leaves the queue, but a key that is free needs no queue.
 #[tokio::test]
 async fn a_client_that_has_closed_its_half_gets_a_key_that_is_free() {
-    let server = one_key(ServeOptions::default()).await;
+    half_closed(&one_key(ServeOptions::default()).await).await;
+}
+
+/// Clients that have closed their half ask for the only key.
+pub(crate) async fn half_closed<S: Store + Clone>(server: &Server<S>) {
     for fields in ["", "Connection: x\r\n"] {
-        for target in ["/keys?wait=60s", "/keys?wait=60s&count=1"] {
+        for target in ["/keys", "/keys?wait=60s", "/keys?wait=60s&count=1"] {
             let mut client = server.connect().await;
             client.write(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n")).await;
             client.end().await;

@@ -148,13 +148,12 @@ async fn lease_one<S: Store>(
     let in_pool = api.store.pool(pool);
     let leasing = Leasing { wait_ms, ..leasing };
     // A client that has closed only its sending half gets a key that is free at once.
-    let leased = if wait_ms == 0 {
-        unless_reset(client, in_pool.lease_once(leasing, request)).await
-    } else {
+    let mut leased = unless_reset(client, in_pool.lease_once(leasing.at_once(), request)).await;
+    if wait_ms > 0 && matches!(leased, Err(Error::Exhausted { .. })) {
         let lease = in_pool.lease_once_early(leasing, request);
         let waited = api.while_connected(client, lease, |leased| vec![leased.lease]).await;
-        waited.map_err(IntoResponse::into_response)?
-    };
+        leased = waited.map_err(IntoResponse::into_response)?;
+    }
     leased.map_err(|error| refusal(pool, error, asked_ms > wait_ms))
 }
 

@@ -64,7 +64,11 @@ impl Entry {
     /// Notes what an operation has given. O(1).
     pub(in crate::http) fn set_outcome(&mut self, outcome: &Outcome) {
         match outcome {
-            Ok(Reply::Leased(Leased { lease, .. }) | Reply::Renewed(lease)) => {
+            Ok(
+                Reply::Leased(Leased { lease, .. })
+                | Reply::LeasedLate(Leased { lease, .. })
+                | Reply::Renewed(lease),
+            ) => {
                 self.subject = Some(Subject::One(lease.id));
                 self.generation = Some(lease.generation);
             }

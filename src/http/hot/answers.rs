@@ -129,7 +129,7 @@ impl Answers {
         reply: &Reply,
     ) -> Fields {
         match reply {
-            Reply::Leased(lease) => {
+            Reply::Leased(lease) | Reply::LeasedLate(lease) => {
                 wire::leased(&mut self.body, lease);
                 if route.is_lease_once() {
                     return Fields::of_lease_once(lease);

@@ -14,7 +14,7 @@ use super::pending::{PendingAnswer, Waiting};
 use crate::error::Error;
 use crate::http::wire::{Problem, Refusal};
 use crate::key::Lease;
-use crate::store::{Answer, Outcome, Store, lease_of};
+use crate::store::{Answer, Outcome, Reply, Store, lease_of};
 
 impl<S: Store> Loop<S> {
     /// Executes the batch, and sends the answers of each connection in the order of its requests.
@@ -96,7 +96,8 @@ impl<S: Store> Loop<S> {
             return self.give_back(lease_of(outcome).into_iter().collect());
         };
         let mut outcome = outcome;
-        if route.may_wait() && outcome.is_ok() && connection.has_hung_up() {
+        let has_waited = matches!(outcome, Ok(Reply::LeasedLate(_)));
+        if has_waited && connection.has_hung_up() {
             // The client hung up before it got the key, but epoll has not reported it yet.
             self.store.give_back(lease_of(outcome).into_iter().collect());
             outcome = &Err(Error::EXHAUSTED);
@@ -119,7 +120,6 @@ impl<S: Store> Loop<S> {
         if point.is_none() {
             self.answers.counts.move_to(&self.tally, began.elapsed());
         }
-        let has_waited = route.may_wait() && !leases.is_empty();
         if !self.send_at(point, index, began, &leases, has_waited) {
             return self.give_back(leases);
         }

@@ -123,7 +123,7 @@ impl Requests {
 
     /// Notes the outcome of a request that has begun. O(log l) for l leases with a request.
     pub(super) fn settle(&self, request: &RequestKey, outcome: &Outcome) {
-        let Ok(Reply::Leased(lease)) = outcome else {
+        let Ok(Reply::Leased(lease) | Reply::LeasedLate(lease)) = outcome else {
             return self.forget(&request.digest, None);
         };
         let entry = Entry {

@@ -104,7 +104,7 @@ impl<C: Clock> OnePool<'_, C> {
                     let lease = leased.lease;
                     self.note_deadline(lease.until);
                     let waiter = self.pool.waiters.pop(queue, number).expect("it was there");
-                    if self.complete(&waiter, Ok(Reply::Leased(leased))) {
+                    if self.complete(&waiter, Ok(Reply::LeasedLate(leased))) {
                         self.pool.waiters.count_granted();
                     } else {
                         self.take_back(&lease);

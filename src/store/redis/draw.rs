@@ -188,17 +188,18 @@ impl<C: Clock> Shared<C> {
 
     /// Gives a lease to the client that it is for.
     fn deliver(self: &Arc<Self>, pool: &Arc<Pool>, entry: Entry, leased: Leased) {
-        if entry.waits() {
+        let to_reply = if entry.has_waited { Reply::LeasedLate } else { Reply::Leased };
+        if entry.has_waited {
             pool.line.count_served();
         }
         match entry.request {
             None => {
-                let unwanted = entry.receiver.complete(Ok(Reply::Leased(leased)));
+                let unwanted = entry.receiver.complete(Ok(to_reply(leased)));
                 if let Some(lease) = unwanted {
                     self.take_back(pool, &lease);
                 }
             }
-            Some(request) => self.settle_request(pool, request, entry.receiver, leased),
+            Some(request) => self.settle_request(pool, request, entry.receiver, leased, to_reply),
         }
     }
 }

@@ -54,7 +54,7 @@ impl<C: Clock> Shared<C> {
     }
 
     async fn drive(self: &Arc<Self>, pool: &Arc<Pool>, lane: usize) {
-        while let Some(group) = pool.lanes[lane].next_group() {
+        while let Some(group) = pool.lanes[lane].next_group(self.link.waits_for_replicas()) {
             self.carry_out(pool, lane, group).await;
         }
     }
@@ -110,7 +110,9 @@ impl<C: Clock> Shared<C> {
             }
             if !has_failed {
                 has_failed = true;
-                warn!("a shard of pool {} does not answer", pool.name);
+                if pool.note_down() {
+                    warn!("pool {}: the store does not answer, or some of it", pool.name);
+                }
                 group.fail(UNAVAILABLE);
                 lane.note_down(true);
                 // Those that wait may have to be told.
@@ -124,8 +126,10 @@ impl<C: Clock> Shared<C> {
     /// Notes that a shard answers.
     fn note_up(pool: &Pool, lane: usize) {
         if pool.lanes[lane].is_down() {
-            info!("a shard of pool {} answers again", pool.name);
             pool.lanes[lane].note_down(false);
+            if pool.note_up() {
+                info!("pool {}: all of the store answers again", pool.name);
+            }
             // Another node may have it by now.
             pool.lanes[lane].set_heard(false);
             pool.line.note_news();

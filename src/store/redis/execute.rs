@@ -116,11 +116,15 @@ impl<C: Clock> Shared<C> {
         let lease_ms = leasing.lease_ms.unwrap_or_else(|| pool.settings().lease_ttl_ms).max(1);
         let until = self.clock.now().plus_ms(leasing.wait_ms.into());
         let leasing = leasing.clone();
-        let entry = Entry { leasing, lease_ms, request: None, until, receiver, nonce: None };
+        let wait_ms = leasing.wait_ms;
+        let (request_of_it, nonce, has_waited) = Default::default();
+        let entry =
+            Entry { leasing, lease_ms, request: request_of_it, until, receiver, nonce, has_waited };
         match request {
             None => self.look_for(pool, number, entry, batch),
             Some(request) => {
-                let once = Arc::clone(self).lease_once(Arc::clone(pool), number, request, entry);
+                pool.line.send(number, entry);
+                let once = Arc::clone(self).lease_once(Arc::clone(pool), number, request, wait_ms);
                 self.runtime.spawn(once);
             }
         }

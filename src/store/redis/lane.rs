@@ -81,7 +81,7 @@ pub(super) struct Group {
 /// A call as it is sent.
 pub(super) struct Sent {
     pub(super) operations: Vec<Vec<u8>>,
-    /// 0 if it changes nothing.
+    /// 0 if it writes nothing.
     pub(super) number: u64,
     pub(super) grows: bool,
 }
@@ -134,8 +134,9 @@ impl Lane {
         is_first
     }
 
-    /// The operations of the next call. `None` if there is nothing to do: then the task ends.
-    pub(super) fn next_group(&self) -> Option<Group> {
+    /// The operations of the next call. `None` if there is nothing to do: then the task ends. `WAIT` waits for what its connection
+    /// has written. So where replicas are waited for a look writes, too: it may show what no replica has yet.
+    pub(super) fn next_group(&self, waits_for_replicas: bool) -> Option<Group> {
         let mut inner = self.inner.lock();
         let Some(first) = inner.queue.first() else {
             inner.is_running = false;
@@ -155,7 +156,7 @@ impl Lane {
         }
         let rest = inner.queue.split_off(count);
         let jobs = std::mem::replace(&mut inner.queue, rest);
-        let changes = jobs.iter().any(|job| job.kind != Kind::Look);
+        let changes = waits_for_replicas || jobs.iter().any(|job| job.kind != Kind::Look);
         let number = if changes { NEXT.fetch_add(1, Relaxed) } else { 0 };
         drop(inner);
         let operations = operations_of(&jobs);

@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub(super) receiver: Receiver,
     /// A number for its quota, once it counts against that.
     pub(super) nonce: Option<u64>,
+    /// Whether a look has found no key for it, so that it really waits.
+    pub(super) has_waited: bool,
 }
 
 impl Entry {
@@ -201,16 +203,30 @@ impl Line {
         }
     }
 
-    /// Cancels a lease. If it waits, it is taken out.
+    /// Cancels a lease. If it waits, it is taken out. If it is not known yet whether it has to, it gets a key that is free.
     pub(super) fn cancel(&self, number: u64) -> Option<Entry> {
         let mut state = self.state.lock();
-        if let Some((_, is_cancelled)) = state.flying.get_mut(&number) {
-            *is_cancelled = true;
+        if let Some((entry, is_cancelled)) = state.flying.get_mut(&number) {
+            *is_cancelled = entry.has_waited;
+            entry.leasing.wait_ms = 0;
             return None;
         }
-        let entry = state.waiting.remove(&number)?;
-        self.note_gone(&entry);
-        Some(entry)
+        let entry = state.waiting.get_mut(&number)?;
+        if entry.waits() {
+            self.all.fetch_sub(1, SeqCst);
+        }
+        entry.leasing.wait_ms = 0;
+        if !entry.has_waited {
+            return None;
+        }
+        state.waiting.remove(&number)
+    }
+
+    /// Notes that no key was found for a lease, which goes on waiting.
+    pub(super) fn note_waits(&self, number: u64) {
+        if let Some(entry) = self.state.lock().waiting.get_mut(&number) {
+            entry.has_waited = true;
+        }
     }
 
     /// Notes that a key may be free. O(1).

@@ -125,6 +125,11 @@ impl Link {
         Ok(self.call(function, key, arguments, self.timeout).await?)
     }
 
+    /// Whether an answer waits for replicas.
+    pub(super) fn waits_for_replicas(&self) -> bool {
+        self.replicas_ack > 0
+    }
+
     /// How many calls are under way.
     pub(super) fn calls(&self) -> usize {
         self.calls.load(SeqCst)

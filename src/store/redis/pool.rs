@@ -29,6 +29,8 @@ pub(super) struct Pool {
     /// Held while it is changed of which shards this server hears.
     pub(super) hearing: tokio::sync::Mutex<()>,
     is_deleted: AtomicBool,
+    /// How many of its shards do not answer.
+    down: AtomicUsize,
     /// When all shards were last asked how many free keys they have.
     looked_at: Mutex<Option<Instant>>,
 }
@@ -55,6 +57,7 @@ impl Pool {
             labels_key: (tag(0) + "k").into_bytes(),
             hearing: tokio::sync::Mutex::default(),
             is_deleted: AtomicBool::new(false),
+            down: AtomicUsize::new(0),
             looked_at: Mutex::new(None),
         })
     }
@@ -73,6 +76,16 @@ impl Pool {
 
     pub(super) fn note_deleted(&self) {
         self.is_deleted.store(true, SeqCst);
+    }
+
+    /// Notes that one more shard does not answer. Whether it is the only one.
+    pub(super) fn note_down(&self) -> bool {
+        self.down.fetch_add(1, SeqCst) == 0
+    }
+
+    /// Notes that a shard answers again. Whether all do.
+    pub(super) fn note_up(&self) -> bool {
+        self.down.fetch_sub(1, SeqCst) == 1
     }
 
     /// The channel on which a shard tells of keys that become free.

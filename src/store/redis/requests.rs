@@ -27,19 +27,21 @@ enum Known {
 }
 
 impl<C: Clock> Shared<C> {
-    /// Leases a key, unless the lease of an earlier request with the same key lasts.
+    /// Leases a key for an entry that was sent, unless the lease of an earlier request with the same key lasts.
     pub(super) async fn lease_once(
         self: Arc<Self>,
         pool: Arc<Pool>,
         number: u64,
         request: RequestKey,
-        mut entry: Entry,
+        wait_ms: u32,
     ) {
         let mut over = 0;
+        // It may be cancelled meanwhile.
+        let land = || pool.line.land(number).expect("it was sent");
         let refusal = loop {
-            match self.begin_request(&pool, &request, entry.leasing.wait_ms, over).await {
+            match self.begin_request(&pool, &request, wait_ms, over).await {
                 Ok(Known::New) => {
-                    entry.request = Some(request);
+                    let entry = Entry { request: Some(request), ..land() };
                     let mut batch = Batch::default();
                     self.look_for(&pool, number, entry, &mut batch);
                     self.flush(batch);
@@ -49,7 +51,7 @@ impl<C: Clock> Shared<C> {
                     match self.show_lease(&pool, id, generation).await {
                         Ok(Some(leased)) if is_same => {
                             // It is another client's as well: it is not taken back if this one has gone.
-                            let _ = entry.receiver.complete(Ok(Reply::Leased(leased)));
+                            let _ = land().receiver.complete(Ok(Reply::Leased(leased)));
                             return;
                         }
                         Ok(Some(_)) => break Error::RequestReused,
@@ -60,7 +62,7 @@ impl<C: Clock> Shared<C> {
                 Err(error) => break error,
             }
         };
-        entry.receiver.tell(Err(refusal));
+        land().receiver.tell(Err(refusal));
     }
 
     async fn begin_request(
@@ -121,11 +123,12 @@ impl<C: Clock> Shared<C> {
         request: RequestKey,
         receiver: Receiver,
         leased: Leased,
+        to_reply: fn(Leased) -> Reply,
     ) {
         let (shared, of_pool) = (Arc::clone(self), Arc::clone(pool));
         let operation = settle(&request, leased.until, Some((&leased.id, leased.generation)));
         let done = move |_| {
-            let unwanted = receiver.complete(Ok(Reply::Leased(leased)));
+            let unwanted = receiver.complete(Ok(to_reply(leased)));
             if let Some(lease) = unwanted {
                 shared.take_back(&of_pool, &lease);
             }

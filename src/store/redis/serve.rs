@@ -139,6 +139,7 @@ impl<C: Clock> Shared<C> {
         for number in missing {
             let is_over = pool.line.with(*number, |entry| !entry.waits() || entry.until <= began);
             if is_over != Some(true) {
+                pool.line.note_waits(*number);
                 continue;
             }
             let Some(entry) = pool.line.take(*number) else { continue };

@@ -165,7 +165,8 @@ pub(super) async fn a_lease_that_waits_holds_up_no_other_operation<F: Fixture>()
     assert_eq!(f.store().get(&id).await.unwrap().life_ends, life_ends);
     f.store().release(&id, Release::default()).await.unwrap();
     let outcomes: Vec<Outcome> = batch.await;
-    let [Ok(Reply::Leased(lease)), Ok(Reply::KeptAlive(_)), Ok(Reply::Shown(info))] = &outcomes[..]
+    let [Ok(Reply::LeasedLate(lease)), Ok(Reply::KeptAlive(_)), Ok(Reply::Shown(info))] =
+        &outcomes[..]
     else {
         panic!("{outcomes:?}")
     };

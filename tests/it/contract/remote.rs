@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ::redis::cluster::ClusterClient;
 use ::redis::{Client, cmd};
 use futures_util::future::join_all;
+use token_orchestrator::http::ServeOptions;
 use token_orchestrator::key::KeyId;
 use token_orchestrator::pool::PoolId;
 use token_orchestrator::store::{Options, Redis, RedisOptions, Store};
@@ -16,6 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::Fixture;
+use crate::client::Server;
 use crate::engines;
 
 /// Few, as each test that finds no key looks at all of them.
@@ -24,9 +26,9 @@ const SHARDS: usize = 4;
 const AHEAD_MS: u64 = 365 * 24 * 60 * 60 * 1000;
 
 /// A single node.
-pub(super) type OnRedis = Remote<false>;
+pub(crate) type OnRedis = Remote<false>;
 /// A cluster.
-pub(super) type OnCluster = Remote<true>;
+pub(crate) type OnCluster = Remote<true>;
 
 /// A store in Redis, whose clocks stand still.
 pub(crate) struct Remote<const IS_CLUSTER: bool> {
@@ -64,6 +66,11 @@ impl Direct {
 }
 
 impl<const IS_CLUSTER: bool> Remote<IS_CLUSTER> {
+    /// A server of the API over it.
+    pub(crate) async fn serve(&self) -> Server<Redis<ManualClock>> {
+        Server::over(self.store.clone(), self.clock.clone(), ServeOptions::default()).await
+    }
+
     /// Another server with the same pools and the same clocks.
     pub(crate) async fn other(&self) -> Redis<ManualClock> {
         Redis::open(&self.redis, self.options, self.clock.clone()).await.unwrap()

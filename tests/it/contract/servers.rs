@@ -37,11 +37,11 @@ pub(super) async fn a_key_that_is_freed_at_one_server_wakes_those_at_another<con
         assert!(leased.generation > lease.generation);
         f.store().release(&id, Release::default()).await.unwrap();
     }
+    f.lease().await;
     let waiter = tokio::spawn({
         let other = Arc::clone(&other);
         async move { other.lease_many(WAIT, 2).await }
     });
-    f.lease().await;
     while other.stats().await.unwrap().waiting == 0 {}
     let ids = f.store().create(1).await.unwrap().ids;
     let leases = timeout(SOON, waiter).await.expect("it is told").unwrap().unwrap();

@@ -103,7 +103,7 @@ async fn run<S: Store>(
         }
         counts.pending.fetch_sub(1, SeqCst);
         let lease = match &outcome {
-            Ok(Reply::Leased(leased)) => Some(leased.lease),
+            Ok(Reply::Leased(leased) | Reply::LeasedLate(leased)) => Some(leased.lease),
             _ => None,
         };
         if !receiver.complete(token, outcome) {

@@ -10,7 +10,7 @@ local function head_of(status, more)
     return pack('>BI5B', status, now, more)
 end
 
--- sender c8, call I6 (0 for one that changes nothing), deadline I5, longest lease I4, open B, at least I5.
+-- sender c8, call I6 (0 for one that writes nothing), deadline I5, longest lease I4, open B, at least I5.
 local HEAD = '>c8I6I5I4BI5'
 local MAY_OPEN, MAY_CREATE = 1, 2
 
@@ -51,6 +51,8 @@ local function run(keys, args)
         local last = call('HGET', tag .. 'c', sender)
         local last_number = last and unpack('>I6', last) or 0
         if last_number == number then
+            -- Written again, so that WAIT waits for it, whichever connection had sent it before.
+            call('HSET', tag .. 'c', sender, last)
             return sub(last, 12)
         elseif last_number > number then
             -- A copy of a call that was repeated meanwhile, and is long done.
