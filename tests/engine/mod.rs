@@ -100,8 +100,9 @@ pub(crate) struct Engine {
 impl Engine {
     /// A cluster of primaries with a replica each, which takes over when its primary has been silent for so long.
     pub(crate) fn cluster(silent: Duration) -> Self {
-        let silent_ms = silent.as_millis().to_string();
-        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", &silent_ms];
+        // While it forms, no node takes over from another one that a busy machine has made silent.
+        let forming_ms = FORMING.as_millis().to_string();
+        let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", &forming_ms];
         let nodes: Vec<_> = (0..2 * PRIMARIES).map(|_| Node::start(&options)).collect();
         let slots = 16384 / PRIMARIES;
         for (number, node) in nodes.iter().enumerate() {
@@ -131,6 +132,10 @@ impl Engine {
             |node: &Node| node.ask(&["INFO", "replication"]).contains("master_link_status:up");
         until(&|| nodes[PRIMARIES..].iter().all(is_linked));
         until(&|| nodes.iter().all(|node| knows(node, "cluster_state:ok")));
+        let silent_ms = silent.as_millis().to_string();
+        for node in &nodes {
+            node.ask(&["CONFIG", "SET", "cluster-node-timeout", &silent_ms]);
+        }
         Self { nodes }
     }
 

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use super::failure::UNAVAILABLE;
 use super::pool::Pool;
 use super::room::Room;
 use super::state::Shared;
@@ -48,6 +50,48 @@ impl<C: Clock> Shared<C> {
         if amount > most {
             return Ok(false);
         }
+        let (sender, answer) = oneshot::channel();
+        if room.join((amount, sender)) {
+            let (shared, limited) = (Arc::clone(self), limited.clone());
+            self.runtime.spawn(async move { shared.serve_asking(&limited).await });
+        }
+        answer.await.unwrap_or(Err(UNAVAILABLE))
+    }
+
+    /// Answers those who ask a limit: all that have gathered meanwhile at once, if there is room for all of them.
+    async fn serve_asking(self: &Arc<Self>, limited: &Limited) {
+        let (room, most) = self.room(limited);
+        loop {
+            let asking = room.next_asking();
+            let all = asking.iter().map(|(amount, _)| amount).sum();
+            let for_all = match asking.len() {
+                0 => return,
+                1 => Ok(false),
+                _ => {
+                    let mut own = room.own.lock().await;
+                    let wanted = [own.used, own.asked, all];
+                    let answer = room.ask(&self.link, &self.me, wanted, most, None).await;
+                    own.asked +=
+                        if answer.as_ref().is_ok_and(|answer| answer.may) { all } else { 0 };
+                    answer.map(|answer| answer.may)
+                }
+            };
+            for (amount, sender) in asking {
+                let answer = match for_all {
+                    Ok(false) => self.reserve_one(limited, amount).await,
+                    for_all => for_all,
+                };
+                // If nobody wants it any more, it is not used.
+                if let Err(Ok(true)) = sender.send(answer) {
+                    self.settle(limited.clone(), 0, amount).await;
+                }
+            }
+        }
+    }
+
+    /// Asks a limit for so much. False if there is no room, even when all is counted anew.
+    async fn reserve_one(self: &Arc<Self>, limited: &Limited, amount: u64) -> Result<bool, Error> {
+        let (room, most) = self.room(limited);
         for _ in 0..TRIES {
             let mut own = room.own.lock().await;
             let wanted = [own.used, own.asked, amount];

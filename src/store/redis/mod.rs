@@ -32,6 +32,7 @@ use std::io;
 use std::sync::Arc;
 
 use self::execute::CREATION;
+use self::failure::UNAVAILABLE;
 use self::link::Link;
 pub use self::link::RedisOptions;
 use self::pool::Pool;
@@ -80,6 +81,14 @@ impl<C: Clock> Redis<C> {
     fn get(&self, pool: PoolId) -> Result<Arc<Pool>, Error> {
         self.shared.registry.get(pool).ok_or(Error::NoSuchPool)
     }
+
+    /// Does what takes several steps, and all of them, even if nobody waits for it any more.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.shared.runtime.spawn(work).await.unwrap_or(Err(UNAVAILABLE))
+    }
 }
 
 impl<C: Clock> Store for Redis<C> {
@@ -121,7 +130,8 @@ impl<C: Clock> Store for Redis<C> {
     }
 
     async fn import(&self, pool: PoolId, keys: &[OwnKey]) -> Result<Imported, Error> {
-        self.shared.import_all(&self.get(pool)?, keys).await
+        let (shared, pool, keys) = (Arc::clone(&self.shared), self.get(pool)?, keys.to_vec());
+        self.to_its_end(async move { shared.import_all(&pool, &keys).await }).await
     }
 
     async fn take_back_from(&self, pool: PoolId, holder: &str) -> Result<u64, Error> {
@@ -153,11 +163,13 @@ impl<C: Clock> Store for Redis<C> {
     }
 
     async fn put_pool(&self, name: PoolName, settings: Settings) -> Result<bool, Error> {
-        self.shared.put(name, settings).await
+        let shared = Arc::clone(&self.shared);
+        self.to_its_end(async move { shared.put(name, settings).await }).await
     }
 
     async fn delete_pool(&self, name: &str, with_keys: bool) -> Result<(), Error> {
-        self.shared.delete(name, with_keys).await
+        let (shared, name) = (Arc::clone(&self.shared), name.to_owned());
+        self.to_its_end(async move { shared.delete(&name, with_keys).await }).await
     }
 
     async fn list_pools(&self, after: Option<&str>, limit: usize) -> Result<Vec<Listed>, Error> {

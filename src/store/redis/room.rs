@@ -4,9 +4,10 @@
 //! counted, and what servers have asked for and not yet created. That sum is never too small. Only when it reaches the
 //! limit, all is counted again.
 
+use std::mem::take;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 
 use super::failure::UNAVAILABLE;
 use super::library::Function;
@@ -20,6 +21,17 @@ pub(super) struct Room {
     pub(super) own: Mutex<Own>,
     /// Whether the limit is about to be told what this server has used.
     pub(super) is_telling: AtomicBool,
+    queue: parking_lot::Mutex<Queue>,
+}
+
+/// Somebody who asks for so much.
+pub(super) type Asking = (u64, oneshot::Sender<Result<bool, Error>>);
+
+/// Those who ask while the limit is being asked already.
+#[derive(Default)]
+struct Queue {
+    asking: Vec<Asking>,
+    is_served: bool,
 }
 
 /// What this server has to do with it.
@@ -42,7 +54,22 @@ pub(super) struct Answer {
 
 impl Room {
     pub(super) fn new(key: Vec<u8>) -> Self {
-        Self { key, own: Mutex::default(), is_telling: AtomicBool::new(false) }
+        let (own, is_telling, queue) = Default::default();
+        Self { key, own, is_telling, queue }
+    }
+
+    /// Joins those who ask. True if the caller has to see to it that they are answered.
+    pub(super) fn join(&self, asking: Asking) -> bool {
+        let mut queue = self.queue.lock();
+        queue.asking.push(asking);
+        !std::mem::replace(&mut queue.is_served, true)
+    }
+
+    /// All who ask by now. If there is nobody, who joins next has to see to it again.
+    pub(super) fn next_asking(&self) -> Vec<Asking> {
+        let mut queue = self.queue.lock();
+        queue.is_served = !queue.asking.is_empty();
+        take(&mut queue.asking)
     }
 
     /// Asks the limit: see `room` in `lua/common.lua`.
