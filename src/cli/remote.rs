@@ -29,6 +29,10 @@ pub(super) struct StoreArgs {
     /// The file with the password for it
     #[arg(long, env = "TOKEN_ORCHESTRATOR_STORE_PASSWORD_FILE", value_name = "FILE")]
     store_password_file: Option<PathBuf>,
+    /// The file with the certificates of the authorities that vouch for the nodes, in PEM, with rediss://; without it, those
+    /// that the system trusts
+    #[arg(long, env = "TOKEN_ORCHESTRATOR_STORE_CA_FILE", value_name = "FILE")]
+    store_ca_file: Option<PathBuf>,
     /// How many replicas of a shard must have a change before it is answered. With 1, and one replica for each primary, a
     /// failover forgets nothing that was answered
     #[arg(
@@ -115,6 +119,7 @@ impl StoreArgs {
         let others = [
             (self.store_user.is_some(), "store-user"),
             (self.store_password_file.is_some(), "store-password-file"),
+            (self.store_ca_file.is_some(), "store-ca-file"),
             (self.store_replicas_ack > 0, "store-replicas-ack"),
         ];
         let other = others.into_iter().find(|(is_given, _)| *is_given);
@@ -127,6 +132,9 @@ impl StoreArgs {
             )),
             (Some(_), Some((_, option @ "store-user"))) if self.store_password_file.is_none() => {
                 Err(format!("{} needs --store-password-file FILE", names.name(option)))
+            }
+            (Some(nodes), _) if self.store_ca_file.is_some() && nodes.scheme != "rediss" => {
+                Err(format!("{} needs a store at rediss://", names.name("store-ca-file")))
             }
             _ => Ok(()),
         }
@@ -150,6 +158,8 @@ impl StoreArgs {
         });
         let password =
             password.transpose().map_err(|error| names.blame(&["store-password-file"], &error))?;
+        let authorities = self.store_ca_file.as_deref().map(read_file).transpose();
+        let authorities = authorities.map_err(|error| names.blame(&["store-ca-file"], &error))?;
         let redis = RedisOptions {
             nodes: nodes
                 .addresses
@@ -158,6 +168,7 @@ impl StoreArgs {
                 .collect(),
             user: self.store_user.clone(),
             password,
+            authorities,
             replicas_ack: self.store_replicas_ack,
             timeout: Duration::from_millis(self.store_timeout.into()),
             prefix: self.store_prefix.clone(),

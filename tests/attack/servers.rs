@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::history::clients::{Scenario, World};
 use crate::history::run::{end_lost, make_pool, options, race, take_rest};
 use crate::history::{FEW, MANY, OWN, PIPELINED, seed};
-use crate::server::Server;
+use crate::server::{Server, program};
 
 /// How long a store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -26,6 +26,7 @@ const OPERATIONS: u64 = 10_000;
 struct Servers {
     engine: Engine,
     servers: [Server; 2],
+    options: Vec<String>,
 }
 
 impl Servers {
@@ -38,19 +39,25 @@ impl Servers {
         let store = format!("redis://{hosts}");
         let of_store = ["--store", &store, "--store-replicas-ack", "1", "--store-timeout", timeout];
         options.extend(of_store.map(str::to_owned));
-        let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let first = Server::start(&options);
-        let second = Server::start_beside(&first, &options);
-        Self { engine, servers: [first, second] }
+        let words: Vec<&str> = options.iter().map(String::as_str).collect();
+        let first = Server::start(&words);
+        let second = Server::start_beside(&first, &words);
+        Self { engine, servers: [first, second], options }
+    }
+
+    /// Sends a signal to a node.
+    fn signal(&self, node: usize, signal: &str) {
+        let process = self.engine.nodes[node].process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
     }
 
     /// Lets clients race at both servers while `meanwhile` runs.
     fn record(
-        self,
+        mut self,
         scenario: Scenario,
         seed: u64,
         may_fail: bool,
-        meanwhile: impl FnOnce(&Engine, &World),
+        meanwhile: impl FnOnce(&mut Self, &World),
     ) -> History {
         make_pool(&self.servers[0], &scenario);
         // The other one learns of it within a second.
@@ -62,9 +69,8 @@ impl Servers {
         }
         let addresses = self.servers.iter().map(|server| server.address).collect();
         let mut world = World::new(addresses, scenario, seed);
-        (world.is_ordered, world.may_fail) = (false, may_fail);
-        let engine = &self.engine;
-        let mut operations = race(&world, || meanwhile(engine, &world));
+        (world.is_ordered, world.may_fail, world.is_restarted) = (false, may_fail, may_fail);
+        let mut operations = race(&world, || meanwhile(&mut self, &world));
         // Nothing that was lost is carried out after that: each call has a deadline.
         thread::sleep(3 * STORE_TIMEOUT);
         end_lost(&mut operations, world.now_ns());
@@ -103,21 +109,15 @@ fn pipelining_clients_at_two_servers_see_what_was_promised() {
     try_out(PIPELINED);
 }
 
-/// Sends a signal to a node.
-fn signal(engine: &Engine, node: usize, signal: &str) {
-    let process = engine.nodes[node].process.id().to_string();
-    assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
-}
-
 /// Clients race at two servers while a fault is made, and for a while after it. What they have seen is judged as if nothing had
 /// happened: only that answers may be missing.
-fn survive(fault: impl FnOnce(&Engine)) {
+fn survive(fault: impl FnOnce(&mut Servers, &World)) {
     let seed = seed();
     let scenario = Scenario { keys: 300, operations: u64::MAX, hangs_up: false, ..MANY };
     println!("HISTORY_SEED={seed} {scenario:?}");
-    let history = Servers::start(&scenario, true).record(scenario, seed, true, |engine, world| {
+    let history = Servers::start(&scenario, true).record(scenario, seed, true, |servers, world| {
         thread::sleep(BEFORE_FAULT);
-        fault(engine);
+        fault(servers, world);
         thread::sleep(AFTER_FAULT);
         world.is_over.store(true, SeqCst);
     });
@@ -131,25 +131,50 @@ fn survive(fault: impl FnOnce(&Engine)) {
 /// and keys that it takes for free are not leased before all leases have run out that it might not know.
 #[test]
 fn a_failover_breaks_no_promise() {
-    survive(|engine| signal(engine, 0, "KILL"));
+    survive(|servers, _| servers.signal(0, "KILL"));
 }
 
 /// A primary stands still for so long that its replica takes over, and goes on then with what it was asked before.
 #[test]
 fn a_primary_that_stood_still_breaks_no_promise() {
-    survive(|engine| {
-        signal(engine, 0, "STOP");
+    survive(|servers, _| {
+        servers.signal(0, "STOP");
         thread::sleep(Duration::from_secs(6));
-        signal(engine, 0, "CONT");
+        servers.signal(0, "CONT");
     });
 }
 
 /// Without its replica, what a primary changes cannot be answered. It comes back.
 #[test]
 fn a_replica_that_stood_still_breaks_no_promise() {
-    survive(|engine| {
-        signal(engine, 3, "STOP");
+    survive(|servers, _| {
+        servers.signal(3, "STOP");
         thread::sleep(Duration::from_secs(3));
-        signal(engine, 3, "CONT");
+        servers.signal(3, "CONT");
+    });
+}
+
+/// A server is killed with `kill -9` again and again, and starts anew. What it had asked for may still be carried out; the
+/// other one goes on.
+#[test]
+fn a_server_that_is_killed_breaks_no_promise() {
+    survive(|servers, world| {
+        world.is_stopping.store(true, SeqCst);
+        for _ in 0..10 {
+            servers.servers[1].kill();
+            let options: Vec<&str> = servers.options.iter().map(String::as_str).collect();
+            servers.servers[1].start_again(program(), &options);
+            thread::sleep(Duration::from_millis(200));
+        }
+    });
+}
+
+/// Shards move from one primary to the others while clients race: none is asked for what it has only some of.
+#[test]
+fn shards_that_move_break_no_promise() {
+    survive(|servers, _| {
+        let engine = &servers.engine;
+        engine.move_slots(&engine.nodes[0], &engine.nodes[1], 5);
+        engine.move_slots(&engine.nodes[1], &engine.nodes[2], 5);
     });
 }

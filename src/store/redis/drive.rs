@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::failure::{Failure, UNAVAILABLE};
+use super::failure::{Failure, REPEAT_AFTER, UNAVAILABLE};
 use super::lane::{Group, Job, Sent};
 use super::library::Function;
 use super::pool::Pool;
@@ -66,7 +66,7 @@ impl<C: Clock> Shared<C> {
         let began = Instant::now();
         let (mut opening, mut is_open_to_doubt, mut has_failed) = (Opening::No, false, false);
         let mut deadline_ms = lane.deadline_ms(self.link.timeout);
-        let mut pause = Duration::from_millis(5);
+        let mut pause = REPEAT_AFTER;
         loop {
             let left = self.link.timeout.saturating_sub(began.elapsed());
             let within = if has_failed { self.link.timeout } else { left };

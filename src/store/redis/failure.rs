@@ -1,11 +1,16 @@
 //! How calls of the engine fail.
 
+use std::time::Duration;
+
 use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::Error;
 
 /// A shard does not answer. After so long it may.
 pub(super) const UNAVAILABLE: Error = Error::Unavailable { retry_after_ms: 1000 };
+
+/// After how long a call is repeated that has failed.
+pub(super) const REPEAT_AFTER: Duration = Duration::from_millis(5);
 
 /// Why a call has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! The connection to the engine: a cluster, or a single node.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
 use ::redis::cluster::ClusterClientBuilder;
@@ -12,18 +12,18 @@ use ::redis::cluster_async::ClusterConnection;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use ::redis::{
     Client, Cmd, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo,
-    RedisError, RedisResult, ServerErrorKind, Value, cmd, pipe,
+    RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value, cmd, pipe,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::failure::{Failure, failure, is_unloaded};
+use super::failure::{Failure, REPEAT_AFTER, failure, is_unloaded};
 use super::library::{Function, Library};
 use crate::error::Error;
 
 /// Where the engine is, and how long it may take.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RedisOptions {
     /// URLs of nodes, such as `redis://10.0.0.1:6379`: of a single one, or of some of a cluster.
     pub nodes: Vec<String>,
@@ -31,12 +31,26 @@ pub struct RedisOptions {
     pub user: Option<String>,
     /// The password for it.
     pub password: Option<String>,
+    /// The certificates of the authorities that vouch for the nodes, in PEM, for `rediss://`; by default those of the system.
+    pub authorities: Option<Vec<u8>>,
     /// How many replicas must have a change before it is answered.
     pub replicas_ack: u32,
     /// How long a call may take before the store counts as unavailable.
     pub timeout: Duration,
     /// What all keys in the engine begin with, so that several deployments may share it.
     pub prefix: String,
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { nodes, user, prefix, .. } = self;
+        f.debug_struct("RedisOptions")
+            .field("nodes", nodes)
+            .field("user", user)
+            .field("prefix", prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What the engine tells without being asked.
@@ -115,14 +129,25 @@ impl Link {
         called.unwrap_or(Err(Failure::Unknown))
     }
 
-    /// As [`Link::call`], within the time that a call may take.
+    /// As [`Link::call`], for what may be done twice: it is repeated for as long as a call may take.
     pub(super) async fn ask<A: AsRef<[u8]>>(
         &self,
         function: Function,
         key: &[u8],
         arguments: &[A],
     ) -> Result<Vec<u8>, Error> {
-        Ok(self.call(function, key, arguments, self.timeout).await?)
+        let began = Instant::now();
+        loop {
+            let left = self.timeout.saturating_sub(began.elapsed());
+            let failure = match self.call(function, key, arguments, left).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if failure == Failure::Full || began.elapsed() + REPEAT_AFTER > self.timeout {
+                return Err(failure.into());
+            }
+            sleep(REPEAT_AFTER).await;
+        }
     }
 
     /// Whether an answer waits for replicas.
@@ -240,7 +265,14 @@ async fn connect(
         login = login.set_password(password);
     }
     let first = first.into_connection_info()?.set_redis_settings(login);
-    let mut single = ConnectionManager::new_with_config(Client::open(first)?, config).await?;
+    let certificates = options.authorities.clone();
+    let certificates =
+        certificates.map(|root| TlsCertificates { client_tls: None, root_cert: Some(root) });
+    let client = match certificates.clone() {
+        Some(certificates) => Client::build_with_tls(first, certificates)?,
+        None => Client::open(first)?,
+    };
+    let mut single = ConnectionManager::new_with_config(client, config).await?;
     let info: String = cmd("INFO").arg("cluster").query_async(&mut single).await?;
     if !info.contains("cluster_enabled:1") {
         return Ok(Connection::Single(single));
@@ -248,8 +280,9 @@ async fn connect(
     let mut client = ClusterClientBuilder::new(options.nodes.iter().map(String::as_str))
         .connection_timeout(options.timeout)
         .response_timeout(options.timeout)
-        .max_retry_wait(200)
-        .min_retry_wait(10)
+        // Calls are repeated here, by those that know what has become of them. And an ASK must not be followed: it leads to
+        // a node that has only some of the keys of a shard.
+        .retries(0)
         .use_protocol(ProtocolVersion::RESP3)
         .push_sender(pushes);
     if let Some(user) = &options.user {
@@ -257,6 +290,9 @@ async fn connect(
     }
     if let Some(password) = &options.password {
         client = client.password(password);
+    }
+    if let Some(certificates) = certificates {
+        client = client.certs(certificates);
     }
     Ok(Connection::Cluster(client.build()?.get_async_connection().await?))
 }

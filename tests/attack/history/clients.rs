@@ -239,8 +239,12 @@ impl<'a> Racer<'a> {
                             NEVER
                         }
                         Some(Cut::HalfClose) => self.end_of(&mut connection),
-                        // The server has hung up, and nothing is on its way.
-                        None if error.kind() == io::ErrorKind::UnexpectedEof => self.world.now_ns(),
+                        // The server has hung up, and nothing is on its way but to a store.
+                        None if error.kind() == io::ErrorKind::UnexpectedEof
+                            && !self.world.may_fail =>
+                        {
+                            self.world.now_ns()
+                        }
                         None => NEVER,
                     };
                     for (place, request) in (place..).zip(&requests[number..]) {
@@ -266,7 +270,8 @@ impl<'a> Racer<'a> {
     /// When the server has hung up.
     fn end_of(&self, connection: &mut Client) -> u64 {
         let end = io::copy(&mut connection.stream, &mut io::sink());
-        if end.is_ok() { self.world.now_ns() } else { NEVER }
+        // What was asked of a store may still be on its way.
+        if end.is_ok() && !self.world.may_fail { self.world.now_ns() } else { NEVER }
     }
 
     fn note(&mut self, request: &Request, turn: Turn, invoked_ns: u64, answer: &Answer) {

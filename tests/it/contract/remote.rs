@@ -117,6 +117,7 @@ impl<const IS_CLUSTER: bool> Fixture for Remote<IS_CLUSTER> {
             nodes: engine.urls(),
             user: None,
             password: None,
+            authorities: None,
             replicas_ack: u32::from(IS_CLUSTER),
             timeout: Duration::from_mins(1),
             prefix: KeyId::random(&mut rand::rng()).to_string(),

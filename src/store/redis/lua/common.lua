@@ -133,7 +133,7 @@ local function quota(keys, args)
     call('ZREMRANGEBYSCORE', key, '-inf', now)
     local what, may = args[1], 1
     local held = call('ZCARD', key)
-    if what == 'take' then
+    if what == 'take' and not call('ZSCORE', key, args[4]) then
         if held < tonumber(args[3]) then
             call('ZADD', key, now + tonumber(args[5]), args[4])
             held = held + 1

@@ -6,13 +6,13 @@
 
 
 -- What the engine has. While a library is loaded, nothing of it is there yet.
-local call, pack, unpack, list, floor, byte, char, sub, concat
+local call, try, pack, unpack, list, floor, byte, char, sub, concat
 
 local function bind()
     if call then
         return
     end
-    call, pack, unpack, list = redis.call, struct.pack, struct.unpack, _G.unpack
+    call, try, pack, unpack, list = redis.call, redis.pcall, struct.pack, struct.unpack, _G.unpack
     floor, byte, char, sub, concat = math.floor, string.byte, string.char, string.sub, table.concat
 end
 
@@ -55,15 +55,21 @@ local s, now, micros, is_changed, has_news, ended
 -- This process of the engine. Another one may have forgotten writes, or have come from a copy that lacks them.
 local node
 -- The command that tells others of something: in a cluster only those that have asked the nodes of this shard.
-local publish
+local publish, is_cluster
 
 local function this_node()
     if not node then
         node = sub(string.match(call('INFO', 'server'), 'run_id:(%w+)'), 1, 8)
-        local is_cluster = string.find(call('INFO', 'cluster'), 'cluster_enabled:1', 1, true)
+        is_cluster = string.find(call('INFO', 'cluster'), 'cluster_enabled:1', 1, true)
         publish = is_cluster and 'SPUBLISH' or 'PUBLISH'
     end
     return node
+end
+
+-- Whether this shard is about to move to another node, so that some of its keys may be there already: then the engine
+-- refuses to look for one that is not here.
+local function is_moving()
+    return is_cluster and type(try('EXISTS', tag .. '-')) == 'table'
 end
 
 local function read_clock(at_least)

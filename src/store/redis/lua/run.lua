@@ -39,6 +39,10 @@ local function run(keys, args)
     tag = sub(state_key, 1, -2)
     holds_key, lives_key = tag .. 'h', tag .. 'l'
     is_changed, has_news, ended = false, false, {}
+    this_node()
+    if is_moving() then
+        return redis.error_reply('TRYAGAIN the shard is moving to another node')
+    end
     local sender, number, deadline, longest, opening, at_least = unpack(HEAD, args[1])
     local raw = call('GET', state_key)
     if raw then
@@ -72,7 +76,7 @@ local function run(keys, args)
     if s[OPEN] ~= IS_OPEN and not (s[OPEN] == IS_CLOSING and args[2] and byte(args[2]) >= FIRST_OF_SHARD) then
         return head_of(NOT_OPEN, s[OPEN])
     end
-    if s[NODE] ~= this_node() then
+    if s[NODE] ~= node then
         s[NODE], is_changed = node, true
         s[QUARANTINE] = now + (s[LONGEST] > longest and s[LONGEST] or longest)
     end
