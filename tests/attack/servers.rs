@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use uuid::Builder;
+
 use crate::checker::record::History;
 use crate::checker::{Found, check};
 use crate::engine::Engine;
@@ -73,9 +75,19 @@ impl Servers {
         let mut operations = race(&world, || meanwhile(&mut self, &world));
         // Nothing that was lost is carried out after that: each call has a deadline.
         thread::sleep(3 * STORE_TIMEOUT);
+        assert!(self.servers.iter().all(answers), "HISTORY_SEED={seed}: a server is at a stand");
         end_lost(&mut operations, world.now_ns());
         take_rest(self.servers[0].connect(), &world, operations)
     }
+}
+
+/// Whether a server answers for some of the shards: those of a primary that has no replica any more are refused. That there is
+/// no such key takes the shard of the id.
+fn answers(server: &Server) -> bool {
+    let mut client = server.connect();
+    let mut is_answered =
+        |id| client.send("GET", &format!("/keys/{id}"), "").unwrap().status == 404;
+    (0..30).any(|_| is_answered(Builder::from_random_bytes(rand::random()).into_uuid()))
 }
 
 fn try_out(scenario: Scenario) -> Found {

@@ -6,18 +6,16 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 use std::{fmt, io};
 
-use ::redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use ::redis::cluster::ClusterClientBuilder;
-use ::redis::cluster_async::ClusterConnection;
+use ::redis::aio::ConnectionLike;
 use ::redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use ::redis::{
-    Client, Cmd, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, RedisConnectionInfo,
-    RedisError, RedisResult, ServerErrorKind, TlsCertificates, Value, cmd, pipe,
+    Cmd, ErrorKind, PushInfo, RedisError, RedisResult, ServerErrorKind, Value, cmd, pipe,
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::connection::{Connection, Current};
 use super::failure::{Failure, REPEAT_AFTER, failure, is_unloaded};
 use super::library::{Function, Library};
 use crate::error::Error;
@@ -56,16 +54,10 @@ impl fmt::Debug for RedisOptions {
 /// What the engine tells without being asked.
 pub(super) type Pushes = UnboundedReceiver<PushInfo>;
 
-#[derive(Clone)]
-enum Connection {
-    Single(ConnectionManager),
-    Cluster(ClusterConnection),
-}
-
 /// A connection to the engine. Clones share it.
 #[derive(Clone)]
 pub(super) struct Link {
-    connection: Connection,
+    connection: Arc<Current>,
     pub(super) timeout: Duration,
     replicas_ack: u32,
     /// How many calls are under way.
@@ -77,7 +69,7 @@ impl Link {
     /// Connects, and loads the library of functions.
     pub(super) async fn open(options: &RedisOptions) -> io::Result<(Self, Pushes)> {
         let (sender, pushes) = unbounded_channel();
-        let connection = connect(options, sender).await.map_err(refusal)?;
+        let connection = Current::open(options, sender).await.map_err(refusal)?;
         let calls = Arc::default();
         let (timeout, replicas_ack) = (options.timeout, options.replicas_ack);
         let link = Self { connection, timeout, replicas_ack, calls, library: Library::get() };
@@ -88,11 +80,11 @@ impl Link {
     /// Loads the library on all primaries, as far as it is not there.
     async fn load(&self) -> RedisResult<()> {
         let load = cmd("FUNCTION").arg("LOAD").arg(&self.library.source).to_owned();
-        let loaded = match &self.connection {
-            Connection::Single(connection) => connection.clone().req_packed_command(&load).await,
-            Connection::Cluster(connection) => {
+        let loaded = match self.connection.get() {
+            Connection::Single(mut connection) => connection.req_packed_command(&load).await,
+            Connection::Cluster(mut connection) => {
                 let all = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
-                connection.clone().route_command(load, all).await
+                connection.route_command(load, all).await
             }
         };
         let loaded = loaded.and_then(Value::extract_error);
@@ -126,7 +118,11 @@ impl Link {
         self.calls.fetch_add(1, SeqCst);
         let called = timeout(within, self.called(call, within)).await;
         self.calls.fetch_sub(1, SeqCst);
-        called.unwrap_or(Err(Failure::Unknown))
+        let called = called.unwrap_or(Err(Failure::Unknown));
+        if called == Err(Failure::Unknown) {
+            self.connection.doubt();
+        }
+        called
     }
 
     /// As [`Link::call`], for what may be done twice: it is repeated for as long as a call may take.
@@ -181,10 +177,15 @@ impl Link {
         Err(Failure::Refused)
     }
 
+    /// Changes when the connection is replaced: another one hears of no channel.
+    pub(super) fn connections(&self) -> u64 {
+        self.connection.number()
+    }
+
     /// Asks for what is told on a channel of a shard, or asks no more.
     pub(super) async fn listen(&self, channel: &str, listens: bool) -> Result<(), Failure> {
         let asked = async {
-            match (self.connection.clone(), listens) {
+            match (self.connection.get(), listens) {
                 (Connection::Single(mut single), true) => single.subscribe(channel).await,
                 (Connection::Single(mut single), false) => single.unsubscribe(channel).await,
                 (Connection::Cluster(mut cluster), true) => cluster.ssubscribe(channel).await,
@@ -206,13 +207,9 @@ impl Link {
         let mut both = pipe();
         let wait_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         both.add_command(call.clone()).cmd("WAIT").arg(self.replicas_ack).arg(wait_ms);
-        let answers = match &self.connection {
-            Connection::Single(connection) => {
-                connection.clone().req_packed_commands(&both, 0, 2).await?
-            }
-            Connection::Cluster(connection) => {
-                connection.clone().req_packed_commands(&both, 0, 2).await?
-            }
+        let answers = match self.connection.get() {
+            Connection::Single(mut single) => single.req_packed_commands(&both, 0, 2).await?,
+            Connection::Cluster(mut cluster) => cluster.req_packed_commands(&both, 0, 2).await?,
         };
         let [answer, acknowledged] = <[Value; 2]>::try_from(answers)
             .map_err(|_| RedisError::from((ErrorKind::Parse, "not two answers")))?;
@@ -224,9 +221,9 @@ impl Link {
     }
 
     async fn send(&self, command: &Cmd) -> RedisResult<Value> {
-        let answer = match &self.connection {
-            Connection::Single(connection) => connection.clone().req_packed_command(command).await,
-            Connection::Cluster(connection) => connection.clone().req_packed_command(command).await,
+        let answer = match self.connection.get() {
+            Connection::Single(mut single) => single.req_packed_command(command).await,
+            Connection::Cluster(mut cluster) => cluster.req_packed_command(command).await,
         };
         // A refusal is an answer, too.
         answer?.extract_error()
@@ -244,55 +241,4 @@ fn refusal(error: RedisError) -> io::Error {
     );
     let kind = if is_final { io::ErrorKind::PermissionDenied } else { io::ErrorKind::Other };
     io::Error::new(kind, error)
-}
-
-async fn connect(
-    options: &RedisOptions,
-    pushes: UnboundedSender<PushInfo>,
-) -> RedisResult<Connection> {
-    let first = options.nodes.first().map(String::as_str).unwrap_or_default();
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(options.timeout))
-        .set_response_timeout(None)
-        .set_max_delay(Duration::from_millis(500))
-        .set_push_sender(pushes.clone())
-        .set_automatic_resubscription();
-    let mut login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-    if let Some(user) = &options.user {
-        login = login.set_username(user);
-    }
-    if let Some(password) = &options.password {
-        login = login.set_password(password);
-    }
-    let first = first.into_connection_info()?.set_redis_settings(login);
-    let certificates = options.authorities.clone();
-    let certificates =
-        certificates.map(|root| TlsCertificates { client_tls: None, root_cert: Some(root) });
-    let client = match certificates.clone() {
-        Some(certificates) => Client::build_with_tls(first, certificates)?,
-        None => Client::open(first)?,
-    };
-    let mut single = ConnectionManager::new_with_config(client, config).await?;
-    let info: String = cmd("INFO").arg("cluster").query_async(&mut single).await?;
-    if !info.contains("cluster_enabled:1") {
-        return Ok(Connection::Single(single));
-    }
-    let mut client = ClusterClientBuilder::new(options.nodes.iter().map(String::as_str))
-        .connection_timeout(options.timeout)
-        .response_timeout(options.timeout)
-        // Calls are repeated here, by those that know what has become of them. And an ASK must not be followed: it leads to
-        // a node that has only some of the keys of a shard.
-        .retries(0)
-        .use_protocol(ProtocolVersion::RESP3)
-        .push_sender(pushes);
-    if let Some(user) = &options.user {
-        client = client.username(user);
-    }
-    if let Some(password) = &options.password {
-        client = client.password(password);
-    }
-    if let Some(certificates) = certificates {
-        client = client.certs(certificates);
-    }
-    Ok(Connection::Cluster(client.build()?.get_async_connection().await?))
 }

@@ -14,7 +14,11 @@ impl<C: Clock> Shared<C> {
     /// Sees to it that this server hears of keys that become free in a pool. A shard that does not answer is asked again
     /// with the next look.
     pub(super) async fn hear_of(self: &Arc<Self>, pool: &Arc<Pool>) {
-        let _one_at_a_time = pool.hearing.lock().await;
+        let mut by_connection = pool.hearing.lock().await;
+        let connections = self.link.connections();
+        if std::mem::replace(&mut *by_connection, connections) != connections {
+            pool.lanes.iter().for_each(|lane| lane.set_heard(false));
+        }
         // One that is silent would take its time.
         let is_deaf = |lane: &usize| {
             let lane = &pool.lanes[*lane];

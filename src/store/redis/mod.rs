@@ -3,6 +3,7 @@
 //! A pool has a fixed number of shards, each with a hash tag of its own, so that a cluster spreads them over its nodes. A function in the engine
 //! (`lua/`) executes a group of operations on one shard; this module groups them, chooses shards, and lets clients wait.
 
+mod connection;
 mod creation;
 mod draw;
 mod drive;

@@ -26,8 +26,8 @@ pub(super) struct Pool {
     pub(super) room: Room,
     /// Where its different labels are.
     pub(super) labels_key: Vec<u8>,
-    /// Held while it is changed of which shards this server hears.
-    pub(super) hearing: tokio::sync::Mutex<()>,
+    /// Held while it is changed of which shards this server hears; by which connection that is.
+    pub(super) hearing: tokio::sync::Mutex<u64>,
     is_deleted: AtomicBool,
     /// How many of its shards do not answer.
     down: AtomicUsize,
