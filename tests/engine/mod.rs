@@ -14,7 +14,7 @@ const FORMING: Duration = Duration::from_mins(1);
 
 /// A node of an engine that runs.
 pub(crate) struct Node {
-    port: u16,
+    pub(crate) port: u16,
     directory: PathBuf,
     pub(crate) process: Child,
 }
@@ -58,6 +58,11 @@ impl Node {
         false
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// What it answers to a command.
     pub(crate) fn ask(&self, words: &[&str]) -> String {
         let mut command = ::redis::cmd(words[0]);
@@ -65,7 +70,7 @@ impl Node {
         command.query(&mut self.connect()).unwrap_or_else(|error| error.to_string())
     }
 
-    fn connect(&self) -> ::redis::Connection {
+    pub(crate) fn connect(&self) -> ::redis::Connection {
         let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         client.get_connection().unwrap()
     }
@@ -140,44 +145,6 @@ impl Engine {
             node.ask(&["CONFIG", "SET", "cluster-node-timeout", &silent_ms]);
         }
         Self { nodes }
-    }
-
-    /// Moves slots that have keys from one primary to another, so many and key by key, as `redis-cli --cluster reshard` does.
-    pub(crate) fn move_slots(&self, from: &Node, to: &Node, count: usize) {
-        let (from_id, to_id) = (from.ask(&["CLUSTER", "MYID"]), to.ask(&["CLUSTER", "MYID"]));
-        let mut connection = from.connect();
-        let slots = (0..16384).map(|slot: u16| slot.to_string());
-        let mut moved = 0;
-        for slot in slots {
-            let mut first = || {
-                let mut keys = ::redis::cmd("CLUSTER");
-                let keys = keys
-                    .arg("GETKEYSINSLOT")
-                    .arg(&slot)
-                    .arg(1)
-                    .query::<Vec<Vec<u8>>>(&mut connection);
-                keys.unwrap().pop()
-            };
-            if moved == count || first().is_none() {
-                continue;
-            }
-            let set = |node: &Node, state: &str, id: &str| {
-                assert_eq!(node.ask(&["CLUSTER", "SETSLOT", &slot, state, id]), "OK");
-            };
-            set(to, "IMPORTING", &from_id);
-            set(from, "MIGRATING", &to_id);
-            while let Some(key) = first() {
-                let mut migrate = ::redis::cmd("MIGRATE");
-                migrate.arg("127.0.0.1").arg(to.port).arg(key).arg(0).arg(5000);
-                migrate.exec(&mut from.connect()).unwrap();
-                thread::sleep(Duration::from_millis(2));
-            }
-            for node in [to, from] {
-                set(node, "NODE", &to_id);
-            }
-            moved += 1;
-        }
-        assert_eq!(moved, count, "so few slots have keys");
     }
 
     /// The URLs of all nodes.

@@ -19,7 +19,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::link::RedisOptions;
+use super::options::RedisOptions;
 
 /// How often a connection in doubt is tried.
 const TRIES: usize = 3;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use tokio::time::sleep;
+use tracing::warn;
 
 use super::failure::UNAVAILABLE;
 use super::lane::Kind;
@@ -24,10 +25,11 @@ const HEARING: Duration = Duration::from_mins(1);
 const REFRESH: Duration = Duration::from_secs(1);
 
 impl<C: Clock> Shared<C> {
-    async fn ask_table(&self, arguments: &[&[u8]]) -> Result<Table, Error> {
+    async fn ask_table<A: AsRef<[u8]>>(&self, arguments: &[A]) -> Result<Table, Error> {
         let key = format!("{{{}}}pools", self.prefix);
         let answer = self.link.ask(Function::Pools, key.as_bytes(), arguments).await?;
-        let has_status = ![&b"version"[..], b"list"].contains(&arguments[0]);
+        let without_status = [&b"version"[..], b"list", b"restore"];
+        let has_status = !without_status.contains(&arguments[0].as_ref());
         read_table(&answer, has_status).map_err(|_| UNAVAILABLE)
     }
 
@@ -38,6 +40,8 @@ impl<C: Clock> Shared<C> {
             return;
         }
         copy.of = table.version;
+        let serials = table.rows.iter().map(|row| row.serial);
+        copy.last_serial = serials.chain([copy.last_serial]).max().unwrap_or(0);
         let before = std::mem::take(&mut copy.by_serial);
         copy.by_name.clear();
         let mut is_changed = false;
@@ -82,8 +86,16 @@ impl<C: Clock> Shared<C> {
 
     /// Brings the copy up to date.
     pub(super) async fn refresh(self: &Arc<Self>) -> Result<(), Error> {
-        let table = self.ask_table(&[b"list"]).await?;
+        let mut table = self.ask_table(&["list"]).await?;
         self.note_seen(table.now);
+        let restoring = {
+            let copy = self.registry.pools.read();
+            (table.version < copy.of).then(|| copy.restoring())
+        };
+        if let Some(restoring) = restoring {
+            warn!("the store has lost its table of pools, which is restored");
+            table = self.ask_table(&restoring).await?;
+        }
         self.apply(&table);
         Ok(())
     }
@@ -103,7 +115,7 @@ impl<C: Clock> Shared<C> {
                     self.hear_no_more(&pool).await;
                 }
             }
-            if let Ok(table) = self.ask_table(&[b"version"]).await
+            if let Ok(table) = self.ask_table(&["version"]).await
                 && table.version != self.registry.pools.read().of
             {
                 let _ = self.refresh().await;
@@ -117,6 +129,7 @@ impl<C: Clock> Shared<C> {
         name: PoolName,
         settings: Settings,
     ) -> Result<bool, Error> {
+        self.refresh().await?;
         let shards = self.options.shards;
         let before = self.registry.find(name.as_str()).and_then(|id| self.registry.get(id));
         let shards = before.as_ref().map_or(shards, |pool| pool.lanes.len());

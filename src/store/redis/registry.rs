@@ -28,6 +28,8 @@ pub(super) struct Copy {
     pub(super) by_serial: BTreeMap<u32, Arc<Pool>>,
     /// The version of the table that it shows.
     pub(super) of: u64,
+    /// The last serial that a pool has had.
+    pub(super) last_serial: u32,
 }
 
 /// A line of the table.
@@ -73,6 +75,20 @@ impl Registry {
         let pools = self.pools.read();
         let behind = pools.by_name.range::<str, _>((from, Bound::Unbounded)).take(limit);
         behind.map(|(name, pool)| Listed { id: pool.id, name: name.clone() }).collect()
+    }
+}
+
+impl Copy {
+    /// What restores the table, if the engine has lost it.
+    pub(super) fn restoring(&self) -> Vec<Vec<u8>> {
+        let numbers = [self.of.to_string(), self.last_serial.to_string()];
+        let rows = self.by_name.values().flat_map(|pool| {
+            let settings = write_settings(pool.settings(), pool.lanes.len());
+            let row = Writer::bare().number::<4>(pool.id.serial.into()).number::<1>(1);
+            [pool.name.as_str().as_bytes().to_vec(), row.bytes(&settings).finish()]
+        });
+        let head = ["restore".to_owned()].into_iter().chain(numbers).map(String::into_bytes);
+        head.chain(rows).collect()
     }
 }
 

@@ -9,7 +9,8 @@ local function read_common_clock(key, at_least)
     end
 end
 
--- KEYS: the table of pools. ARGV: what to do; name; settings; most pools. A pool is kept as its serial, whether its shards
+-- KEYS: the table of pools. ARGV: what to do; name; settings; most pools. Or "restore"; version; last serial; and name and row
+-- of each pool: the table as a server knows it, if the one here is older, as the engine has lost it. A pool is kept as its serial, whether its shards
 -- are open, and its settings. Answers with the time, a version that changes with the table, what became of it, and the table.
 local function pools(keys, args)
     bind()
@@ -51,7 +52,15 @@ local function pools(keys, args)
             answer = char(NOT_FOUND)
         end
     end
-    local out = { pack('>I5I6', now, tonumber(call('GET', version_key) or 0)), answer }
+    local version = tonumber(call('GET', version_key) or 0)
+    if what == 'restore' and version < tonumber(args[2]) then
+        version = tonumber(args[2])
+        local serial = math.max(tonumber(args[3]), tonumber(call('GET', serial_key) or 0))
+        call('DEL', table_key)
+        call('HSET', table_key, list(args, 4))
+        call('MSET', version_key, version, serial_key, serial)
+    end
+    local out = { pack('>I5I6', now, version), answer }
     if what ~= 'version' then
         local all = call('HGETALL', table_key)
         for i = 1, #all, 2 do
