@@ -10,7 +10,7 @@ use uuid::Builder;
 
 use crate::checker::record::History;
 use crate::checker::{Found, check};
-use crate::engine::{Engine, Node};
+use crate::engine::{Engine, move_slots};
 use crate::history::clients::{Scenario, World};
 use crate::history::run::{end_lost, make_pool, options, race, take_rest};
 use crate::history::{FEW, MANY, OWN, PIPELINED, seed};
@@ -181,47 +181,14 @@ fn a_server_that_is_killed_breaks_no_promise() {
     });
 }
 
-/// Moves slots that have keys from one primary to another, so many and key by key, as `redis-cli --cluster reshard` does.
-fn move_slots(from: &Node, to: &Node, count: usize) {
-    let (from_id, to_id) = (from.ask(&["CLUSTER", "MYID"]), to.ask(&["CLUSTER", "MYID"]));
-    let mut connection = from.connect();
-    let slots = (0..16384).map(|slot: u16| slot.to_string());
-    let mut moved = 0;
-    for slot in slots {
-        let mut first = || {
-            let mut keys = ::redis::cmd("CLUSTER");
-            let keys =
-                keys.arg("GETKEYSINSLOT").arg(&slot).arg(1).query::<Vec<Vec<u8>>>(&mut connection);
-            keys.unwrap().pop()
-        };
-        if moved == count || first().is_none() {
-            continue;
-        }
-        let set = |node: &Node, state: &str, id: &str| {
-            assert_eq!(node.ask(&["CLUSTER", "SETSLOT", &slot, state, id]), "OK");
-        };
-        set(to, "IMPORTING", &from_id);
-        set(from, "MIGRATING", &to_id);
-        while let Some(key) = first() {
-            let mut migrate = ::redis::cmd("MIGRATE");
-            migrate.arg("127.0.0.1").arg(to.port).arg(key).arg(0).arg(5000);
-            migrate.exec(&mut from.connect()).unwrap();
-            thread::sleep(Duration::from_millis(2));
-        }
-        for node in [to, from] {
-            set(node, "NODE", &to_id);
-        }
-        moved += 1;
-    }
-    assert_eq!(moved, count, "so few slots have keys");
-}
-
 /// Shards move from one primary to the others while clients race: none is asked for what it has only some of.
 #[test]
 fn shards_that_move_break_no_promise() {
     survive(|servers, _| {
         let engine = &servers.engine;
-        move_slots(&engine.nodes[0], &engine.nodes[1], 5);
-        move_slots(&engine.nodes[1], &engine.nodes[2], 5);
+        for [from, to] in [[0, 1], [1, 2]] {
+            let moved = move_slots(&engine.nodes[from], &engine.nodes[to], 5);
+            assert_eq!(moved, 5, "so few slots have keys");
+        }
     });
 }

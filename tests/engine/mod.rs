@@ -14,7 +14,7 @@ const FORMING: Duration = Duration::from_mins(1);
 
 /// A node of an engine that runs.
 pub(crate) struct Node {
-    pub(crate) port: u16,
+    port: u16,
     directory: PathBuf,
     pub(crate) process: Child,
 }
@@ -70,7 +70,7 @@ impl Node {
         command.query(&mut self.connect()).unwrap_or_else(|error| error.to_string())
     }
 
-    pub(crate) fn connect(&self) -> ::redis::Connection {
+    fn connect(&self) -> ::redis::Connection {
         let client = ::redis::Client::open(format!("redis://127.0.0.1:{}", self.port)).unwrap();
         client.get_connection().unwrap()
     }
@@ -149,6 +149,42 @@ impl Engine {
 
     /// The URLs of all nodes.
     pub(crate) fn urls(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
+        self.nodes.iter().map(|node| format!("redis://{}", node.address())).collect()
     }
+}
+
+/// Moves slots that have keys from one primary to another, so many at most and key by key, as `redis-cli --cluster reshard` does.
+/// Returns how many.
+pub(crate) fn move_slots(from: &Node, to: &Node, most: usize) -> usize {
+    let (from_id, to_id) = (from.ask(&["CLUSTER", "MYID"]), to.ask(&["CLUSTER", "MYID"]));
+    let mut connection = from.connect();
+    let slots = (0..16384).map(|slot: u16| slot.to_string());
+    let mut moved = 0;
+    for slot in slots {
+        let mut first = || {
+            let mut keys = ::redis::cmd("CLUSTER");
+            let keys =
+                keys.arg("GETKEYSINSLOT").arg(&slot).arg(1).query::<Vec<Vec<u8>>>(&mut connection);
+            keys.unwrap().pop()
+        };
+        if moved == most || first().is_none() {
+            continue;
+        }
+        let set = |node: &Node, state: &str, id: &str| {
+            assert_eq!(node.ask(&["CLUSTER", "SETSLOT", &slot, state, id]), "OK");
+        };
+        set(to, "IMPORTING", &from_id);
+        set(from, "MIGRATING", &to_id);
+        while let Some(key) = first() {
+            let mut migrate = ::redis::cmd("MIGRATE");
+            migrate.arg("127.0.0.1").arg(to.port).arg(key).arg(0).arg(5000);
+            migrate.exec(&mut from.connect()).unwrap();
+            thread::sleep(Duration::from_millis(2));
+        }
+        for node in [to, from] {
+            set(node, "NODE", &to_id);
+        }
+        moved += 1;
+    }
+    moved
 }

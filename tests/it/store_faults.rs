@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use token_orchestrator::error::Error;
@@ -14,7 +17,7 @@ use token_orchestrator::time::ManualClock;
 
 use crate::certificates::Files;
 use crate::client::until;
-use crate::engine::{Engine, Node};
+use crate::engine::{Engine, Node, move_slots};
 
 /// How long the engine may take where its silence is a part of the test.
 const BRIEF: Duration = Duration::from_secs(2);
@@ -28,7 +31,7 @@ fn options_for(nodes: Vec<String>, timeout: Duration) -> RedisOptions {
 }
 
 async fn open_with(redis: &RedisOptions, settings: Settings) -> Redis<ManualClock> {
-    let options = Options { settings, shards: 4, ..Options::default() };
+    let options = Options { settings, shards: 24, ..Options::default() };
     Redis::open(redis, options, ManualClock::default()).await.unwrap()
 }
 
@@ -89,6 +92,44 @@ async fn a_call_that_is_repeated_waits_for_replicas_as_well() {
     signal(&engine.nodes[3..], "CONT");
     let is_gone = async || second.get(&id).await == Err(Error::NotFound);
     until("the key is shown as gone", is_gone).await;
+}
+
+/// The node that a shard leaves ends the subscriptions to it without being asked. That is not the answer to anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_those_to_what_was_asked_also_when_shards_move() {
+    let engine = Engine::cluster(Duration::from_mins(5));
+    let redis = options_for(engine.urls(), LONG);
+    let store = open_with(&redis, Settings::default()).await;
+    let ids = store.create(48).await.unwrap().ids;
+    store.lease_many(Leasing::default(), 48).await.unwrap();
+    let listener = tokio::spawn({
+        let store = store.clone();
+        async move { store.lease(Leasing::of_any(None, 60_000)).await }
+    });
+    until("it hears of all shards", async || store.stats().await.unwrap().waiting == 1).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let askers: Vec<_> = ids
+        .into_iter()
+        .map(|id| {
+            let (store, is_over) = (store.clone(), Arc::clone(&is_over));
+            tokio::spawn(async move {
+                while !is_over.load(SeqCst) {
+                    assert!(store.get(&id).await.is_ok());
+                    assert_eq!(store.delete(&id, Fence::One(7)).await, Err(Error::Stale));
+                    let unknown = KeyId::random(&mut rand::rng());
+                    assert_eq!(store.get(&unknown).await, Err(Error::NotFound));
+                }
+            })
+        })
+        .collect();
+    for [from, to] in [[0, 1], [1, 2]] {
+        move_slots(&engine.nodes[from], &engine.nodes[to], 8);
+    }
+    is_over.store(true, SeqCst);
+    for asker in askers {
+        asker.await.unwrap();
+    }
+    listener.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,7 @@ impl Current {
         for _ in 0..TRIES {
             let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
             let tried = cluster.route_command(cmd("PING"), any);
-            let is_silent = match timeout(2 * self.options.timeout, tried).await {
+            let is_silent = match timeout(self.options.timeout / 2, tried).await {
                 Ok(Ok(_)) => false,
                 Ok(Err(error)) => error.is_timeout(),
                 Err(_) => true,
@@ -104,14 +104,29 @@ impl Current {
         true
     }
 
+    /// Notes that connection `number` has given the answer to another call: it is replaced.
+    ///
+    /// When a shard has moved to another node, its old one ends the subscriptions to it without being asked, and the client takes
+    /// that for the answer to what it asked last (redis 1.8.1). From then on each call would get the answer to the one before.
+    pub(super) fn distrust(self: &Arc<Self>, number: u64) {
+        if self.number() != number || self.is_tried.swap(true, SeqCst) {
+            return;
+        }
+        let current = Arc::clone(self);
+        self.runtime.spawn(async move {
+            current.replace().await;
+            current.is_tried.store(false, SeqCst);
+        });
+    }
+
     async fn replace(&self) {
-        let opened = timeout(4 * self.options.timeout, open_cluster(&self.options, &self.pushes));
-        if let Ok(Ok(cluster)) = opened.await {
-            *self.connection.write() = Connection::Cluster(cluster);
+        let opened = timeout(4 * self.options.timeout, connect(&self.options, &self.pushes));
+        if let Ok(Ok(connection)) = opened.await {
+            *self.connection.write() = connection;
             self.number.fetch_add(1, SeqCst);
-            info!("the connection to the store hung, and was replaced");
+            info!("the connection to the store was of no use any more, and was replaced");
         } else {
-            warn!("the connection to the store hangs, and no node of it can be reached");
+            warn!("the connection to the store is of no use any more, and no node can be reached");
         }
     }
 }

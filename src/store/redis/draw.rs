@@ -36,6 +36,27 @@ pub(super) struct Flight {
     pub(super) bell: Notify,
 }
 
+/// How often a lease is thrown at before all shards are looked at.
+const TRIES: u32 = 8;
+
+/// Where a lease is thrown at.
+#[derive(Default)]
+pub(super) struct Aim {
+    lane: usize,
+    /// The most free keys that the shard may have; 0 if none of its keys may be missed.
+    bound: u32,
+    /// How many darts have missed before.
+    tries: u32,
+    flight: Option<Arc<Flight>>,
+}
+
+impl Aim {
+    /// At a shard that has said that it has a free key.
+    pub(super) fn of_flight(lane: usize, flight: Arc<Flight>) -> Self {
+        Self { lane, flight: Some(flight), ..Self::default() }
+    }
+}
+
 /// Receives the answer of a shard that was asked for a lease.
 struct Asked<C: Clock> {
     shared: Arc<Shared<C>>,
@@ -43,6 +64,7 @@ struct Asked<C: Clock> {
     lane: usize,
     number: u64,
     lease_ms: u32,
+    tries: u32,
     flight: Option<Arc<Flight>>,
     has_failed: bool,
 }
@@ -54,6 +76,24 @@ impl<C: Clock> Asked<C> {
         {
             flight.bell.notify_one();
         }
+    }
+
+    /// Chooses a shard anew after a dart that has missed. False if too many have, or if that is not for it to do.
+    fn throw_again(&self) -> bool {
+        let tries = self.tries + 1;
+        if tries == TRIES {
+            return false;
+        }
+        let Some(aim) = Shared::<C>::guess(&self.pool).map(|aim| Aim { tries, ..aim }) else {
+            return false;
+        };
+        let lane = aim.lane;
+        let job = self.pool.line.with_flying(self.number, |entry| {
+            self.shared.asking(&self.pool, entry, self.number, aim)
+        });
+        let Some(job) = job else { return false };
+        self.shared.push(&self.pool, lane, [job]);
+        true
     }
 
     fn put_back(&mut self) {
@@ -81,8 +121,8 @@ impl<C: Clock> Answered for Asked<C> {
                     None => self.shared.take_back(&self.pool, &lease),
                 }
             }
-            status::EMPTY | status::MISSED => {
-                if !self.has_failed {
+            missed @ (status::EMPTY | status::MISSED) => {
+                if !self.has_failed && !(missed == status::MISSED && self.throw_again()) {
                     self.put_back();
                 }
             }
@@ -121,8 +161,9 @@ impl<C: Clock> Shared<C> {
         let guess = if takes_any { Self::guess(pool) } else { None };
         let entry = match guess {
             None => entry,
-            Some((lane, bound)) => {
-                let job = self.asking(pool, lane, &entry, number, bound, None);
+            Some(aim) => {
+                let lane = aim.lane;
+                let job = self.asking(pool, &entry, number, aim);
                 match pool.line.fly(number, entry) {
                     Ok(()) => {
                         batch.add(pool, lane, job);
@@ -139,8 +180,8 @@ impl<C: Clock> Shared<C> {
         }
     }
 
-    /// A shard, and the most free keys that it may have. `None` if that is not known well enough.
-    fn guess(pool: &Pool) -> Option<(usize, u32)> {
+    /// Chooses a shard by what is known of all. `None` if that is not enough.
+    fn guess(pool: &Pool) -> Option<Aim> {
         let age = pool.looked_at()?.elapsed();
         let total: u64 = pool.lanes.iter().map(|lane| u64::from(lane.known())).sum();
         let is_rich = total >= RICH * pool.lanes.len() as u64;
@@ -150,10 +191,10 @@ impl<C: Clock> Shared<C> {
         let bound = |known: u32| known + if is_rich { known / 8 + 1 } else { 0 };
         let sum: u64 = pool.lanes.iter().map(|lane| u64::from(bound(lane.known()))).sum();
         let mut at = rand::rng().random_range(0..sum.max(1));
-        for (number, lane) in pool.lanes.iter().enumerate() {
-            let bound = bound(lane.known());
+        for (lane, of_lane) in pool.lanes.iter().enumerate() {
+            let bound = bound(of_lane.known());
             if at < u64::from(bound) {
-                return Some((number, bound));
+                return Some(Aim { lane, bound, ..Aim::default() });
             }
             at -= u64::from(bound);
         }
@@ -164,16 +205,16 @@ impl<C: Clock> Shared<C> {
     pub(super) fn asking(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
-        lane: usize,
         entry: &Entry,
         number: u64,
-        bound: u32,
-        flight: Option<Arc<Flight>>,
+        aim: Aim,
     ) -> Job {
+        let Aim { lane, bound, tries, flight } = aim;
         let dart = rand::rng().random_range(0..1 << 48);
         let (operation, lease_ms, has_failed) = (lease_operation(entry), entry.lease_ms, false);
         let (shared, pool) = (Arc::clone(self), Arc::clone(pool));
-        let answered = Box::new(Asked { shared, pool, lane, number, lease_ms, flight, has_failed });
+        let answered = Asked { shared, pool, lane, number, lease_ms, tries, flight, has_failed };
+        let answered = Box::new(answered);
         Job { operation, dart: Some((dart, bound)), kind: Kind::Change, answered }
     }
 

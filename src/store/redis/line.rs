@@ -192,6 +192,16 @@ impl Line {
         self.state.lock().flying.insert(number, (entry, false));
     }
 
+    /// Looks at a lease that is under way. `None` if it is cancelled, or if others wait, whom it must not overtake.
+    pub(super) fn with_flying<T>(&self, number: u64, look: impl FnOnce(&Entry) -> T) -> Option<T> {
+        let state = self.state.lock();
+        if !state.waiting.is_empty() || state.is_closed {
+            return None;
+        }
+        let (entry, is_cancelled) = state.flying.get(&number)?;
+        (!is_cancelled).then(|| look(entry))
+    }
+
     /// Looks at a lease that waits.
     pub(super) fn with<T>(&self, number: u64, look: impl FnOnce(&Entry) -> T) -> Option<T> {
         self.state.lock().waiting.get(&number).map(look)

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use ::redis::aio::ConnectionLike;
@@ -13,13 +13,16 @@ use ::redis::{
 };
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::connection::{Connection, Current};
 use super::failure::{Failure, REPEAT_AFTER, failure, is_unloaded};
 use super::library::{Function, Library};
 use super::options::RedisOptions;
 use crate::error::Error;
+
+/// The name of the next call of this process.
+static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
 
 /// What the engine tells without being asked.
 pub(super) type Pushes = UnboundedReceiver<PushInfo>;
@@ -85,14 +88,31 @@ impl Link {
         for argument in arguments {
             call.arg(argument.as_ref());
         }
+        let name = NEXT_NAME.fetch_add(1, SeqCst).to_be_bytes();
+        call.arg(&name);
+        let connection = self.connection.number();
         self.calls.fetch_add(1, SeqCst);
         let called = timeout(within, self.called(call, within)).await;
         self.calls.fetch_sub(1, SeqCst);
         let called = called.unwrap_or(Err(Failure::Unknown));
-        if called == Err(Failure::Unknown) {
-            self.connection.doubt();
+        let called = called.map(|mut answer| {
+            let is_named = answer.starts_with(&name);
+            answer.drain(..name.len().min(answer.len()));
+            is_named.then_some(answer)
+        });
+        match called {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => {
+                self.connection.distrust(connection);
+                Err(Failure::Unknown)
+            }
+            Err(failure) => {
+                if failure == Failure::Unknown {
+                    self.connection.doubt();
+                }
+                Err(failure)
+            }
         }
-        called
     }
 
     /// As [`Link::call`], for what may be done twice: it is repeated for as long as a call may take.
@@ -126,15 +146,13 @@ impl Link {
         self.calls.load(SeqCst)
     }
 
+    /// The answer as it comes: it may be that to another call.
     async fn called(&self, call: Cmd, within: Duration) -> Result<Vec<u8>, Failure> {
         for _ in 0..2 {
             match self.send_and_wait(&call, within).await {
                 Ok(Value::BulkString(answer)) => return Ok(answer),
-                Ok(Value::Int(number)) => return Ok(vec![u8::from(number != 0)]),
-                Ok(other) => {
-                    warn!("an answer of the store is not what it should be: {other:?}");
-                    return Err(Failure::Unknown);
-                }
+                // No function answers anything else.
+                Ok(_) => return Ok(Vec::new()),
                 Err(error) if is_unloaded(&error) => {
                     // Somebody has flushed it, or this primary is new.
                     if let Err(error) = self.load().await {

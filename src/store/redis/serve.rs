@@ -10,7 +10,7 @@ use rand::RngExt;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::draw::Flight;
+use super::draw::{Aim, Flight};
 use super::execute::Batch;
 use super::failure::UNAVAILABLE;
 use super::lane::{Job, Kind};
@@ -112,8 +112,8 @@ impl<C: Clock> Shared<C> {
             }
             lengths.push(u64::from(entry.lease_ms));
             flight.left.fetch_add(1, SeqCst);
-            let of_flight = Some(Arc::clone(&flight));
-            let job = self.asking(pool, look.lane, &entry, *number, 0, of_flight);
+            let aim = Aim::of_flight(look.lane, Arc::clone(&flight));
+            let job = self.asking(pool, &entry, *number, aim);
             pool.line.send(*number, entry);
             batch.add(pool, look.lane, job);
         }

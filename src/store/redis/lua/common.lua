@@ -13,7 +13,6 @@ end
 -- of each pool: the table as a server knows it, if the one here is older, as the engine has lost it. A pool is kept as its serial, whether its shards
 -- are open, and its settings. Answers with the time, a version that changes with the table, what became of it, and the table.
 local function pools(keys, args)
-    bind()
     local table_key = keys[1]
     local version_key, serial_key = table_key .. 'v', table_key .. 's'
     read_common_clock(table_key .. 't', 0)
@@ -75,7 +74,6 @@ end
 -- many. The sum of what is counted and what was asked for is never too small. Answers with whether it may, how many the
 -- senders have used together, and how many others have asked for and not used.
 local function room(keys, args)
-    bind()
     local key = keys[1]
     local used_key, counted_key = 'used', 'counted'
     local used = tonumber(call('HGET', key, used_key) or 0)
@@ -113,7 +111,6 @@ end
 -- KEYS: the labels of a pool. ARGV: the most that there may be, whether these are all that its keys have, and labels.
 -- Answers with whether there is room for them.
 local function label_room(keys, args)
-    bind()
     local most, is_all = tonumber(args[1]), args[2] == '1'
     if is_all then
         call('DEL', keys[1])
@@ -125,18 +122,17 @@ local function label_room(keys, args)
         end
     end
     if not is_all and new > 0 and call('SCARD', keys[1]) + new > most then
-        return 0
+        return char(0)
     end
     for i = 3, #args do
         call('SADD', keys[1], args[i])
     end
-    return 1
+    return char(1)
 end
 
 -- KEYS: a quota. ARGV: what to do, the earliest time that it can be, the most leases, a number for the lease, its end.
 -- Answers with whether it may begin, how many leases there are, and when the next one ends.
 local function quota(keys, args)
-    bind()
     local key = keys[1]
     read_common_clock(key .. 't', tonumber(args[2]))
     call('ZREMRANGEBYSCORE', key, '-inf', now)
@@ -158,7 +154,7 @@ local function quota(keys, args)
     return pack('>BI4I5I5', may, held, now, tonumber(next_end[2] or NEVER))
 end
 
-redis.register_function('NAME_pools', pools)
-redis.register_function('NAME_room', room)
-redis.register_function('NAME_labels', label_room)
-redis.register_function('NAME_quota', quota)
+redis.register_function('NAME_pools', named(pools))
+redis.register_function('NAME_room', named(room))
+redis.register_function('NAME_labels', named(label_room))
+redis.register_function('NAME_quota', named(quota))

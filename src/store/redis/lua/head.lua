@@ -16,6 +16,18 @@ local function bind()
     floor, byte, char, sub, concat = math.floor, string.byte, string.char, string.sub, table.concat
 end
 
+-- A function that is registered. Its last argument names the call, and comes back ahead of the answer: so a client that takes the
+-- answer to one call for that to another one notices.
+local function named(f)
+    return function(keys, args)
+        bind()
+        local name = args[#args]
+        args[#args] = nil
+        local answer = f(keys, args)
+        return type(answer) == 'string' and name .. answer or answer
+    end
+end
+
 -- Times are milliseconds since 2025-01-01T00:00:00Z.
 local EPOCH_S = 1735689600
 local NEVER = 2 ^ 40 - 1
@@ -25,7 +37,7 @@ local UNKNOWN = 2 ^ 32 - 1
 -- How many entries that are due each call handles, and how many more for each operation.
 local DUE_BASE, DUE_EACH = 8, 2
 -- How many those handle that count what there is.
-local STATS_DUE = 256
+local STATS_DUE = 64
 
 -- What a call answers before the answers of its operations.
 local DONE, LATE, NOT_OPEN = 0, 1, 2

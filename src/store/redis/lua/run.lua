@@ -34,7 +34,6 @@ local function forget_senders()
 end
 
 local function run(keys, args)
-    bind()
     state_key = keys[1]
     tag = sub(state_key, 1, -2)
     holds_key, lives_key = tag .. 'h', tag .. 'l'
@@ -109,5 +108,5 @@ local function run(keys, args)
 end
 
 -- The one for operations that need more memory is refused while the engine has none left; the others must go on.
-redis.register_function({ function_name = 'NAME_run', callback = run, flags = { 'allow-oom' } })
-redis.register_function('NAME_grow', run)
+redis.register_function({ function_name = 'NAME_run', callback = named(run), flags = { 'allow-oom' } })
+redis.register_function('NAME_grow', named(run))
