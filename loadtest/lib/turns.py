@@ -19,15 +19,21 @@ def take(servers, rounds, seconds, method, path, script="requests.lua", depth=1)
     take_turn = lambda server: load.wrk(
         server, method, path, seconds, depth=depth, ids=server.ids, script=script
     )
-    # The first requests after the start are slower.
-    for server in servers:
-        take_turn(server)
+    return drive([lambda server=server: take_turn(server) for server in servers], rounds)
+
+
+def drive(drives, rounds):
+    """The figures that each of `drives` returns in its turn, for each round."""
+    # The first requests after the start are slower. One round shows that all works, and no more.
+    for one in drives if rounds > 1 else []:
+        one()
     results = []
     for number in range(rounds):
-        # Each server comes first in turn.
-        first = number % len(servers)
-        turn = {id(server): take_turn(server) for server in servers[first:] + servers[:first]}
-        results.append([turn[id(server)] for server in servers])
+        # Each comes first in turn.
+        first = number % len(drives)
+        places = [*range(first, len(drives)), *range(first)]
+        turn = {place: drives[place]() for place in places}
+        results.append([turn[place] for place in range(len(drives))])
     return results
 
 
