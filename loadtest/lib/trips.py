@@ -1,5 +1,6 @@
 """How often the engine is called for a request that comes alone."""
 
+import collections
 import http.client
 import json
 import statistics
@@ -64,10 +65,11 @@ def measure(options, cluster, server):
         while time.monotonic() < end:
             client.cycle()
     client.http.close()
-    rows = []
+    rows, raw = [], {}
     for name, seen in client.seen.items():
         calls, micros = zip(*seen)
+        raw[name] = {"requests by calls": collections.Counter(calls), "p50_us": statistics.median(micros)}
         figures = [f"{statistics.median(calls):.0f}", f"{statistics.mean(calls):.2f}", str(max(calls))]
         rows.append([name, f"{len(seen):,}", *figures, f"{statistics.median(micros):.0f}"])
         print(f"{name} alone: {rows[-1][2]} calls of the engine, {rows[-1][3]} in the mean", flush=True)
-    return rows, client.seen
+    return rows, raw
