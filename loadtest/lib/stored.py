@@ -118,10 +118,10 @@ def storm_rows(options, storms):
 
 def measure(options, cluster, server):
     """The rows of the two tables, and everything that was measured."""
-    cluster.go_first()
     began = time.monotonic()
     used = memory(cluster, server, options.keys - options.keys // PART)
     print(", ".join(f"{name}: {each:.0f} bytes a key" for name, each in used.items()), flush=True)
+    cluster.go_first()
     # Twice as long as it should take to create those that die.
     life = 3 + 2 * (time.monotonic() - began) / (PART - 1)
     storms = [storm(cluster, server, options, life) for _ in range(options.rounds)]
