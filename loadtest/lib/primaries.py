@@ -56,5 +56,5 @@ def measure(options, places):
         raw[f"{how[0]}, {served.outstanding(how)} outstanding"] = results
         rows += [row(place, how, grows, results, number) for number, place in enumerate(places)]
         for each in rows[1 - len(places) :]:
-            print(f"{each[2]} primaries, {each[3]} servers: {each[-3]} of the requests for each CPU s", flush=True)
+            print(f"primaries {each[2]}, servers {each[3]}: {each[-3]} of the requests for each CPU s", flush=True)
     return rows, raw
