@@ -34,6 +34,21 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
+def free_port_of_cluster():
+    """A port whose number leaves room for that of the bus of a cluster, 10,000 above it, which is free as well."""
+    while True:
+        port = int(free_port())
+        # Below those that are given to connections, and far below the highest one.
+        port = port - 20000 if port > 45000 else port
+        try:
+            for number in (port, port + 10000):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", number))
+        except OSError:
+            continue
+        return str(port)
+
+
 class Session:
     """To be used in a `with`: at its end shell, server and files go."""
 
@@ -41,11 +56,13 @@ class Session:
         self.folder = Path(tempfile.mkdtemp(prefix="docs-"))
         self.home = self.folder / "home"
         self.home.mkdir()
-        # A reader is in the folder of the project, as far as its examples go.
-        (self.home / "examples").symlink_to(root / "examples")
+        # A reader is in the folder of the project, as far as its examples and files to be copied go.
+        for name in ("examples", "deploy"):
+            (self.home / name).symlink_to(root / name)
         (self.folder / "bin").mkdir()
         (self.folder / "bin" / "token-orchestrator").symlink_to(program)
         self.ports = {port: free_port() for port in ("8080", "8081", "6379", "9000", "9090")}
+        self.ports |= {str(port): free_port_of_cluster() for port in range(7001, 7007)}
         self.environment = {
             "HOME": str(self.home),
             "LANG": "C.UTF-8",
@@ -59,7 +76,8 @@ class Session:
         mode[1] &= ~termios.OPOST
         termios.tcsetattr(slave, termios.TCSANOW, mode)
         self.shell = subprocess.Popen(
-            ["sh"], stdin=subprocess.PIPE, stdout=slave, stderr=slave, cwd=self.home, env=self.environment
+            ["sh"], stdin=subprocess.PIPE, stdout=slave, stderr=slave, cwd=self.home, env=self.environment,
+            start_new_session=True,
         )
         os.close(slave)
 
@@ -67,7 +85,8 @@ class Session:
         return self
 
     def __exit__(self, *_):
-        self.shell.kill()
+        # With all that it has left running, where a page ends early.
+        os.killpg(self.shell.pid, signal.SIGKILL)
         self.shell.wait()
         self.shell.stdin.close()
         os.close(self.terminal)
