@@ -4,6 +4,7 @@ What the files run is run here, without containers: each node of Redis with its 
 loopback network that stands for its own, the script that makes the cluster, the servers, and the proxy of the compose file.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -59,7 +60,9 @@ class Running:
 
     def __exit__(self, *_):
         for process in self.processes.values():
-            process.kill()
+            # With what it has started itself.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
         for process in self.processes.values():
             process.wait()
         subprocess.run(["rm", "-rf", self.folder], check=True)
@@ -71,7 +74,8 @@ class Running:
         command = [str(self.program) if word == "token-orchestrator" else word for word in command]
         with (folder / "log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | environment
+                command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | environment,
+                start_new_session=True,
             )
 
     def log(self, name):
