@@ -82,7 +82,7 @@ impl fmt::Display for Error {
                 "there is no room for more values: all together have too many bytes"
             }
             Self::Starting => "the store is being restored",
-            Self::StorageFull => "the disk is full",
+            Self::StorageFull => "the disk, or the memory of the store, is full",
             Self::Unavailable { .. } => "the store is not available",
         })
     }

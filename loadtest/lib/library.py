@@ -33,7 +33,11 @@ class Library:
         """What a shard answers to a group of operations."""
         self.last += 1
         head = self.sender + number(6, self.last) + number(5, 0) + number(4, 60_000) + number(1, 0) + number(5, 0)
-        answer = self.node.ask("FCALL", self.function, 1, f"{{to/0/{shard}}}s", head, *operations)
+        name = number(8, self.last)
+        answer = self.node.ask("FCALL", self.function, 1, f"{{to/0/{shard}}}s", head, *operations, name)
+        if not answer.startswith(name):
+            raise SystemExit(f"shard {shard} answers another call")
+        answer = answer[len(name) :]
         if answer[0] != 0:
             raise SystemExit(f"shard {shard} refuses a call: {answer[0]}")
         return answer

@@ -27,7 +27,7 @@ const OPERATIONS: u64 = 10_000;
 /// Two servers, and the cluster that has their pools.
 struct Servers {
     engine: Engine,
-    servers: [Server; 2],
+    both: [Server; 2],
     options: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Servers {
         let words: Vec<&str> = options.iter().map(String::as_str).collect();
         let first = Server::start(&words);
         let second = Server::start_beside(&first, &words);
-        Self { engine, servers: [first, second], options }
+        Self { engine, both: [first, second], options }
     }
 
     /// Sends a signal to a node.
@@ -61,23 +61,23 @@ impl Servers {
         may_fail: bool,
         meanwhile: impl FnOnce(&mut Self, &World),
     ) -> History {
-        make_pool(&self.servers[0], &scenario);
+        make_pool(&self.both[0], &scenario);
         // The other one learns of it within a second.
         let path = if scenario.is_own { "/pools/own/stats" } else { "/stats" };
         let give_up = Instant::now() + Duration::from_secs(10);
-        while self.servers[1].connect().send("GET", path, "").unwrap().status != 200 {
+        while self.both[1].connect().send("GET", path, "").unwrap().status != 200 {
             assert!(Instant::now() < give_up, "a server does not learn of a pool");
             thread::sleep(Duration::from_millis(10));
         }
-        let addresses = self.servers.iter().map(|server| server.address).collect();
+        let addresses = self.both.iter().map(|server| server.address).collect();
         let mut world = World::new(addresses, scenario, seed);
         (world.is_ordered, world.may_fail, world.is_restarted) = (false, may_fail, may_fail);
         let mut operations = race(&world, || meanwhile(&mut self, &world));
         // Nothing that was lost is carried out after that: each call has a deadline.
         thread::sleep(3 * STORE_TIMEOUT);
-        assert!(self.servers.iter().all(answers), "HISTORY_SEED={seed}: a server is at a stand");
+        assert!(self.both.iter().all(answers), "HISTORY_SEED={seed}: a server is at a stand");
         end_lost(&mut operations, world.now_ns());
-        take_rest(self.servers[0].connect(), &world, operations)
+        take_rest(self.both[0].connect(), &world, operations)
     }
 }
 
@@ -173,9 +173,9 @@ fn a_server_that_is_killed_breaks_no_promise() {
     survive(|servers, world| {
         world.is_stopping.store(true, SeqCst);
         for _ in 0..10 {
-            servers.servers[1].kill();
+            servers.both[1].kill();
             let options: Vec<&str> = servers.options.iter().map(String::as_str).collect();
-            servers.servers[1].start_again(program(), &options);
+            servers.both[1].start_again(program(), &options);
             thread::sleep(Duration::from_millis(200));
         }
     });

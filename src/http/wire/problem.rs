@@ -307,9 +307,11 @@ impl Problem {
             Self::Starting => {
                 ("starting", StatusCode::SERVICE_UNAVAILABLE, "The server is starting")
             }
-            Self::StorageFull => {
-                ("storage-full", StatusCode::SERVICE_UNAVAILABLE, "The disk of the server is full")
-            }
+            Self::StorageFull => (
+                "storage-full",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The disk of the server, or the memory of its store, is full",
+            ),
             Self::Unavailable { .. } => {
                 ("unavailable", StatusCode::SERVICE_UNAVAILABLE, "The store is not available")
             }

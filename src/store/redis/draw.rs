@@ -122,7 +122,8 @@ impl<C: Clock> Answered for Asked<C> {
                 }
             }
             missed @ (status::EMPTY | status::MISSED) => {
-                if !self.has_failed && !(missed == status::MISSED && self.throw_again()) {
+                let is_over = self.has_failed || missed == status::MISSED && self.throw_again();
+                if !is_over {
                     self.put_back();
                 }
             }
