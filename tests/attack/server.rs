@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(crate) struct Server {
     process: Process,
     pub(crate) address: SocketAddr,
-    /// No other test starts one before this one is gone. One beside it has none.
+    /// No other test starts one before this one is gone, but those that do not mind.
     _machine: Option<MutexGuard<'static, ()>>,
 }
 
@@ -52,8 +52,8 @@ impl Server {
         Self { process, address, _machine: Some(machine) }
     }
 
-    /// Starts another one beside one that runs, on a free port.
-    pub(crate) fn start_beside(_: &Self, options: &[&str]) -> Self {
+    /// Starts one on a free port, beside any others: for a test that does not mind those of other tests.
+    pub(crate) fn start_beside(options: &[&str]) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let process = Process::spawn(program(), any, options);
         let address = process.listens();

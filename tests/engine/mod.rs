@@ -1,11 +1,15 @@
 //! Engines for the store that many servers share: `redis-server` on free ports, alone and as a cluster, until the tests end.
 
+pub(crate) mod proxy;
+
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use self::proxy::Cables;
 
 /// A cluster has so many primaries, each with one replica.
 const PRIMARIES: usize = 3;
@@ -15,6 +19,8 @@ const FORMING: Duration = Duration::from_mins(1);
 /// A node of an engine that runs.
 pub(crate) struct Node {
     port: u16,
+    /// By what ports others reach it: that, and the one of the bus of a cluster.
+    announced: [u16; 2],
     directory: PathBuf,
     pub(crate) process: Child,
 }
@@ -37,7 +43,7 @@ impl Node {
                 .stdout(Stdio::null())
                 .spawn();
             let process = process.expect("redis-server is installed by tests/run");
-            let mut node = Self { port, directory, process };
+            let mut node = Self { port, announced: [port, port + 10_000], directory, process };
             if node.is_up() {
                 return node;
             }
@@ -58,9 +64,26 @@ impl Node {
         false
     }
 
-    /// Where it listens.
+    /// Starts a node that others reach by cables, which they connect by its address: see [`proxy::address_of`].
+    fn start_with_cables(number: usize, all: &[Cables], options: &[&str]) -> Self {
+        let listeners = [0; 2].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let announced = [0, 1].map(|one: usize| listeners[one].local_addr().unwrap().port());
+        let [port, bus] = announced.map(|port| port.to_string());
+        let address = proxy::address_of(number).to_string();
+        let announcing = ["--bind-source-addr", &address, "--cluster-announce-ip", "127.0.0.1"];
+        let at = ["--cluster-announce-port", &port, "--cluster-announce-bus-port", &bus];
+        let mut node = Self::start(&[options, &announcing, &at].concat());
+        for (listener, to) in listeners.into_iter().zip(node.announced) {
+            let to = (Ipv4Addr::LOCALHOST, to).into();
+            proxy::pass_on(listener, to, all[number].clone(), all.to_vec());
+        }
+        node.announced = announced;
+        node
+    }
+
+    /// Where it is reached.
     pub(crate) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("127.0.0.1:{}", self.announced[0])
     }
 
     /// What it answers to a command.
@@ -68,6 +91,12 @@ impl Node {
         let mut command = ::redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query(&mut self.connect()).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// The number that it answers to a command.
+    pub(crate) fn ask_number(&self, words: &[&str]) -> u64 {
+        let mut command = ::redis::cmd(words[0]);
+        command.arg(&words[1..]).query(&mut self.connect()).unwrap()
     }
 
     fn connect(&self) -> ::redis::Connection {
@@ -103,15 +132,30 @@ fn free_port() -> u16 {
 pub(crate) struct Engine {
     /// In a cluster the primaries first, and then the replica of each.
     pub(crate) nodes: Vec<Node>,
+    /// Those of each node, if they can be cut.
+    pub(crate) cables: Vec<Cables>,
 }
 
 impl Engine {
     /// A cluster of primaries with a replica each, which takes over when its primary has been silent for so long.
     pub(crate) fn cluster(silent: Duration) -> Self {
+        Self::form(silent, Vec::new())
+    }
+
+    /// The same, whose nodes can be cut off.
+    pub(crate) fn cluster_with_cables(silent: Duration) -> Self {
+        Self::form(silent, (0..2 * PRIMARIES).map(|_| Cables::default()).collect())
+    }
+
+    fn form(silent: Duration, cables: Vec<Cables>) -> Self {
         // While it forms, no node takes over from another one that a busy machine has made silent.
         let forming_ms = FORMING.as_millis().to_string();
         let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", &forming_ms];
-        let nodes: Vec<_> = (0..2 * PRIMARIES).map(|_| Node::start(&options)).collect();
+        let start = |number| match cables.is_empty() {
+            true => Node::start(&options),
+            false => Node::start_with_cables(number, &cables, &options),
+        };
+        let nodes: Vec<_> = (0..2 * PRIMARIES).map(start).collect();
         let slots = 16384 / PRIMARIES;
         for (number, node) in nodes.iter().enumerate() {
             if number < PRIMARIES {
@@ -120,7 +164,8 @@ impl Engine {
                 node.ask(&["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]]);
             }
             node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(number + 1).to_string()]);
-            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &nodes[0].port.to_string()]);
+            let [port, bus] = nodes[0].announced.map(|port| port.to_string());
+            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]);
         }
         let until = |what: &dyn Fn() -> bool| {
             let began = Instant::now();
@@ -144,7 +189,7 @@ impl Engine {
         for node in &nodes {
             node.ask(&["CONFIG", "SET", "cluster-node-timeout", &silent_ms]);
         }
-        Self { nodes }
+        Self { nodes, cables }
     }
 
     /// The URLs of all nodes.

@@ -232,6 +232,7 @@ macro_rules! servers {
         servers! { @run $is_cluster;
             a_key_that_is_freed_at_one_server_wakes_those_at_another
             no_key_is_leased_at_two_servers
+            each_free_key_is_as_likely_as_any_other
             a_retry_at_another_server_gets_the_same_lease
             limits_are_for_all_servers
             pools_are_those_of_all_servers

@@ -37,7 +37,7 @@ async fn open_with(redis: &RedisOptions, settings: Settings) -> Redis<ManualCloc
 
 /// A single node, and a server that uses it.
 async fn single(options: &[&str], settings: Settings) -> (Engine, Redis<ManualClock>) {
-    let engine = Engine { nodes: vec![Node::start(options)] };
+    let engine = Engine { nodes: vec![Node::start(options)], cables: Vec::new() };
     let store = open_with(&options_for(engine.urls(), LONG), settings).await;
     (engine, store)
 }
@@ -74,6 +74,23 @@ async fn what_no_replica_has_is_neither_answered_nor_shown() {
     signal(&engine.nodes[3..], "CONT");
     let is_gone = async || second.get(&id).await == Err(Error::NotFound);
     until("the key is shown as gone", is_gone).await;
+}
+
+/// The network keeps what a client was told the end of. When it brings that at last, nobody expects it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_arrives_late_is_not_carried_out() {
+    let engine = Engine::cluster_with_cables(Duration::from_mins(5));
+    let store = open_with(&options_for(engine.urls(), BRIEF), Settings::default()).await;
+    let id = store.create(1).await.unwrap().ids[0];
+    engine.cables.iter().for_each(|cables| cables.cut(false, true));
+    assert!(is_unavailable(&store.delete(&id, Fence::Any).await));
+    engine.cables.iter().for_each(|cables| cables.cut(false, false));
+    // A shard is asked for nothing before it is known what has become of that.
+    let mut shown = store.get(&id).await;
+    while is_unavailable(&shown) {
+        shown = store.get(&id).await;
+    }
+    assert!(shown.is_ok(), "{shown:?}");
 }
 
 /// `WAIT` waits for what its own connection has written: also after that was broken, and the call came over another one.
@@ -178,6 +195,7 @@ async fn pools_come_back_to_an_engine_that_has_lost_all() {
     assert_eq!(store.put_pool("p".parse().unwrap(), settings).await, Ok(true));
     let pool = store.find_pool("p").unwrap();
     assert_eq!(engine.nodes[0].ask(&["FLUSHALL"]), "OK");
+    assert_eq!(engine.nodes[0].ask_number(&["DBSIZE"]), 0);
     let in_pool = store.pool(pool);
     let id = in_pool.create(1).await.unwrap().ids[0];
     assert!(is_unavailable(&in_pool.lease(Leasing::default()).await));

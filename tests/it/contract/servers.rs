@@ -1,9 +1,10 @@
 //! Several servers with the same pools.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use token_orchestrator::error::Error;
-use token_orchestrator::key::{Holder, Quota};
+use token_orchestrator::key::{Fence, Holder, KeyId, Quota};
 use token_orchestrator::pool::{PoolId, Settings};
 use token_orchestrator::store::{Leasing, Options, Release, RequestKey, Store, StoreExt};
 use tokio::time::{Duration, timeout};
@@ -63,6 +64,43 @@ pub(super) async fn no_key_is_leased_at_two_servers<const C: bool>() {
     let count = all.len();
     all.dedup();
     assert_eq!((count, all.len()), (100, 100));
+}
+
+/// Also where most free keys are in one shard, and whichever server is asked.
+pub(super) async fn each_free_key_is_as_likely_as_any_other<const C: bool>() {
+    const DRAWS: usize = 1500;
+    const AT_ONCE: usize = 8;
+    let f = Remote::<C>::make(Options::default()).await;
+    let other = f.other().await;
+    let shard_of = |id: &KeyId| {
+        let two = |two: &[u8]| u16::from_be_bytes([two[0], two[1]]);
+        id.as_bytes().chunks_exact(2).map(two).fold(0, |folded, two| folded ^ two) % 4
+    };
+    let mut left = [1, 5, 25, 125];
+    let mut counts = HashMap::new();
+    while left != [0; 4] {
+        for id in f.store().create(100).await.unwrap().ids {
+            let left = &mut left[usize::from(shard_of(&id))];
+            if *left == 0 {
+                f.store().delete(&id, Fence::Any).await.unwrap();
+            } else {
+                *left -= 1;
+                counts.insert(id, 0_u32);
+            }
+        }
+    }
+    for draw in 0..DRAWS {
+        let store = if draw % 2 == 0 { f.store() } else { &other };
+        for leased in store.lease_many(Leasing::default(), AT_ONCE).await.unwrap() {
+            *counts.get_mut(&leased.id).unwrap() += 1;
+            store.release(&leased.id, Release::default()).await.unwrap();
+        }
+    }
+    let expected = (DRAWS * AT_ONCE) as f64 / counts.len() as f64;
+    let far = counts.values().map(|count| (f64::from(*count) - expected).powi(2) / expected);
+    let (chi_squared, freedom) = (far.sum::<f64>(), (counts.len() - 1) as f64);
+    // Six standard deviations.
+    assert!(chi_squared < freedom + 6.0 * (2.0 * freedom).sqrt(), "{chi_squared}: {counts:?}");
 }
 
 pub(super) async fn a_retry_at_another_server_gets_the_same_lease<const C: bool>() {
