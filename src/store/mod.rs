@@ -28,7 +28,7 @@ pub(crate) use self::operation::lease_of;
 pub use self::operation::{
     Answer, Created, Leasing, Operation, Outcome, Release, Renewal, Reply, RequestKey, Ticket,
 };
-pub use self::port::{CommitPoint, Complete, Diagnose, Later, Listed, Stats, Store};
+pub use self::port::{CommitPoint, Complete, Diagnose, Later, Listed, RemoteStats, Stats, Store};
 pub use self::redis::{Redis, RedisOptions};
 pub use self::starting::Starting;
 pub use crate::engine::{IndexSizes, Totals};

@@ -48,11 +48,31 @@ pub trait Diagnose: Send + Sync {
     /// for p pools.
     fn sweep_lag_ms(&self) -> u64;
 
-    /// How many bytes the values of keys have in all pools, and how many they may have. O(1).
-    fn value_bytes(&self) -> (u64, u64);
+    /// How many bytes the values of keys have in all pools, and how many they may have. `None` if others count them. O(1).
+    fn value_bytes(&self) -> Option<(u64, u64)>;
 
     /// What the journal of the data directory has done. `None` without a data directory. O(1).
     fn journal(&self) -> Option<JournalStats>;
+
+    /// What the server has to do with a store that it shares with others. `None` without one. O(p) for p pools.
+    fn remote(&self) -> Option<RemoteStats> {
+        None
+    }
+}
+
+/// What a server has to do with a store that it shares with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteStats {
+    /// Calls that have ended. Each is for a group of operations on one shard of a pool, or for what all shards share.
+    pub calls: u64,
+    /// Those that have failed: they were not carried out, or it is not known whether they were. They are repeated.
+    pub failed: u64,
+    /// How long all calls took together, in nanoseconds.
+    pub call_ns: u64,
+    /// Connections that were replaced because they were of no use any more.
+    pub connections_replaced: u64,
+    /// Shards that do not answer now, of all pools.
+    pub silent_shards: u64,
 }
 
 /// A pool in a list.

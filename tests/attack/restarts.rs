@@ -136,6 +136,8 @@ fn a_directory_that_went_back_is_found() {
         _ => {}
     };
     let course = Course { while_down: &go_back, ends: 3, ..COURSE };
-    let violation = check(&record(&course, seed()).history).expect_err("nothing was found");
-    println!("{violation}");
+    // On a busy machine little may have been done between the two ends, so that nothing is missed.
+    let seed = seed();
+    let found = (0..5).find_map(|n| check(&record(&course, seed.wrapping_add(n)).history).err());
+    println!("{}", found.expect("nothing was found"));
 }

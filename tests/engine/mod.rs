@@ -151,9 +151,11 @@ impl Engine {
         // While it forms, no node takes over from another one that a busy machine has made silent.
         let forming_ms = FORMING.as_millis().to_string();
         let options = ["--cluster-enabled", "yes", "--cluster-node-timeout", &forming_ms];
-        let start = |number| match cables.is_empty() {
-            true => Node::start(&options),
-            false => Node::start_with_cables(number, &cables, &options),
+        let start = |number| {
+            if cables.is_empty() {
+                return Node::start(&options);
+            }
+            Node::start_with_cables(number, &cables, &options)
         };
         let nodes: Vec<_> = (0..2 * PRIMARIES).map(start).collect();
         let slots = 16384 / PRIMARIES;

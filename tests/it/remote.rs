@@ -1,8 +1,10 @@
 //! The API over a store in Redis: answers are those of a store in memory, byte for byte, but for generations, which are higher.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use token_orchestrator::store::{Options, StoreExt};
+use token_orchestrator::http::ServeOptions;
+use token_orchestrator::store::{Diagnose, Options, StoreExt};
 use token_orchestrator::time::{ManualClock, Timestamp};
 
 use crate::contract::Fixture;
@@ -64,4 +66,25 @@ async fn a_client_that_has_closed_its_half_gets_a_key_that_is_free() {
     for _ in 0..20 {
         half_closed(&server).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_of_the_store() {
+    let fixture = Remote::<false>::make(Options::default()).await;
+    let diagnose = Some(Arc::new(fixture.store().clone()) as Arc<dyn Diagnose>);
+    let server = fixture.serve_with(ServeOptions { diagnose, ..ServeOptions::default() }).await;
+    server.store.create(1).await.unwrap();
+    let metrics = server.send("GET", "/metrics", "").await.body;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| {
+            line.strip_prefix("token_orchestrator_store_")?.strip_prefix(name)?.strip_prefix(' ')
+        });
+        line.unwrap_or_else(|| panic!("{name} is missing")).parse::<f64>().unwrap()
+    };
+    assert!(value("calls_total") > 1.0);
+    assert!(value("call_seconds_total") > 0.0);
+    for none in ["calls_failed_total", "connections_replaced_total", "silent_shards"] {
+        assert!(value(none) < 1.0, "{none}");
+    }
+    assert!(!metrics.contains("value_bytes"));
 }

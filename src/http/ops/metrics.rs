@@ -14,7 +14,9 @@ use crate::http::meter::Metrics;
 use crate::http::route::Route;
 use crate::http::wire::respond;
 use crate::pool::PoolName;
-use crate::store::{IndexSizes, JournalStats, Listed, Stats, Store, give_way, together};
+use crate::store::{
+    IndexSizes, JournalStats, Listed, RemoteStats, Stats, Store, give_way, together,
+};
 
 /// About how long the text is without what is said of each pool, in bytes.
 const TEXT_BYTES: usize = 128 * 1024;
@@ -77,6 +79,17 @@ families! {
     SNAPSHOTS: Counter = "snapshots_total";
     /// Bytes of the last snapshot, 0 if there is none.
     SNAPSHOT_BYTES: Gauge = "snapshot_bytes";
+    /// Calls of the store that several servers share; each is for a group of operations. Like the other metrics of that
+    /// store, this is only there with --store.
+    STORE_CALLS: Counter = "store_calls_total";
+    /// Calls of the store that have failed, and are repeated.
+    STORE_FAILED: Counter = "store_calls_failed_total";
+    /// Time that calls of the store took. Their mean is the rate of this divided by that of calls.
+    STORE_CALL_TIME: Counter = "store_call_seconds_total";
+    /// Connections to the store that were replaced because they were of no use any more.
+    STORE_REPLACED: Counter = "store_connections_replaced_total";
+    /// Shards of pools that do not answer: requests that need them get 503.
+    STORE_SILENT: Gauge = "store_silent_shards";
     /// Open connections, by the address that accepted them.
     CONNECTIONS: Gauge = "connections";
     /// The most connections that may be open at once; further ones wait to be accepted.
@@ -119,9 +132,13 @@ pub(in crate::http) async fn show<S: Store>(State(ops): State<Ops<S>>) -> Respon
         text.one(&LAG, lag_ms as f64 / 1000.0);
     }
     if let Some(store) = &ops.api.diagnose {
-        let (held, max) = store.value_bytes();
-        text.one(&VALUE_BYTES, held);
-        text.one(&VALUE_BYTES_MAX, max);
+        if let Some((held, max)) = store.value_bytes() {
+            text.one(&VALUE_BYTES, held);
+            text.one(&VALUE_BYTES_MAX, max);
+        }
+        if let Some(remote) = store.remote() {
+            write_remote(&mut text, &remote);
+        }
         if let Some(journal) = store.journal() {
             write_journal(&mut text, &journal);
         }
@@ -221,6 +238,14 @@ fn write_journal(text: &mut Text, journal: &JournalStats) {
     let outcomes = [("written", journal.snapshots_written), ("failed", journal.snapshots_failed)];
     text.each(&SNAPSHOTS, "outcome", &outcomes);
     text.one(&SNAPSHOT_BYTES, journal.snapshot_bytes);
+}
+
+fn write_remote(text: &mut Text, remote: &RemoteStats) {
+    text.one(&STORE_CALLS, remote.calls);
+    text.one(&STORE_FAILED, remote.failed);
+    text.one(&STORE_CALL_TIME, Duration::from_nanos(remote.call_ns).as_secs_f64());
+    text.one(&STORE_REPLACED, remote.connections_replaced);
+    text.one(&STORE_SILENT, remote.silent_shards);
 }
 
 fn write_reading(text: &mut Text, reading: &Reading) {

@@ -209,9 +209,9 @@ impl<C: Clock> Diagnose for Memory<C> {
         self.shared.pools.all().iter().map(lag_ms).max().unwrap_or(0)
     }
 
-    fn value_bytes(&self) -> (u64, u64) {
+    fn value_bytes(&self) -> Option<(u64, u64)> {
         let bytes = self.shared.pools.value_bytes();
-        (bytes.held() as u64, bytes.max() as u64)
+        Some((bytes.held() as u64, bytes.max() as u64))
     }
 
     fn journal(&self) -> Option<JournalStats> {

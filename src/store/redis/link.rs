@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,16 @@ use super::failure::{Failure, REPEAT_AFTER, failure, is_unloaded};
 use super::library::{Function, Library};
 use super::options::RedisOptions;
 use crate::error::Error;
+use crate::store::port::RemoteStats;
+
+/// Counts of calls.
+#[derive(Default)]
+struct Calls {
+    under_way: AtomicUsize,
+    ended: AtomicU64,
+    failed: AtomicU64,
+    ns: AtomicU64,
+}
 
 /// The name of the next call of this process.
 static NEXT_NAME: AtomicU64 = AtomicU64::new(1);
@@ -33,9 +43,16 @@ pub(super) struct Link {
     connection: Arc<Current>,
     pub(super) timeout: Duration,
     replicas_ack: u32,
-    /// How many calls are under way.
-    calls: Arc<AtomicUsize>,
+    calls: Arc<Calls>,
     library: &'static Library,
+}
+
+impl Calls {
+    fn count(&self, took: Duration, has_failed: bool) {
+        self.ended.fetch_add(1, Relaxed);
+        self.failed.fetch_add(u64::from(has_failed), Relaxed);
+        self.ns.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(0), Relaxed);
+    }
 }
 
 impl Link {
@@ -91,10 +108,12 @@ impl Link {
         let name = NEXT_NAME.fetch_add(1, SeqCst).to_be_bytes();
         call.arg(&name);
         let connection = self.connection.number();
-        self.calls.fetch_add(1, SeqCst);
+        let began = Instant::now();
+        self.calls.under_way.fetch_add(1, SeqCst);
         let called = timeout(within, self.called(call, within)).await;
-        self.calls.fetch_sub(1, SeqCst);
+        self.calls.under_way.fetch_sub(1, SeqCst);
         let called = called.unwrap_or(Err(Failure::Unknown));
+        self.calls.count(began.elapsed(), called.is_err());
         let called = called.map(|mut answer| {
             let is_named = answer.starts_with(&name);
             answer.drain(..name.len().min(answer.len()));
@@ -143,7 +162,19 @@ impl Link {
 
     /// How many calls are under way.
     pub(super) fn calls(&self) -> usize {
-        self.calls.load(SeqCst)
+        self.calls.under_way.load(SeqCst)
+    }
+
+    /// What has become of all calls; without what is known of shards.
+    pub(super) fn stats(&self) -> RemoteStats {
+        let Calls { ended, failed, ns, .. } = &*self.calls;
+        RemoteStats {
+            calls: ended.load(Relaxed),
+            failed: failed.load(Relaxed),
+            call_ns: ns.load(Relaxed),
+            connections_replaced: self.connection.number(),
+            silent_shards: 0,
+        }
     }
 
     /// The answer as it comes: it may be that to another call.

@@ -43,7 +43,7 @@ use super::import::{Imported, OwnKey};
 use super::inventory::{Inventory, Wanted};
 use super::memory::Options;
 use super::operation::{Answer, Operation, Ticket};
-use super::port::{Diagnose, Later, Listed, Stats, Store};
+use super::port::{Diagnose, Later, Listed, RemoteStats, Stats, Store};
 use crate::engine::IndexSizes;
 use crate::error::Error;
 use crate::journal::JournalStats;
@@ -189,11 +189,17 @@ impl<C: Clock> Diagnose for Redis<C> {
         0
     }
 
-    fn value_bytes(&self) -> (u64, u64) {
-        (0, self.shared.options.value_bytes_max as u64)
+    fn value_bytes(&self) -> Option<(u64, u64)> {
+        None
     }
 
     fn journal(&self) -> Option<JournalStats> {
         None
+    }
+
+    fn remote(&self) -> Option<RemoteStats> {
+        let pools = self.shared.registry.all();
+        let silent_shards = pools.iter().map(|pool| pool.down() as u64).sum();
+        Some(RemoteStats { silent_shards, ..self.shared.link.stats() })
     }
 }

@@ -88,6 +88,11 @@ impl Pool {
         self.down.fetch_sub(1, SeqCst) == 1
     }
 
+    /// How many shards do not answer.
+    pub(super) fn down(&self) -> usize {
+        self.down.load(SeqCst)
+    }
+
     /// The channel on which a shard tells of keys that become free.
     pub(super) fn channel(&self, lane: usize) -> String {
         let state = &self.lanes[lane].key;

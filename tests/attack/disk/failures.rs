@@ -125,7 +125,8 @@ fn a_snapshot_that_cannot_be_written_for_a_failure_ends_the_server() {
             subject.spawn_again();
             // It fails soon after this, or at a later start.
             subject.server.await_line("data directory: ");
-            thread::sleep(Duration::from_millis(100));
+            // Longer each time: the machine may be busy.
+            thread::sleep(Duration::from_millis(100 * starts));
         }
         assert_eq!(subject.server.wait().code(), Some(1));
         let line = subject.error_line();

@@ -68,7 +68,12 @@ impl Direct {
 impl<const IS_CLUSTER: bool> Remote<IS_CLUSTER> {
     /// A server of the API over it.
     pub(crate) async fn serve(&self) -> Server<Redis<ManualClock>> {
-        Server::over(self.store.clone(), self.clock.clone(), ServeOptions::default()).await
+        self.serve_with(ServeOptions::default()).await
+    }
+
+    /// The same with these options.
+    pub(crate) async fn serve_with(&self, serve: ServeOptions) -> Server<Redis<ManualClock>> {
+        Server::over(self.store.clone(), self.clock.clone(), serve).await
     }
 
     /// Another server with the same pools and the same clocks.

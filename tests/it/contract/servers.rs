@@ -68,8 +68,8 @@ pub(super) async fn no_key_is_leased_at_two_servers<const C: bool>() {
 
 /// Also where most free keys are in one shard, and whichever server is asked.
 pub(super) async fn each_free_key_is_as_likely_as_any_other<const C: bool>() {
-    const DRAWS: usize = 1500;
-    const AT_ONCE: usize = 8;
+    const DRAWS: u32 = 1500;
+    const AT_ONCE: u32 = 8;
     let f = Remote::<C>::make(Options::default()).await;
     let other = f.other().await;
     let shard_of = |id: &KeyId| {
@@ -91,14 +91,15 @@ pub(super) async fn each_free_key_is_as_likely_as_any_other<const C: bool>() {
     }
     for draw in 0..DRAWS {
         let store = if draw % 2 == 0 { f.store() } else { &other };
-        for leased in store.lease_many(Leasing::default(), AT_ONCE).await.unwrap() {
+        for leased in store.lease_many(Leasing::default(), AT_ONCE as usize).await.unwrap() {
             *counts.get_mut(&leased.id).unwrap() += 1;
             store.release(&leased.id, Release::default()).await.unwrap();
         }
     }
-    let expected = (DRAWS * AT_ONCE) as f64 / counts.len() as f64;
+    let keys = f64::from(u32::try_from(counts.len()).unwrap());
+    let expected = f64::from(DRAWS * AT_ONCE) / keys;
     let far = counts.values().map(|count| (f64::from(*count) - expected).powi(2) / expected);
-    let (chi_squared, freedom) = (far.sum::<f64>(), (counts.len() - 1) as f64);
+    let (chi_squared, freedom) = (far.sum::<f64>(), keys - 1.0);
     // Six standard deviations.
     assert!(chi_squared < freedom + 6.0 * (2.0 * freedom).sqrt(), "{chi_squared}: {counts:?}");
 }
