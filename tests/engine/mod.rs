@@ -28,6 +28,11 @@ pub(crate) struct Node {
 impl Node {
     /// Starts a node on a free port, which `PORT` stands for in the options.
     pub(crate) fn start(options: &[&str]) -> Self {
+        Self::start_in(&[], options)
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(environment: &[(&str, &str)], options: &[&str]) -> Self {
         // Another program may take the port meanwhile: then the next one is tried.
         for _ in 0..10 {
             let port = free_port();
@@ -40,6 +45,7 @@ impl Node {
                 .arg("--dir")
                 .arg(&directory)
                 .args(options.iter().map(|option| option.replace("PORT", &port.to_string())))
+                .envs(environment.iter().copied())
                 .stdout(Stdio::null())
                 .spawn();
             let process = process.expect("redis-server is installed by tests/run");

@@ -46,6 +46,7 @@ mod secrets;
 mod service;
 mod sessions;
 mod source;
+mod store_clock;
 mod store_faults;
 mod tls;
 mod trust;

@@ -24,13 +24,13 @@ const BRIEF: Duration = Duration::from_secs(2);
 /// The same where it is not.
 const LONG: Duration = Duration::from_mins(1);
 
-fn options_for(nodes: Vec<String>, timeout: Duration) -> RedisOptions {
+pub(crate) fn options_for(nodes: Vec<String>, timeout: Duration) -> RedisOptions {
     let (user, password, authorities) = Default::default();
     let (replicas_ack, prefix) = (0, "to".to_owned());
     RedisOptions { nodes, user, password, authorities, replicas_ack, timeout, prefix }
 }
 
-async fn open_with(redis: &RedisOptions, settings: Settings) -> Redis<ManualClock> {
+pub(crate) async fn open_with(redis: &RedisOptions, settings: Settings) -> Redis<ManualClock> {
     let options = Options { settings, shards: 24, ..Options::default() };
     Redis::open(redis, options, ManualClock::default()).await.unwrap()
 }
