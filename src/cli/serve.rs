@@ -370,7 +370,10 @@ async fn serve(
                 spawn_blocking(move || durable.close()).await.map_err(io::Error::other)?;
             }
         }
-        Opened::Redis(store) => ready.serve(Arc::new(store)).await?,
+        Opened::Redis(store) => {
+            ready.options.diagnose = Some(Arc::new(store.clone()));
+            ready.serve(Arc::new(store)).await?;
+        }
     }
     info!("stopped");
     Ok(())

@@ -14,13 +14,14 @@ use token_orchestrator::store::{
     Leasing, Options, OwnKey, Redis, RedisOptions, Release, Renewal, Store, StoreExt,
 };
 use token_orchestrator::time::ManualClock;
+use tokio::time::timeout;
 
 use crate::certificates::Files;
 use crate::client::until;
 use crate::engine::{Engine, Node, move_slots};
 
 /// How long the engine may take where its silence is a part of the test.
-const BRIEF: Duration = Duration::from_secs(2);
+const BRIEF: Duration = Duration::from_secs(4);
 /// The same where it is not.
 const LONG: Duration = Duration::from_mins(1);
 
@@ -64,6 +65,19 @@ fn is_unavailable<T>(outcome: &Result<T, Error>) -> bool {
     matches!(outcome, Err(Error::Unavailable { .. }))
 }
 
+/// What is answered at last, once the engine is available.
+async fn answered<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+    let asking = async {
+        loop {
+            let answer = ask().await;
+            if !is_unavailable(&answer) {
+                return answer;
+            }
+        }
+    };
+    timeout(LONG, asking).await.expect("it becomes available")
+}
+
 /// A failover would undo it. So not even another server shows that the key is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_replica_has_is_neither_answered_nor_shown() {
@@ -86,10 +100,7 @@ async fn a_call_that_arrives_late_is_not_carried_out() {
     assert!(is_unavailable(&store.delete(&id, Fence::Any).await));
     engine.cables.iter().for_each(|cables| cables.cut(false, false));
     // A shard is asked for nothing before it is known what has become of that.
-    let mut shown = store.get(&id).await;
-    while is_unavailable(&shown) {
-        shown = store.get(&id).await;
-    }
+    let shown = answered(async || store.get(&id).await).await;
     assert!(shown.is_ok(), "{shown:?}");
 }
 
@@ -199,10 +210,7 @@ async fn pools_come_back_to_an_engine_that_has_lost_all() {
     let in_pool = store.pool(pool);
     let id = in_pool.create(1).await.unwrap().ids[0];
     assert!(is_unavailable(&in_pool.lease(Leasing::default()).await));
-    let mut leased = None;
-    while leased.is_none() {
-        leased = in_pool.lease(Leasing::default()).await.ok();
-    }
+    let leased = answered(async || in_pool.lease(Leasing::default()).await).await;
     assert_eq!(leased.unwrap().id, id);
     let other = open_with(&options_for(engine.urls(), LONG), settings).await;
     assert_eq!(other.find_pool("p"), Some(pool));
