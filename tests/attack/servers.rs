@@ -1,7 +1,6 @@
 //! Histories of two servers with the same pools, which are in a cluster of Redis: one history, which the checker judges as
 //! that of a single server. What a connection asks for at once is not done in its order there, unless it is for one key.
 
-use std::process::Command;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,12 +47,6 @@ impl Servers {
         let first = if may_fail { Server::start_beside(&words) } else { Server::start(&words) };
         let second = Server::start_beside(&words);
         Self { engine, both: [first, second], options }
-    }
-
-    /// Sends a signal to a node.
-    fn signal(&self, node: usize, signal: &str) {
-        let process = self.engine.nodes[node].process.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
     }
 
     /// Lets clients race at both servers while `meanwhile` runs.
@@ -155,16 +148,16 @@ fn survive_with(has_cables: bool, fault: impl FnOnce(&mut Servers, &World)) {
 /// and keys that it takes for free are not leased before all leases have run out that it might not know.
 #[test]
 fn a_failover_breaks_no_promise() {
-    survive(|servers, _| servers.signal(0, "KILL"));
+    survive(|servers, _| servers.engine.nodes[0].signal("KILL"));
 }
 
 /// A primary stands still for so long that its replica takes over, and goes on then with what it was asked before.
 #[test]
 fn a_primary_that_stood_still_breaks_no_promise() {
     survive(|servers, _| {
-        servers.signal(0, "STOP");
+        servers.engine.nodes[0].signal("STOP");
         thread::sleep(Duration::from_secs(6));
-        servers.signal(0, "CONT");
+        servers.engine.nodes[0].signal("CONT");
     });
 }
 
@@ -172,9 +165,9 @@ fn a_primary_that_stood_still_breaks_no_promise() {
 #[test]
 fn a_replica_that_stood_still_breaks_no_promise() {
     survive(|servers, _| {
-        servers.signal(3, "STOP");
+        servers.engine.nodes[3].signal("STOP");
         thread::sleep(Duration::from_secs(3));
-        servers.signal(3, "CONT");
+        servers.engine.nodes[3].signal("CONT");
     });
 }
 

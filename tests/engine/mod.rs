@@ -92,6 +92,12 @@ impl Node {
         format!("127.0.0.1:{}", self.announced[0])
     }
 
+    /// Sends it a signal, such as `STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
+        let process = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+    }
+
     /// What it answers to a command.
     pub(crate) fn ask(&self, words: &[&str]) -> String {
         let mut command = ::redis::cmd(words[0]);
@@ -140,6 +146,13 @@ pub(crate) struct Engine {
     pub(crate) nodes: Vec<Node>,
     /// Those of each node, if they can be cut.
     pub(crate) cables: Vec<Cables>,
+}
+
+impl From<Node> for Engine {
+    /// A single node.
+    fn from(node: Node) -> Self {
+        Self { nodes: vec![node], cables: Vec::new() }
+    }
 }
 
 impl Engine {

@@ -21,7 +21,7 @@ fn start(engine: fn() -> Engine) -> Engine {
 /// The single node that all tests of this process share.
 pub(crate) fn single() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| start(|| Engine { nodes: vec![Node::start(&[])], cables: Vec::new() }))
+    ENGINE.get_or_init(|| start(|| Engine::from(Node::start(&[]))))
 }
 
 /// The cluster that all tests of this process share.

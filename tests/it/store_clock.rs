@@ -55,7 +55,7 @@ impl WallClock {
 async fn a_clock_that_is_set_turns_nothing_back() {
     let clock = WallClock::new();
     let environment = [("LD_PRELOAD", &*clock.library), ("CLOCK_AHEAD", &*clock.path)];
-    let engine = Engine { nodes: vec![Node::start_in(&environment, &[])], cables: Vec::new() };
+    let engine = Engine::from(Node::start_in(&environment, &[]));
     let settings =
         Settings { key_ttl_ms: Some(7_200_000), lease_ttl_ms: 60_000, ..Settings::default() };
     let redis = options_for(engine.urls(), Duration::from_mins(1));

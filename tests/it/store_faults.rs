@@ -1,7 +1,6 @@
 //! Engines that fail, each made for one test: what is answered then, and after that.
 
 use std::fs;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -38,7 +37,7 @@ pub(crate) async fn open_with(redis: &RedisOptions, settings: Settings) -> Redis
 
 /// A single node, and a server that uses it.
 async fn single(options: &[&str], settings: Settings) -> (Engine, Redis<ManualClock>) {
-    let engine = Engine { nodes: vec![Node::start(options)], cables: Vec::new() };
+    let engine = Engine::from(Node::start(options));
     let store = open_with(&options_for(engine.urls(), LONG), settings).await;
     (engine, store)
 }
@@ -56,8 +55,7 @@ async fn cluster() -> (Engine, [Redis<ManualClock>; 2], KeyId) {
 
 fn signal(nodes: &[Node], signal: &str) {
     for node in nodes {
-        let process = node.process.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &process]).status().unwrap().success());
+        node.signal(signal);
     }
 }
 

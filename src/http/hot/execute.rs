@@ -120,6 +120,8 @@ impl<S: Store> Loop<S> {
         if point.is_none() {
             self.answers.counts.move_to(&self.tally, began.elapsed());
         }
+        // Who gets no key is told so, even behind its hang-up.
+        let has_waited = has_waited && !leases.is_empty();
         if !self.send_at(point, index, began, &leases, has_waited) {
             return self.give_back(leases);
         }

@@ -158,13 +158,13 @@ impl Problem {
                     .into()
             }
             Self::Starting => {
-                "Nothing was done, because the server is starting: it reads its data directory, or tries to reach its store. Try again after the time in \
-                 Retry-After."
+                "Nothing was done, because the server is starting: it reads its data directory, or tries to reach its \
+                 store. Try again after the time in Retry-After."
                     .into()
             }
             Self::StorageFull => {
-                "Nothing was changed, because the disk, or the memory of the store, has no room to note it. Requests that only look are still \
-                 answered. Try again once its operator has made room."
+                "Nothing was changed, because the disk, or the memory of the store, has no room to note it. Requests \
+                 that only look are still answered. Try again once its operator has made room."
                     .into()
             }
             Self::Unavailable { .. } => {

@@ -73,13 +73,23 @@ impl Current {
 
     /// Notes that a call was not answered in time: a connection that hangs is replaced.
     pub(super) fn doubt(self: &Arc<Self>) {
-        let Connection::Cluster(cluster) = self.get() else { return };
+        if let Connection::Cluster(cluster) = self.get() {
+            self.replace_if_useless(Some(cluster));
+        }
+    }
+
+    /// Replaces the connection, or this one if it hangs; one at a time.
+    fn replace_if_useless(self: &Arc<Self>, in_doubt: Option<ClusterConnection>) {
         if self.is_tried.swap(true, SeqCst) {
             return;
         }
         let current = Arc::clone(self);
         self.runtime.spawn(async move {
-            if current.hangs(cluster).await {
+            let is_useless = match in_doubt {
+                Some(cluster) => current.hangs(cluster).await,
+                None => true,
+            };
+            if is_useless {
                 current.replace().await;
             }
             current.is_tried.store(false, SeqCst);
@@ -109,14 +119,9 @@ impl Current {
     /// When a shard has moved to another node, its old one ends the subscriptions to it without being asked, and the client takes
     /// that for the answer to what it asked last (redis 1.8.1). From then on each call would get the answer to the one before.
     pub(super) fn distrust(self: &Arc<Self>, number: u64) {
-        if self.number() != number || self.is_tried.swap(true, SeqCst) {
-            return;
+        if self.number() == number {
+            self.replace_if_useless(None);
         }
-        let current = Arc::clone(self);
-        self.runtime.spawn(async move {
-            current.replace().await;
-            current.is_tried.store(false, SeqCst);
-        });
     }
 
     async fn replace(&self) {
