@@ -9,8 +9,8 @@ from lib.cluster import SHARDS
 EPOCH_S = 1735689600
 # The numbers of operations: see `operations` in src/store/redis/lua/run.lua.
 LEASE, RELEASE = 2, 4
-# What an answer begins with, and how long each lease in it is: its status, id, generation, and the length of its value.
-HEAD_BYTES, LEASE_BYTES = 9, 26
+# What an answer begins with, and how long each lease in it is: its status, short id, record, and the length of its value.
+HEAD_BYTES, LEASE_BYTES = 9, 47
 LEASE_MS = 3_600_000
 # The most keys that one call of the bare script creates.
 EACH = 500

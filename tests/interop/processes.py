@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -74,7 +75,9 @@ class Server(Process):
             scheme, tls = "https", ["--tls-cert", certificate, "--tls-key", certificate.replace("cert.pem", "key.pem")]
         # No key dies, however long the clients take.
         always = ["--listen", "127.0.0.1:0", "--key-ttl", "1h"]
-        super().__init__(f"server-{scheme}", folder, [binary, *always, *tls, *options])
+        # Each has keys of its own, also where all share a store.
+        environment = {"TOKEN_ORCHESTRATOR_STORE_PREFIX": f"to-{uuid.uuid4()}"}
+        super().__init__(f"server-{scheme}", folder, [binary, *always, *tls, *options], environment)
         self.scheme = scheme
 
     def begin(self):

@@ -1,8 +1,10 @@
 //! The commands of the client, against the server, both as binaries.
 
+use std::env;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use token_orchestrator::key::KeyId;
 
 use crate::cli::{Started, binary, error_line, start};
 
@@ -13,8 +15,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Its keys are its own, and where `tests/with-store` says, if that runs the tests.
     pub(crate) fn new(arguments: &[&str]) -> Self {
         let mut command = binary();
+        command.envs(env::vars().filter(|(name, _)| name.starts_with("TOKEN_ORCHESTRATOR_STORE")));
+        command.env(
+            "TOKEN_ORCHESTRATOR_STORE_PREFIX",
+            format!("to-{}", KeyId::random(&mut rand::rng())),
+        );
         let (child, address, _) = start(command.args(["--listen", "127.0.0.1:0"]).args(arguments));
         Self { _child: child, url: format!("http://{address}/") }
     }

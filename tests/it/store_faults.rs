@@ -64,7 +64,7 @@ fn is_unavailable<T>(outcome: &Result<T, Error>) -> bool {
 }
 
 /// What is answered at last, once the engine is available.
-async fn answered<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) async fn answered<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Result<T, Error> {
     let asking = async {
         loop {
             let answer = ask().await;

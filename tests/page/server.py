@@ -5,10 +5,12 @@ import hashlib
 import http.client
 import json
 import math
+import os
 import random
 import subprocess
 import threading
 import time
+import uuid
 
 Answer = collections.namedtuple("Answer", "status headers json")
 
@@ -19,6 +21,10 @@ class Server:
     def __init__(self, binary, *options):
         self.command = [binary, *options]
         self.port = 0
+        # Whether keys outlast it.
+        self.keeps = "TOKEN_ORCHESTRATOR_STORE" in os.environ
+        # Each has keys of its own, also where all share a store.
+        self.prefix = f"to-{uuid.uuid4()}"
 
     def __enter__(self):
         self.start()
@@ -30,7 +36,8 @@ class Server:
     def start(self):
         """On the same port as before, if there was one."""
         listen = ["--listen", f"127.0.0.1:{self.port}"]
-        self.process = subprocess.Popen([*self.command, *listen], stderr=subprocess.PIPE, text=True)
+        environment = {**os.environ, "TOKEN_ORCHESTRATOR_STORE_PREFIX": self.prefix}
+        self.process = subprocess.Popen([*self.command, *listen], env=environment, stderr=subprocess.PIPE, text=True)
         log = []
         for line in self.process.stderr:
             log.append(line)

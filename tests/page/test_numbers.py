@@ -45,7 +45,7 @@ def lie_between_two_answers(page, server):
 
 
 def at_rest(stats):
-    return stats["blocked"] == stats["cooling"] == stats["waiting"] == stats["blockEntries"] == 0
+    return stats["blocked"] == stats["cooling"] == stats["waiting"] == stats.get("blockEntries", 0) == 0
 
 
 def equal(page, server):

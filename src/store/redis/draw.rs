@@ -19,7 +19,8 @@ use super::state::Shared;
 use super::wire::{Code, Malformed, Read, Reader, Writer, status};
 use crate::error::Error;
 use crate::key::{Lease, Leased, Value};
-use crate::store::operation::Reply;
+use crate::pool::PoolId;
+use crate::store::operation::{Reply, RequestKey};
 use crate::time::{Clock, Timestamp};
 
 /// After how long the shards are asked again how many free keys they have, where many are free.
@@ -38,6 +39,8 @@ pub(super) struct Flight {
 
 /// How often a lease is thrown at before all shards are looked at.
 const TRIES: u32 = 8;
+/// The bytes of a record behind its generation, which a lease has no need of: see `RECORD` in `lua/head.lua`.
+const UNREAD: usize = 21;
 
 /// Where a lease is thrown at.
 #[derive(Default)]
@@ -109,16 +112,11 @@ impl<C: Clock> Answered for Asked<C> {
     fn read(&mut self, reader: &mut Reader<'_>, now: Timestamp) -> Read<()> {
         match reader.byte()? {
             status::OK => {
-                let (id, generation) = (reader.id()?, reader.number::<7>()?);
-                let value = reader.text::<2>()?;
-                let value = Value::new(value);
-                let until = now.plus_ms(self.lease_ms.into());
-                let lease = Lease { pool: self.pool.id, id, generation, since: now, until };
-                let leased = Leased { lease, value };
+                let leased = read_leased(reader, self.pool.id, self.lease_ms, now)?;
                 // Nobody knows of a lease whose answer came too late.
                 match self.pool.line.land(self.number).filter(|_| !self.has_failed) {
                     Some(entry) => self.shared.deliver(&self.pool, entry, leased),
-                    None => self.shared.take_back(&self.pool, &lease),
+                    None => self.shared.take_back(&self.pool, &leased),
                 }
             }
             missed @ (status::EMPTY | status::MISSED) => {
@@ -158,8 +156,7 @@ impl<C: Clock> Shared<C> {
         entry: Entry,
         batch: &mut Batch,
     ) {
-        let takes_any = entry.leasing.label.is_none() && entry.quota().is_none();
-        let guess = if takes_any { Self::guess(pool) } else { None };
+        let guess = if entry.takes_any() { Self::guess(pool) } else { None };
         let entry = match guess {
             None => entry,
             Some(aim) => {
@@ -183,13 +180,7 @@ impl<C: Clock> Shared<C> {
 
     /// Chooses a shard by what is known of all. `None` if that is not enough.
     fn guess(pool: &Pool) -> Option<Aim> {
-        let age = pool.looked_at()?.elapsed();
-        let total: u64 = pool.lanes.iter().map(|lane| u64::from(lane.known())).sum();
-        let is_rich = total >= RICH * pool.lanes.len() as u64;
-        if total == 0 || age > if is_rich { FRESH_RICH } else { FRESH_POOR } {
-            return None;
-        }
-        let bound = |known: u32| known + if is_rich { known / 8 + 1 } else { 0 };
+        let bound = bounds(pool)?;
         let sum: u64 = pool.lanes.iter().map(|lane| u64::from(bound(lane.known()))).sum();
         let mut at = rand::rng().random_range(0..sum.max(1));
         for (lane, of_lane) in pool.lanes.iter().enumerate() {
@@ -212,7 +203,8 @@ impl<C: Clock> Shared<C> {
     ) -> Job {
         let Aim { lane, bound, tries, flight } = aim;
         let dart = rand::rng().random_range(0..1 << 48);
-        let (operation, lease_ms, has_failed) = (lease_operation(entry), entry.lease_ms, false);
+        let operation = lease_operation(entry, entry.request.as_ref());
+        let (lease_ms, has_failed) = (entry.lease_ms, false);
         let (shared, pool) = (Arc::clone(self), Arc::clone(pool));
         let answered = Asked { shared, pool, lane, number, lease_ms, tries, flight, has_failed };
         let answered = Box::new(answered);
@@ -246,11 +238,40 @@ impl<C: Clock> Shared<C> {
     }
 }
 
+/// From how many free keys a shard is known to have had, how many it has at most. `None` if that is not known of all.
+fn bounds(pool: &Pool) -> Option<impl Fn(u32) -> u32> {
+    let age = pool.looked_at()?.elapsed();
+    let total: u64 = pool.lanes.iter().map(|lane| u64::from(lane.known())).sum();
+    let is_rich = total >= RICH * pool.lanes.len() as u64;
+    let is_known = total > 0 && age <= if is_rich { FRESH_RICH } else { FRESH_POOR };
+    is_known.then_some(move |known| known + if is_rich { known / 8 + 1 } else { 0 })
+}
+
+/// The most free keys that any shard has. `None` if too little is known.
+pub(super) fn most_free(pool: &Pool) -> Option<u32> {
+    let bound = bounds(pool)?;
+    pool.lanes.iter().map(|lane| bound(lane.known())).max()
+}
+
+/// Reads a lease that begins now.
+pub(super) fn read_leased(
+    reader: &mut Reader<'_>,
+    pool: PoolId,
+    lease_ms: u32,
+    now: Timestamp,
+) -> Read<Leased> {
+    let (id, generation) = (reader.id()?, reader.number::<7>()?);
+    reader.bytes(UNREAD)?;
+    let value = Value::new(reader.text::<2>()?);
+    let lease = Lease { pool, id, generation, since: now, until: now.plus_ms(lease_ms.into()) };
+    Ok(Leased { lease, value })
+}
+
 /// The operation that leases a key, but for its dart.
-fn lease_operation(entry: &Entry) -> Writer {
+pub(super) fn lease_operation(entry: &Entry, request: Option<&RequestKey>) -> Writer {
     const WITH_LABEL: u64 = 1;
     const WITH_INFO: u64 = 2;
-    let Entry { leasing, lease_ms, request, nonce, .. } = entry;
+    let Entry { leasing, lease_ms, nonce, .. } = entry;
     let has_info = leasing.holder.is_some() || request.is_some();
     let with = u64::from(leasing.label.is_some()) * WITH_LABEL + u64::from(has_info) * WITH_INFO;
     let mut operation = Writer::new(Code::Lease).number::<4>((*lease_ms).into()).number::<1>(with);
@@ -259,7 +280,7 @@ fn lease_operation(entry: &Entry) -> Writer {
     }
     if has_info {
         let holder = leasing.holder.as_ref().map_or("", |holder| holder.name());
-        let digest = request.as_ref().map_or(&[][..], |request| &request.digest);
+        let digest = request.map_or(&[][..], |request| &request.digest);
         let quota = nonce.and(entry.quota());
         let quota = quota.map(super::quota::name_of).unwrap_or_default();
         let nonce = nonce.map(u64::to_be_bytes);

@@ -102,6 +102,15 @@ impl Lane {
         self.known.store(free, Relaxed);
     }
 
+    /// Reads how many free keys there are, if that is told.
+    pub(super) fn read_known(&self, reader: &mut Reader<'_>) -> Read<()> {
+        let free = u32::try_from(reader.number::<4>()?).unwrap_or(u32::MAX);
+        if free != u32::MAX {
+            self.set_known(free);
+        }
+        Ok(())
+    }
+
     pub(super) fn is_heard(&self) -> bool {
         self.is_heard.load(Relaxed)
     }
@@ -226,10 +235,7 @@ impl Group {
                     next.dart.is_none() || next.operation.as_bytes() != job.operation.as_bytes()
                 });
             if is_last {
-                let free = reader.number::<4>()?;
-                if free != u64::from(u32::MAX) {
-                    lane.set_known(u32::try_from(free).unwrap_or(u32::MAX));
-                }
+                lane.read_known(reader)?;
             }
             left = rest;
         }

@@ -39,6 +39,11 @@ impl Entry {
         self.leasing.holder.as_ref()?.quota()
     }
 
+    /// Whether every free key will do.
+    pub(super) fn takes_any(&self) -> bool {
+        self.leasing.label.is_none() && self.quota().is_none()
+    }
+
     pub(super) fn waits(&self) -> bool {
         self.leasing.wait_ms > 0
     }

@@ -217,6 +217,9 @@ impl<C: Clock> Shared<C> {
     }
 }
 
+/// How long a short id is: see `lua/record.lua`.
+const SHORT_LEN: usize = 6;
+
 /// Where a list goes on: the shard, and the last short id that was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Cursor {
@@ -233,7 +236,7 @@ impl Cursor {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (lane, after) = bytes.split_first_chunk()?;
         let cursor = Self { lane: u16::from_be_bytes(*lane), after: after.to_vec() };
-        [0, 8].contains(&after.len()).then_some(cursor)
+        [0, SHORT_LEN].contains(&after.len()).then_some(cursor)
     }
 }
 

@@ -9,6 +9,7 @@ mod draw;
 mod drive;
 mod execute;
 mod failure;
+mod fresh;
 mod lane;
 mod library;
 mod limits;

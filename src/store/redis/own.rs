@@ -7,7 +7,6 @@ use futures_util::future::join_all;
 use ring::digest::{SHA256, digest};
 
 use super::creation::ttl_of;
-use super::failure::UNAVAILABLE;
 use super::lane::Kind;
 use super::library::Function;
 use super::limits::Limited;
@@ -60,7 +59,12 @@ impl<C: Clock> Shared<C> {
         }
         let mut imported =
             Imported { ids: Vec::new(), created: 0, life_ends: self.life_ends(pool) };
-        let outcome = self.import_new(pool, &new, &mut known, &mut imported).await;
+        let mut outcome = Ok(());
+        let mut left: Vec<&New<'_>> = new.iter().collect();
+        while outcome.is_ok() && !left.is_empty() {
+            outcome = self.import_new(pool, &left, &mut known, &mut imported).await;
+            left.retain(|new| !known.contains_key(&new.digest));
+        }
         let (used, keys) = (imported.created, Limited::Keys(Arc::clone(pool)));
         self.settle(keys, used as u64, (new.len() - used) as u64).await;
         self.settle(Limited::ValueBytes, bytes as u64, 0).await;
@@ -109,16 +113,17 @@ impl<C: Clock> Shared<C> {
         Ok(found)
     }
 
-    /// Adds keys. What another import has added meanwhile is known then.
+    /// Adds keys. What another import has added meanwhile is known then. One whose new id is taken, which is all but impossible, is
+    /// left out.
     async fn import_new(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
-        new: &[New<'_>],
+        new: &[&New<'_>],
         known: &mut HashMap<Digest, KeyId>,
         imported: &mut Imported,
     ) -> Result<(), Error> {
         let mut by_lane = BTreeMap::<usize, Vec<&New<'_>>>::new();
-        for new in new {
+        for new in new.iter().copied() {
             by_lane.entry(pool.lane_of_digest(&new.digest)).or_default().push(new);
         }
         let parts = by_lane.iter().flat_map(|(lane, new)| new.chunks(EACH).map(|new| (*lane, new)));
@@ -148,8 +153,8 @@ impl<C: Clock> Shared<C> {
                     match reader.byte()? {
                         status::OK => added.push((*digest, *id, true)),
                         status::KNOWN => added.push((*digest, reader.id()?, false)),
-                        // An id of 120 random bits.
-                        _ => return Ok(Err(UNAVAILABLE)),
+                        status::TAKEN => {}
+                        _ => return Err(Malformed),
                     }
                 }
                 Ok(Ok((life_ends, added)))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::execute::Batch;
+use super::fresh::{Fresh, leasing_at_once};
 use super::lane::{Job, Kind};
 use super::line::Entry;
 use super::pool::Pool;
@@ -20,8 +21,10 @@ const SETTLE_MS: u64 = 60_000;
 const AFTER_MS: u64 = 1000;
 
 /// What is known of a request.
-enum Known {
+enum Known<C: Clock> {
     New,
+    /// It is new, and has got this lease.
+    Leased(Fresh<C>),
     /// Another lease has this key already: whether it asked for the same, and the lease.
     Got(bool, KeyId, u64),
 }
@@ -39,7 +42,11 @@ impl<C: Clock> Shared<C> {
         // It may be cancelled meanwhile.
         let land = || pool.line.land(number).expect("it was sent");
         let refusal = loop {
-            match self.begin_request(&pool, &request, wait_ms, over).await {
+            match self.begin_request(&pool, number, &request, wait_ms, over).await {
+                Ok(Known::Leased(fresh)) => {
+                    fresh.deliver(&land().receiver);
+                    return;
+                }
                 Ok(Known::New) => {
                     let entry = Entry { request: Some(request), ..land() };
                     let mut batch = Batch::default();
@@ -65,13 +72,18 @@ impl<C: Clock> Shared<C> {
         land().receiver.tell(Err(refusal));
     }
 
+    /// Begins a request, unless it has begun. If nobody waits, it throws a dart at the shard that knows of the request, so that one
+    /// call does it all. Requests are as likely to be in one shard as in any other, and the dart misses as often as the shard has
+    /// fewer free keys than the one that has the most: so each free key is as likely as any other.
     async fn begin_request(
         self: &Arc<Self>,
         pool: &Arc<Pool>,
+        number: u64,
         request: &RequestKey,
         wait_ms: u32,
         over: u64,
-    ) -> Result<Known, Error> {
+    ) -> Result<Known<C>, Error> {
+        let lane = pool.lane_of_digest(&request.digest);
         let parameters = request.parameters.iter().flat_map(|one| one.to_be_bytes());
         let parameters: Vec<u8> = parameters.collect();
         let until = self.seen().plus_ms(u64::from(wait_ms) + SETTLE_MS);
@@ -80,19 +92,27 @@ impl<C: Clock> Shared<C> {
             .bytes(&parameters)
             .number::<5>(until.as_ms())
             .number::<7>(over);
-        let read = |reader: &mut Reader<'_>, _| {
-            Ok(match reader.byte()? {
-                status::OK => Ok(Known::New),
-                status::KNOWN => {
+        let leasing = leasing_at_once(pool, number, request, AFTER_MS);
+        let (leasing, lease_ms) = leasing.unzip();
+        let operation = operation.bytes(leasing.as_deref().unwrap_or_default());
+        let (shared, of_pool) = (Arc::clone(self), Arc::clone(pool));
+        let read = move |reader: &mut Reader<'_>, now| {
+            Ok(match (reader.byte()?, lease_ms) {
+                (status::OK, None) => Ok(Known::New),
+                (status::OK, Some(lease_ms)) => {
+                    let fresh = Fresh::read(&shared, &of_pool, lease_ms, reader, now)?;
+                    of_pool.lanes[lane].read_known(reader)?;
+                    Ok(fresh.map_or(Known::New, Known::Leased))
+                }
+                (status::KNOWN, _) => {
                     Ok(Known::Got(reader.byte()? == 1, reader.id()?, reader.number::<7>()?))
                 }
-                status::TAKEN => Err(Error::RequestInProgress),
-                status::STALE => Err(Error::RequestReused),
+                (status::TAKEN, _) => Err(Error::RequestInProgress),
+                (status::STALE, _) => Err(Error::RequestReused),
                 _ => return Err(Malformed),
             })
         };
-        self.ask_one(pool, pool.lane_of_digest(&request.digest), operation, Kind::Change, read)
-            .await
+        self.ask_one(pool, lane, operation, Kind::Change, read).await
     }
 
     /// The lease of a key, if it lasts.

@@ -5,10 +5,11 @@ use crate::error::Error;
 use crate::key::{Fence, KeyId};
 use crate::time::Timestamp;
 
-/// Half of an id, by which its shard knows a key. Its first bits are random, so that they can choose a group.
+/// An id as the engine has it: it begins with what the shard knows a key by. The first bits are random, so that they can choose a
+/// group.
 pub(super) fn short_first(id: &KeyId) -> [u8; 16] {
     let mut bytes = *id.as_bytes();
-    // The bits of the version and the variant come last in the halves.
+    // The bits of the version and the variant come later.
     bytes.rotate_left(9);
     bytes
 }

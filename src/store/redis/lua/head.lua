@@ -54,15 +54,20 @@ local STALES, COOLDOWNS, COOLDOWN_ENDS, VALUE_BYTES, NODE = 17, 18, 19, 20, 21
 -- What OPEN may be. A shard that is closing takes no operation but those that open, close or drop it.
 local IS_OPEN, IS_CLOSING = 1, 2
 
--- The record of a key. A key is leased if its generation is odd, and blocked if UNTIL is not 0.
-local RECORD = '>c8I7I5I5I5I5B'
-local REST, GENERATION, MADE, SINCE, UNTIL, DIES, PARTS = 1, 2, 3, 4, 5, 6, 7
+-- The record of a key. A key is leased if its generation is odd, and blocked if UNTIL is not 0. As a table it begins with the
+-- string that it was, which begins with the rest of the id, and ends with where it is kept: strings cost the most here.
+local RECORD, REST_LEN, FIELDS = '>c10I7I5I5I5I5B', 10, '>I7I5I5I5I5B'
+local WAS, GENERATION, MADE, SINCE, UNTIL, DIES, PARTS, GROUP = 1, 2, 3, 4, 5, 6, 7, 8
 -- What a key may have beside its record; each has a bit in PARTS.
 local HAS_LABELS, HAS_VALUE, HAS_LEASE_INFO = 1, 2, 4
 
 -- The call that is executed: its keys, its time, and its state. The engine executes one at a time.
 local tag, state_key, holds_key, lives_key
 local s, now, micros, is_changed, has_news, ended
+-- The scores that keys get in the set by when they are free, each before its short id, and how many entries that makes.
+local hints, hints_len
+-- Of the ranks that leases have drawn, the rank that each stands for now: see `draw`.
+local moved
 
 -- This process of the engine. Another one may have forgotten writes, or have come from a copy that lacks them.
 local node

@@ -16,7 +16,7 @@ end
 
 -- The record of the key of an operation with a fence, or nil after it has been refused.
 local function find_fenced(args, at, out)
-    local short, rest = unpack('>c8c8', args, 2)
+    local short, rest = unpack('>c6c10', args, 2)
     local r = find(short, rest)
     if not r then
         out[#out + 1] = char(NOT_FOUND)
@@ -35,13 +35,13 @@ end
 local function create(args, out)
     local ttl, at = unpack('>I6', args, 2)
     local dies = life_end(ttl)
-    local holds, lives, short, rest = {}, {}, nil, nil
+    local scores, lives, short, rest = {}, {}, nil, nil
     out[#out + 1] = pack('>BI5', OK, dies)
     while at <= #args do
-        short, rest, at = unpack('>c8c8', args, at)
+        short, rest, at = unpack('>c6c10', args, at)
         local group = group_of(short)
         if call('HSETNX', group, short, pack(RECORD, rest, 0, now, 0, 0, dies, 0)) == 1 then
-            holds[#holds + 1], holds[#holds + 2] = 0, short
+            scores[#scores + 1], scores[#scores + 2] = free_score(short), short
             lives[#lives + 1], lives[#lives + 2] = dies, short
             count(CREATED)
             out[#out + 1] = char(OK)
@@ -49,10 +49,10 @@ local function create(args, out)
             out[#out + 1] = char(TAKEN)
         end
     end
-    if #holds == 0 then
+    if #scores == 0 then
         return
     end
-    call('ZADD', holds_key, list(holds))
+    call('ZADD', holds(), list(scores))
     if dies < NEVER then
         call('ZADD', lives_key, list(lives))
         note_due(dies)
@@ -122,7 +122,7 @@ end
 
 -- id c16, ttl ms I6.
 local function keep_alive(args, out)
-    local short, rest, ttl = unpack('>c8c8I6', args, 2)
+    local short, rest, ttl = unpack('>c6c10I6', args, 2)
     local r = find(short, rest)
     if not r then
         out[#out + 1] = char(NOT_FOUND)
@@ -168,14 +168,14 @@ end
 
 -- id c16.
 local function show(args, out)
-    local short, rest = unpack('>c8c8', args, 2)
+    local short, rest = unpack('>c6c10', args, 2)
     local r = find(short, rest)
     out[#out + 1] = r and char(OK) .. shown(short, r) or char(NOT_FOUND)
 end
 
 -- id c16, generation I7. Answers with the lease, as when it was given, if it lasts.
 local function show_lease(args, out)
-    local short, rest, generation = unpack('>c8c8I7', args, 2)
+    local short, rest, generation = unpack('>c6c10I7', args, 2)
     local r = find(short, rest)
     if not r or r[GENERATION] ~= generation or not is_leased(r) then
         out[#out + 1] = char(NOT_LEASED)
@@ -188,7 +188,7 @@ end
 -- id c16, generation I7, whether the request was asked B. A lease that no client has received ends, unless it has a
 -- request that must be asked first.
 local function give_back(args, out)
-    local short, rest, generation, was_asked = unpack('>c8c8I7B', args, 2)
+    local short, rest, generation, was_asked = unpack('>c6c10I7B', args, 2)
     local r = find(short, rest)
     if not r or r[GENERATION] ~= generation or not is_leased(r) then
         out[#out + 1] = char(NOT_LEASED)
@@ -214,17 +214,14 @@ local function take_back(args, out)
     local found = call('ZRANGEBYLEX', tag .. 'H', from, '(' .. holder .. '!', 'LIMIT', 0, limit)
     local taken = 0
     for _, member in ipairs(found) do
-        local short = sub(member, -8)
-        local r = read_record(short)
+        local short = sub(member, -SHORT_LEN)
+        local r = find(short)
         if not r then
             call('ZREM', tag .. 'H', member)
-        elseif find(short, r[REST]) and #member == #holder + 9 then
-            r = read_record(short)
-            if is_leased(r) and r[SINCE] <= before then
-                count(RELEASES)
-                unblock(short, r)
-                taken = taken + 1
-            end
+        elseif #member == #holder + 1 + SHORT_LEN and is_leased(r) and r[SINCE] <= before then
+            count(RELEASES)
+            unblock(short, r)
+            taken = taken + 1
         end
     end
     is_changed = is_changed or #found > 0

@@ -4,12 +4,22 @@
 
 local DARTS = 2 ^ 48
 
+-- The set of free keys that is drawn from, and how many are free. What is drawn stays in the set until the end, as ranks are
+-- shuffled instead (Fisher and Yates).
+local zset, free
+
 -- How many keys are free in a sorted set, as far as it says.
-local function free_in(zset)
+local function free_in(set)
     if now < s[QUARANTINE] then
         return 0
     end
-    return call('ZCOUNT', zset, '-inf', now)
+    return call('ZCOUNT', set, '-inf', now)
+end
+
+local function start_to_draw(label)
+    local all = holds()
+    zset = label and tag .. 'L' .. label or all
+    free, moved = free_in(zset), {}
 end
 
 -- Another number of 48 bits, for a dart that has hit a key that was not free after all.
@@ -20,15 +30,16 @@ local function throw_again(dart)
     return low * 2 ^ 24 + high
 end
 
--- The key that a dart hits, with its record, and how many keys are free. Without a key, none is free, or the dart missed.
-local function draw(zset, free, dart, bound)
+-- The key that a dart hits, with its record. Without one, none is free, or the dart missed.
+local function draw(label, dart, bound)
     while free > 0 do
         local width = bound > free and bound or free
         local rank = floor(dart / DARTS * width)
         if rank >= free then
-            return nil, nil, free
+            return nil
         end
-        local short = call('ZRANGE', zset, rank, rank)[1]
+        local at = moved[rank] or rank
+        local short = call('ZRANGE', zset, at, at)[1]
         local r = read_record(short)
         if not r then
             call('ZREM', zset, short)
@@ -41,37 +52,43 @@ local function draw(zset, free, dart, bound)
                 end_over(short, r)
             end
             if r[UNTIL] == 0 then
-                return short, r, free
+                free = free - 1
+                moved[rank] = moved[free] or free
+                return short, r
             end
         end
-        free, dart, is_changed = free - 1, throw_again(dart), true
+        dart, is_changed = throw_again(dart), true
+        start_to_draw(label)
     end
-    return nil, nil, 0
+    return nil
 end
 
 local WITH_LABEL, WITH_INFO = 1, 2
 
--- lease ms I4, what follows B, [label I2 c0], [lease info], count I2, (dart I6, bound I4) each.
+-- What an answer says of a key without a value.
+local NO_VALUE = '\0\0'
+
+-- lease ms I4, what follows B, [label I2 c0], [lease info], count I2, (dart I6, bound I4) each. Returns the last key that was
+-- leased, and its record.
 local function lease(args, out)
     local lease_ms, with, at = unpack('>I4B', args, 2)
-    local zset, info, darts, label = holds_key, nil, nil, nil
+    local last, record
+    local info, darts, label = nil, nil, nil
     if with % 2 >= WITH_LABEL then
         label, at = unpack('>I2c0', args, at)
-        zset = tag .. 'L' .. label
     end
     if with >= WITH_INFO then
         info, at = unpack('>I2c0', args, at)
     end
     darts, at = unpack('>I2', args, at)
-    local free = free_in(zset)
-    local till = now + lease_ms
+    start_to_draw(label)
+    local till, by_time = now + lease_ms, 2 * micros + 1
     note_longest(lease_ms)
     for _ = 1, darts do
         local dart, bound, short, r
         dart, bound, at = unpack('>I6I4', args, at)
-        short, r, free = draw(zset, free, dart, bound)
+        short, r = draw(label, dart, bound)
         if short then
-            local by_time = 2 * micros + 1
             local generation = r[GENERATION] + 1
             r[GENERATION] = generation < by_time and by_time or generation
             r[SINCE], r[UNTIL] = now, till
@@ -83,23 +100,31 @@ local function lease(args, out)
                     call('ZADD', tag .. 'H', 0, holder .. ' ' .. short)
                 end
             end
-            write_record(short, r)
+            local written = write_record(short, r)
             hint(short, r, till)
+            if label then
+                -- Its label knows it already.
+                moved = {}
+            end
             count(LEASES)
-            free, is_changed = free - 1, true
-            local value = value_of(short, r)
-            out[#out + 1] = pack('>Bc8c8I7I2c0', OK, short, r[REST], r[GENERATION], #value, value)
+            is_changed = true
+            last, record = short, r
+            local value = has(r, HAS_VALUE) and value_of(short, r)
+            local n = #out
+            out[n + 1], out[n + 2], out[n + 3] = char(OK), short, written
+            out[n + 4] = value and pack('>I2c0', #value, value) or NO_VALUE
         else
             out[#out + 1] = char(free == 0 and EMPTY or MISSED)
         end
     end
     out[#out + 1] = pack('>I4', label and UNKNOWN or free)
+    return last, record
 end
 
 -- The time of the next end of a lease or cool-down, or NEVER.
 local function next_free_at()
-    local at = next_in(holds_key)
-    if now < s[QUARANTINE] and call('ZCARD', holds_key) > 0 then
+    local at = next_in(holds())
+    if now < s[QUARANTINE] and call('ZCARD', holds()) > 0 then
         at = s[QUARANTINE]
     end
     return at
@@ -113,8 +138,8 @@ local function look(args, out)
         -- Half as much again: one write is enough for several looks.
         s[WATCH], is_changed = now + watch_ms + floor(watch_ms / 2), true
     end
-    local is_unsure = now < s[QUARANTINE] and call('ZCARD', holds_key) > 0
-    out[#out + 1] = pack('>BI4I5', is_unsure and 1 or 0, free_in(holds_key), next_free_at())
+    local is_unsure = now < s[QUARANTINE] and call('ZCARD', holds()) > 0
+    out[#out + 1] = pack('>BI4I5', is_unsure and 1 or 0, free_in(holds()), next_free_at())
     while at <= #args do
         label, at = unpack('>I2c0', args, at)
         out[#out + 1] = pack('>I4', free_in(tag .. 'L' .. label))

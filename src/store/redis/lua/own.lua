@@ -6,9 +6,8 @@ local function find_values(args, out)
     while at <= #args do
         digest, at = unpack('>c16', args, at)
         local short = call('HGET', tag .. 'v', digest)
-        local r = short and read_record(short)
-        r = r and find(short, r[REST])
-        out[#out + 1] = r and pack('>Bc8c8', KNOWN, short, r[REST]) or char(OK)
+        local r = short and find(short)
+        out[#out + 1] = r and pack('>Bc6c10', KNOWN, short, r[WAS]) or char(OK)
     end
 end
 
@@ -19,17 +18,17 @@ local function import(args, out)
     local short, rest, digest, labels, value
     out[#out + 1] = pack('>BI5', OK, dies)
     while at <= #args do
-        short, rest, digest, labels, value, at = unpack('>c8c8c16I2c0I2c0', args, at)
+        short, rest, digest, labels, value, at = unpack('>c6c10c16I2c0I2c0', args, at)
         local known = call('HGET', tag .. 'v', digest)
-        local r = known and read_record(known)
-        r = r and find(known, r[REST])
+        local r = known and find(known)
         if r then
-            out[#out + 1] = pack('>Bc8c8', KNOWN, known, r[REST])
+            out[#out + 1] = pack('>Bc6c10', KNOWN, known, r[WAS])
         elseif call('HEXISTS', group_of(short), short) == 1 then
             out[#out + 1] = char(TAKEN)
         else
             local parts = HAS_VALUE + (labels ~= '' and HAS_LABELS or 0)
-            write_record(short, { rest, 0, now, 0, 0, dies, parts })
+            r = { rest, 0, now, 0, 0, dies, parts, group_of(short) }
+            write_record(short, r)
             call('HSET', tag .. 'x', short, digest .. value)
             call('HSET', tag .. 'v', digest, short)
             s[VALUE_BYTES] = s[VALUE_BYTES] + #value
@@ -39,7 +38,7 @@ local function import(args, out)
                     call('HINCRBY', tag .. 'n', label, 1)
                 end
             end
-            hint(short, { 0, 0, 0, 0, 0, 0, parts }, 0)
+            hint(short, r, 0)
             if dies < NEVER then
                 call('ZADD', lives_key, dies, short)
                 note_due(dies)
@@ -66,7 +65,7 @@ end
 -- How many keys of a small shard are listed without a look at its groups, and how many groups a page looks at.
 local SMALL, GROUPS_MAX = 1024, 256
 
--- after c0 (0 or 8 bytes) I1, limit I2. Answers with whether that was all and where to go on, and each key.
+-- after c0 (none, or a short id) I1, limit I2. Answers with whether that was all and where to go on, and each key.
 local function inventory(args, out)
     local after, limit = unpack('>Bc0I2', args, 2)
     local found, last, is_end = {}, after, false
@@ -75,17 +74,16 @@ local function inventory(args, out)
             if #found == limit then
                 return false
             end
-            local r = read_record(short)
-            r = r and find(short, r[REST])
+            local r = find(short)
             if r then
-                found[#found + 1] = short .. r[REST] .. shown(short, r)
+                found[#found + 1] = short .. rest_of(r) .. shown(short, r)
             end
             last = short
         end
         return true
     end
-    if call('ZCARD', holds_key) <= SMALL then
-        is_end = take(sorted_behind(call('ZRANGE', holds_key, 0, -1), after))
+    if call('ZCARD', holds()) <= SMALL then
+        is_end = take(sorted_behind(call('ZRANGE', holds(), 0, -1), after))
     else
         local first, second = 0, 0
         if after ~= '' then
@@ -98,7 +96,7 @@ local function inventory(args, out)
                 break
             end
             -- Behind all of this group.
-            last = name:sub(1, 1) .. char(group % 8 * 32 + 31) .. string.rep('\255', 6)
+            last = name:sub(1, 1) .. char(group % 8 * 32 + 31) .. string.rep('\255', SHORT_LEN - 2)
             group = group + 1
             is_end = group == 2048
             if is_end then
@@ -114,7 +112,7 @@ end
 -- with the totals.
 local function stats(_, out)
     settle_due(STATS_DUE)
-    local living = call('ZCARD', holds_key) - call('ZCOUNT', lives_key, '-inf', now)
+    local living = call('ZCARD', holds()) - call('ZCOUNT', lives_key, '-inf', now)
     out[#out + 1] = pack('>BI4I5I6' .. string.rep('I6', 10), s[NEXT_DUE] <= now and 1 or 0, living, next_in(lives_key), s[VALUE_BYTES],
         list(s, CREATED, COOLDOWN_ENDS))
 end
@@ -149,10 +147,10 @@ local function drop_entry(digest)
     is_changed = true
 end
 
--- digest c16, parameters c20, until I5, over generation I7. Begins a request unless it has begun. An entry whose lease had
--- that generation is known to be over.
+-- digest c16, parameters c20, until I5, over generation I7, [how long it stays with a lease I5, lease]. Begins a request unless
+-- it has begun. An entry whose lease had that generation is known to be over. A lease that follows is tried at once.
 local function begin_request(args, out)
-    local digest, parameters, till, over = unpack('>c16c20I5I7', args, 2)
+    local digest, parameters, till, over, at = unpack('>c16c20I5I7', args, 2)
     for _, old in ipairs(call('ZRANGEBYSCORE', tag .. 'Q', '-inf', now, 'LIMIT', 0, 4)) do
         drop_entry(old)
     end
@@ -165,8 +163,16 @@ local function begin_request(args, out)
     elseif e and e[3] == WAITS then
         out[#out + 1] = char(is_same and TAKEN or STALE)
     else
-        write_entry(digest, { parameters, till, WAITS, string.rep('\0', 16), 0, 0 })
+        e = { parameters, till, WAITS, string.rep('\0', 16), 0, 0 }
         out[#out + 1] = char(OK)
+        if at <= #args then
+            local stays_ms, first = unpack('>I5', args, at)
+            local short, r = lease(sub(args, first), out)
+            if short then
+                e[2], e[3], e[4], e[5] = now + stays_ms, HAS_GOT, short .. rest_of(r), r[GENERATION]
+            end
+        end
+        write_entry(digest, e)
     end
 end
 

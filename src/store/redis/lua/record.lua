@@ -1,4 +1,6 @@
--- The record of a key, its hints, and what it has beside them. A short id is half of an id; the other half is in the record.
+-- The record of a key, its hints, and what it has beside them. A short id is the part of an id
+-- that is in the sets, so short that the engine has 8 bytes for it; the rest is in the record.
+local SHORT_LEN = 6
 
 -- Records are in hashes that are so small that the engine keeps each as a compact list.
 local function group_of(short)
@@ -7,12 +9,24 @@ local function group_of(short)
 end
 
 local function read_record(short)
-    local raw = call('HGET', group_of(short), short)
-    return raw and { unpack(RECORD, raw) }
+    local group = group_of(short)
+    local raw = call('HGET', group, short)
+    if raw then
+        local r = { raw, unpack(FIELDS, raw, 1 + REST_LEN) }
+        r[GROUP] = group
+        return r
+    end
 end
 
+-- Writes a record, and returns what is written.
 local function write_record(short, r)
-    call('HSET', group_of(short), short, pack(RECORD, r[1], r[2], r[3], r[4], r[5], r[6], r[7]))
+    local raw = pack(RECORD, r[1], r[2], r[3], r[4], r[5], r[6], r[7])
+    call('HSET', r[GROUP], short, raw)
+    return raw
+end
+
+local function rest_of(r)
+    return sub(r[WAS], 1, REST_LEN)
 end
 
 local function has(r, part)
@@ -28,12 +42,35 @@ local function labels_of(short)
     return labels
 end
 
--- Says in the sorted sets when the key is free: 0 if it is.
+-- The score of a free key: one of its own, so that the engine finds it by numbers alone. It is below 0, where nothing is due.
+local function free_score(short)
+    return -1 - unpack('>I3', short)
+end
+
+-- The most entries that one command gets: a function of Lua takes no more than 8,000.
+local HINTS_MAX = 1024
+
+-- The sorted set of keys by when they are free, with all that was said of it.
+local function holds()
+    if hints_len > 0 then
+        local waiting = hints
+        hints, hints_len, moved = {}, 0, {}
+        call('ZADD', holds_key, list(waiting))
+    end
+    return holds_key
+end
+
+-- Says in the sorted sets when the key is free: 0 if it is. The set of all keys is told at the end, in one command.
 local function hint(short, r, at)
-    call('ZADD', holds_key, at, short)
+    local score = at == 0 and free_score(short) or at
+    hints[hints_len + 1], hints[hints_len + 2] = score, short
+    hints_len = hints_len + 2
+    if hints_len >= HINTS_MAX then
+        holds()
+    end
     if has(r, HAS_LABELS) then
         for _, label in ipairs(labels_of(short)) do
-            call('ZADD', tag .. 'L' .. label, at, short)
+            call('ZADD', tag .. 'L' .. label, score, short)
         end
     end
     if at > 0 then
@@ -119,8 +156,8 @@ local function remove(short, r, why)
         local is_over = r[UNTIL] <= now and r[UNTIL] <= r[DIES]
         count(not is_leased(r) and COOLDOWN_ENDS or is_over and TIMEOUTS or LOST)
     end
-    call('HDEL', group_of(short), short)
-    call('ZREM', holds_key, short)
+    call('HDEL', r[GROUP], short)
+    call('ZREM', holds(), short)
     call('ZREM', lives_key, short)
     forget_lease_info(short, r)
     if has(r, HAS_LABELS) then
@@ -140,10 +177,10 @@ local function remove(short, r, why)
     end
 end
 
--- The record of a living key as it is now, or nil.
+-- The record of a living key as it is now, or nil. With the rest of an id, only that of the key with that one.
 local function find(short, rest)
     local r = read_record(short)
-    if not r or r[REST] ~= rest then
+    if not r or rest and rest_of(r) ~= rest then
         return nil
     end
     if r[DIES] <= now then
@@ -175,11 +212,11 @@ local function settle_due(limit)
             call('ZADD', lives_key, r[DIES], short)
         end
     end
-    local over = call('ZRANGEBYSCORE', holds_key, '(0', now, 'LIMIT', 0, limit)
+    local over = call('ZRANGEBYSCORE', holds(), '(0', now, 'LIMIT', 0, limit)
     for _, short in ipairs(over) do
         local r = read_record(short)
         if not r then
-            call('ZREM', holds_key, short)
+            call('ZREM', holds(), short)
         elseif r[UNTIL] > 0 and r[UNTIL] <= now then
             end_over(short, r)
         else
@@ -191,6 +228,6 @@ local function settle_due(limit)
     end
     s[NEXT_DUE] = NEVER
     note_due(next_in(lives_key))
-    note_due(next_in(holds_key))
+    note_due(next_in(holds()))
     return false
 end

@@ -38,6 +38,7 @@ local function run(keys, args)
     tag = sub(state_key, 1, -2)
     holds_key, lives_key = tag .. 'h', tag .. 'l'
     is_changed, has_news, ended = false, false, {}
+    hints, hints_len = {}, 0
     this_node()
     if is_moving() then
         return redis.error_reply('TRYAGAIN the shard is moving to another node')
@@ -84,6 +85,7 @@ local function run(keys, args)
     for i = 2, #args do
         operations[byte(args[i])](args[i], out)
     end
+    holds()
     if has_news and s[WATCH] > now then
         call(publish, tag, sender)
     end

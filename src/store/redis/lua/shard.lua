@@ -4,7 +4,7 @@
 local function configure(args, out)
     local lapse = unpack('>I4', args, 2)
     if lapse ~= s[LAPSE] then
-        local oldest = call('ZRANGEBYSCORE', holds_key, '(0', s[LAPSE_AT], 'LIMIT', 0, 1)
+        local oldest = call('ZRANGEBYSCORE', holds(), '(0', s[LAPSE_AT], 'LIMIT', 0, 1)
         if oldest[1] and s[LAPSE_AT] > 0 then
             out[#out + 1] = char(MISSED)
             return
@@ -18,7 +18,7 @@ end
 -- whether B only if it is empty. From now on it takes no operation on keys.
 local function close(args, out)
     local if_empty = unpack('>B', args, 2)
-    if if_empty == 1 and call('ZCARD', holds_key) > call('ZCOUNT', lives_key, '-inf', now) then
+    if if_empty == 1 and call('ZCARD', holds()) > call('ZCOUNT', lives_key, '-inf', now) then
         out[#out + 1] = char(TAKEN)
         return
     end
