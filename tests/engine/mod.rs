@@ -1,7 +1,9 @@
-//! Engines for the store that many servers share: `redis-server` on free ports, alone and as a cluster, until the tests end.
+//! Engines for the store that many servers share, on free ports, alone and as a cluster, until the tests end: `redis-server`, or the
+//! program that `TEST_ENGINE` names, such as `valkey-server`.
 
 pub(crate) mod proxy;
 
+use std::env;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -33,14 +35,15 @@ impl Node {
 
     /// The same with these variables in its environment.
     pub(crate) fn start_in(environment: &[(&str, &str)], options: &[&str]) -> Self {
+        let engine = env::var("TEST_ENGINE").unwrap_or_else(|_| "redis-server".to_owned());
         // Another program may take the port meanwhile: then the next one is tried.
         for _ in 0..10 {
             let port = free_port();
             let name = format!("engine-{}-{port}", std::process::id());
-            let directory = std::env::temp_dir().join(name);
+            let directory = env::temp_dir().join(name);
             fs::create_dir_all(&directory).unwrap();
             let process = Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "redis-server", "--save", "", "--port"])
+                .args(["--pdeathsig", "KILL", &engine, "--save", "", "--port"])
                 .arg(port.to_string())
                 .arg("--dir")
                 .arg(&directory)
@@ -48,13 +51,13 @@ impl Node {
                 .envs(environment.iter().copied())
                 .stdout(Stdio::null())
                 .spawn();
-            let process = process.expect("redis-server is installed by tests/run");
+            let process = process.expect("setpriv is there");
             let mut node = Self { port, announced: [port, port + 10_000], directory, process };
             if node.is_up() {
                 return node;
             }
         }
-        panic!("redis-server does not start");
+        panic!("{engine} does not start; tests/run installs redis-server");
     }
 
     fn is_up(&mut self) -> bool {

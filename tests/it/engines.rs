@@ -15,7 +15,7 @@ fn start(engine: fn() -> Engine) -> Engine {
             thread::park();
         }
     });
-    receiver.recv().expect("redis-server starts")
+    receiver.recv().expect("the engine starts")
 }
 
 /// The single node that all tests of this process share.
