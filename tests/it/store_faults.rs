@@ -1,6 +1,7 @@
 //! Engines that fail, each made for one test: what is answered then, and after that.
 
 use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
@@ -74,6 +75,20 @@ pub(crate) async fn answered<T>(ask: impl AsyncFn() -> Result<T, Error>) -> Resu
         }
     };
     timeout(LONG, asking).await.expect("it becomes available")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_version_has_written_in_its_way_is_left_alone() {
+    let engine = Engine::from(Node::start(&[]));
+    let redis = options_for(engine.urls(), LONG);
+    let open = || Redis::open(&redis, Options::default(), ManualClock::default());
+    open().await.unwrap();
+    assert_eq!(engine.nodes[0].ask(&["SET", "{to}poolsf", "2"]), "OK");
+    let before = engine.nodes[0].ask_number(&["DBSIZE"]);
+    let error = open().await.err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    assert!(error.to_string().contains("has format 2, and this version knows format 1"), "{error}");
+    assert_eq!(engine.nodes[0].ask_number(&["DBSIZE"]), before);
 }
 
 /// A failover would undo it. So not even another server shows that the key is gone.

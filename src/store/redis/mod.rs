@@ -68,6 +68,7 @@ impl<C: Clock> Redis<C> {
     pub async fn open(redis: &RedisOptions, options: Options, clock: C) -> io::Result<Self> {
         let (link, pushes) = Link::open(redis).await?;
         let shared = Shared::new(link, clock, &redis.prefix, options);
+        shared.check_format().await?;
         shared.refresh().await.map_err(io::Error::other)?;
         shared.put(PoolName::default(), options.settings).await.map_err(io::Error::other)?;
         tokio::spawn(Arc::clone(&shared).follow());

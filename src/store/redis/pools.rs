@@ -1,5 +1,6 @@
 //! Pools come and go, on whichever server.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
@@ -24,10 +25,35 @@ const HEARING: Duration = Duration::from_mins(1);
 /// How often a server asks whether the table has changed.
 const REFRESH: Duration = Duration::from_secs(1);
 
+/// The format of what is kept in the engine. A version that changes it has another one, and converts what it finds.
+const FORMAT: &str = "1";
+
 impl<C: Clock> Shared<C> {
-    async fn ask_table<A: AsRef<[u8]>>(&self, arguments: &[A]) -> Result<Table, Error> {
+    /// Makes sure that this version can read what is in the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::PermissionDenied`] if it cannot.
+    pub(super) async fn check_format(&self) -> io::Result<()> {
+        let found = self.ask_about_pools(&["format", FORMAT]).await.map_err(io::Error::other)?;
+        if found == FORMAT.as_bytes() {
+            return Ok(());
+        }
+        let text = format!(
+            "what is there has format {}, and this version knows format {FORMAT}: use the version that wrote it, or another \
+             --store-prefix",
+            found.escape_ascii()
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+
+    async fn ask_about_pools<A: AsRef<[u8]>>(&self, arguments: &[A]) -> Result<Vec<u8>, Error> {
         let key = format!("{{{}}}pools", self.prefix);
-        let answer = self.link.ask(Function::Pools, key.as_bytes(), arguments).await?;
+        self.link.ask(Function::Pools, key.as_bytes(), arguments).await
+    }
+
+    async fn ask_table<A: AsRef<[u8]>>(&self, arguments: &[A]) -> Result<Table, Error> {
+        let answer = self.ask_about_pools(arguments).await?;
         let without_status = [&b"version"[..], b"list", b"restore"];
         let has_status = !without_status.contains(&arguments[0].as_ref());
         read_table(&answer, has_status).map_err(|_| UNAVAILABLE)

@@ -12,9 +12,14 @@ end
 -- KEYS: the table of pools. ARGV: what to do; name; settings; most pools. Or "restore"; version; last serial; and name and row
 -- of each pool: the table as a server knows it, if the one here is older, as the engine has lost it. A pool is kept as its serial, whether its shards
 -- are open, and its settings. Answers with the time, a version that changes with the table, what became of it, and the table.
+-- Or "format" and the one that the server knows: answers with the one that the first server had.
 local function pools(keys, args)
     local table_key = keys[1]
     local version_key, serial_key = table_key .. 'v', table_key .. 's'
+    if args[1] == 'format' then
+        call('SETNX', table_key .. 'f', args[2])
+        return call('GET', table_key .. 'f')
+    end
     read_common_clock(table_key .. 't', 0)
     local what, answer = args[1], ''
     if what == 'put' then
